@@ -1,0 +1,29 @@
+"""The errors that `bit_keras` raises on purpose, each with one clear sentence."""
+
+
+class BitKerasError(Exception):
+    """Base of every error that names a mistake in the input or in a file.
+
+    The command line prints its message and ends with status 1. Messages say
+    what was received, what is allowed and what to do next.
+    """
+
+
+class UnknownModelError(BitKerasError, LookupError):
+    """A model name that the registry does not hold."""
+
+
+class CheckpointError(BitKerasError, ValueError):
+    """A checkpoint that is damaged, or that does not fit the network."""
+
+
+class DownloadError(BitKerasError, OSError):
+    """Pretrained weights that could not be fetched."""
+
+
+class ImageError(BitKerasError, ValueError):
+    """An image that cannot be read."""
+
+
+class ExportError(BitKerasError, ValueError):
+    """An artifact that cannot be written, read or verified."""

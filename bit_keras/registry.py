@@ -1,0 +1,656 @@
+"""Architectures and checkpoints: the one table that every other part reads.
+
+Only facts with a source stand here. What no source states is `None`.
+
+Sources, by the short names used below:
+
+- big_transfer: `google-research/big_transfer` @140de6e
+- big_vision: `google-research/big_vision` @0127fb6
+- timm: timm 1.0.31; accuracies from the results CSVs of
+  `huggingface/pytorch-image-models` @aa4b585
+- BiT paper: Kolesnikov et al., 2020, https://arxiv.org/abs/1912.11370
+- FunMatch paper: Beyer et al., 2021, https://arxiv.org/abs/2106.05237
+- VTAB: `google-research/task_adaptation` @d7630d3, `task_adaptation/data`
+"""
+
+import dataclasses
+import difflib
+import fnmatch
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from bit_keras.errors import UnknownModelError
+
+#: Where Google publishes every BiT and FunMatch file (big_transfer, README).
+OFFICIAL_ROOT = "https://storage.googleapis.com/bit_models/"
+
+#: The smallest input side whose last feature map still has a pixel to pool.
+MINIMUM_SIZE = 32
+
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """A ResNet-v2 as data.
+
+    Attributes:
+        name: str. For example `"bit_r50x1"`.
+        units: tuple of 4 ints. Residual units per block.
+        width: int. The factor on every channel count, the `x3` of R50x3.
+        base_filters: int. Stem channels at width 1.
+        groups: int. Groups of every GroupNorm.
+        normalization: `"group"` for GroupNorm and weight standardisation (BiT),
+            `"batch"` for BatchNorm and plain convolutions.
+        pool_border: float. What the stem's max-pool sees beyond the edge.
+    """
+
+    name: str
+    units: tuple[int, int, int, int]
+    width: int = 1
+    base_filters: int = 64
+    groups: int = 32
+    normalization: Literal["group", "batch"] = "group"
+    pool_border: float = 0.0
+
+    @property
+    def stem_filters(self) -> int:
+        return self.base_filters * self.width
+
+    @property
+    def features(self) -> int:
+        """Channels of the last feature map and of the pooled features."""
+        return self.block_filters(len(self.units))
+
+    def middle_filters(self, block: int) -> int:
+        """Channels of the 3x3 convolutions of `block`, counted from 1."""
+        return self.stem_filters * 2 ** (block - 1)
+
+    def block_filters(self, block: int) -> int:
+        """Channels that leave `block`, counted from 1."""
+        return 4 * self.middle_filters(block)
+
+    def weight_shapes(self, classes: int | None = None) -> dict[str, Shape]:
+        """Shapes of all weights by path (`layer/weight`), in the network's order.
+
+        Args:
+            classes: int. Width of the head; `None` leaves the head out.
+
+        Example:
+
+        ```python
+        shapes = bit_keras.registry.ARCHITECTURES["bit_r50x1"].weight_shapes(1000)
+        shapes["stem_conv/kernel"]  # (7, 7, 3, 64)
+        ```
+        """
+        shapes = {"stem_conv/kernel": (7, 7, 3, self.stem_filters)}
+        channels = self.stem_filters
+        for block, units in enumerate(self.units, start=1):
+            middle, out = self.middle_filters(block), self.block_filters(block)
+            for unit in range(1, units + 1):
+                prefix = f"block{block}_unit{unit:02d}_"
+                shapes |= self._normalization_shapes(prefix + "norm1", channels)
+                if unit == 1:
+                    shapes[prefix + "proj/kernel"] = (1, 1, channels, out)
+                shapes[prefix + "conv1/kernel"] = (1, 1, channels, middle)
+                shapes |= self._normalization_shapes(prefix + "norm2", middle)
+                shapes[prefix + "conv2/kernel"] = (3, 3, middle, middle)
+                shapes |= self._normalization_shapes(prefix + "norm3", middle)
+                shapes[prefix + "conv3/kernel"] = (1, 1, middle, out)
+                channels = out
+        shapes |= self._normalization_shapes("norm", channels)
+        if classes is not None:
+            shapes |= {"head/kernel": (channels, classes), "head/bias": (classes,)}
+        return shapes
+
+    def _normalization_shapes(self, layer: str, channels: int) -> dict[str, Shape]:
+        names = ["gamma", "beta"]
+        if self.normalization == "batch":
+            names += ["moving_mean", "moving_variance"]
+        return {f"{layer}/{name}": (channels,) for name in names}
+
+    def parameters(self, classes: int | None = None) -> int:
+        """Number of trainable values (BatchNorm's moving statistics are not)."""
+        total = 0
+        for path, shape in self.weight_shapes(classes).items():
+            if "/moving_" not in path:
+                size = 1
+                for side in shape:
+                    size *= side
+                total += size
+        return total
+
+
+@dataclasses.dataclass(frozen=True)
+class Resizing:
+    """How an evaluation image is resized before its centre is cropped.
+
+    Attributes:
+        mode: `"short_side"` keeps the aspect ratio, `"squash"` does not.
+        side: int. The short side, or both sides, in pixels.
+        interpolation: `"bilinear"`, `"bicubic"` or `"area"`, always antialiased.
+        source: str. Where this is stated.
+    """
+
+    mode: Literal["short_side", "squash"]
+    side: int
+    interpolation: Literal["bilinear", "bicubic", "area"]
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """A published accuracy in percent, never one measured here.
+
+    Attributes:
+        dataset: str. For example `"ImageNet-1k"`.
+        metric: str. For example `"top-1"`.
+        value: float. Percent.
+        size: int or None. Side of the evaluation images in pixels.
+        source: str. Who published it, and where.
+    """
+
+    dataset: str
+    metric: str
+    value: float
+    size: int | None
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A published set of weights and how to use it.
+
+    Attributes:
+        name: str. `architecture.tag`.
+        architecture: Architecture.
+        url: str or None. Where the file is published.
+        classes: int or None. Width of the head; `None` where no source states it.
+        labels: str or None. Name of a packaged class list.
+        activation: `"softmax"` or `"sigmoid"`: what turns logits into scores.
+        size: int or None. Side of the evaluation crop in pixels.
+        resizing: Resizing or None. What precedes the crop.
+        accuracies: tuple of Accuracy.
+        aliases: tuple of str. Every other name that people know it by.
+        bytes: int or None. Exact size of the file.
+        sha256: str or None. Digest of the file.
+        license: str.
+        description: str. One sentence.
+    """
+
+    name: str
+    architecture: Architecture
+    url: str | None
+    classes: int | None
+    labels: str | None
+    description: str
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+    size: int | None = None
+    resizing: Resizing | None = None
+    accuracies: tuple[Accuracy, ...] = ()
+    aliases: tuple[str, ...] = ()
+    bytes: int | None = None
+    sha256: str | None = None
+    license: str = "Apache-2.0"
+
+    @property
+    def file(self) -> str | None:
+        """The path below the official root, or the bare file name elsewhere."""
+        if self.url is None:
+            return None
+        if self.url.startswith(OFFICIAL_ROOT):
+            return self.url.removeprefix(OFFICIAL_ROOT)
+        return self.url.rsplit("/", 1)[-1]
+
+    @property
+    def parameters(self) -> int:
+        """Trainable values, head included where its width is known."""
+        return self.architecture.parameters(self.classes)
+
+
+_DEPTHS = {"r50": (3, 4, 6, 3), "r101": (3, 4, 23, 3), "r152": (3, 8, 36, 3)}
+_SIZES = ("r50x1", "r50x3", "r101x1", "r101x3", "r152x2", "r152x4")
+
+
+def _architectures() -> Iterator[Architecture]:
+    for size in _SIZES:
+        depth, width = size.split("x")
+        yield Architecture(f"bit_{size}", _DEPTHS[depth], int(width))
+    for depth in ("50", "101"):
+        # The a1h networks pool like torch's `padding=1` (timm, `resnetv2.py`, stem_type "").
+        yield Architecture(
+            f"resnetv2_{depth}",
+            _DEPTHS[f"r{depth}"],
+            normalization="batch",
+            pool_border=float("-inf"),
+        )
+    yield Architecture("bit_tiny", (1, 1, 1, 1), base_filters=32)
+
+
+#: Every architecture by name.
+ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
+    {architecture.name: architecture for architecture in _architectures()}
+)
+
+_TIMM = "timm 1.0.31"
+_TIMM_RESULTS = "timm results CSVs @aa4b585"
+
+
+def _timm_accuracies(
+    size: int, top1: float, top5: float, real: float, v2: float
+) -> tuple[Accuracy, ...]:
+    return (
+        Accuracy("ImageNet-1k", "top-1", top1, size, _TIMM_RESULTS),
+        Accuracy("ImageNet-1k", "top-5", top5, size, _TIMM_RESULTS),
+        Accuracy("ImageNet-ReaL", "top-1", real, size, _TIMM_RESULTS),
+        Accuracy("ImageNet-V2", "top-1", v2, size, _TIMM_RESULTS),
+    )
+
+
+def _timm_names(*names: str) -> tuple[str, ...]:
+    """timm ids, each also as the repository it has on the Hugging Face hub."""
+    return names + tuple(f"timm/{name}" for name in names if "." in name)
+
+
+def _hub_names(*paths: str) -> tuple[str, ...]:
+    return tuple(f"https://tfhub.dev/{path}/1" for path in paths)
+
+
+def _official(stem: str) -> tuple[str, ...]:
+    return (stem, f"{stem}.npz")
+
+
+def _distilled() -> Iterator[Checkpoint]:
+    architecture = ARCHITECTURES["bit_r50x1"]
+    yield Checkpoint(
+        "bit_r50x1.distilled_in1k_224",
+        architecture,
+        OFFICIAL_ROOT + "distill/R50x1_224.npz",
+        classes=1000,
+        labels="imagenet_1k",
+        description="ResNet-50x1 taught by two R152x2 on ImageNet-1k for 9600 epochs (FunMatch).",
+        size=224,
+        resizing=Resizing("short_side", 256, "bicubic", _TIMM),
+        accuracies=(
+            Accuracy("ImageNet-1k", "top-1", 82.8, 224, "big_transfer README"),
+            *_timm_accuracies(224, 82.820, 96.526, 87.798, 72.18),
+        ),
+        aliases=(
+            *_official("R50x1_224"),
+            *_timm_names("resnetv2_50x1_bit.goog_distilled_in1k", "resnetv2_50x1_bit_distilled"),
+            *_hub_names(
+                "sayakpaul/distill_bit_resnet50x1_224_classification",
+                "sayakpaul/distill_bit_r50x1_224_feature_extraction",
+            ),
+        ),
+    )
+    yield Checkpoint(
+        "bit_r50x1.distilled_in1k_160",
+        architecture,
+        OFFICIAL_ROOT + "distill/R50x1_160.npz",
+        classes=1000,
+        labels="imagenet_1k",
+        description="ResNet-50x1 taught by an R152x2 on ImageNet-1k at 160 pixels (FunMatch).",
+        size=160,
+        accuracies=(Accuracy("ImageNet-1k", "top-1", 80.5, 160, "big_transfer README"),),
+        aliases=(
+            *_official("R50x1_160"),
+            *_hub_names(
+                "sayakpaul/distill_bit_resnet50x1_160_classification",
+                "sayakpaul/distill_bit_r50x1_160_feature_extraction",
+            ),
+        ),
+    )
+
+
+def _teachers() -> Iterator[Checkpoint]:
+    architecture = ARCHITECTURES["bit_r152x2"]
+    for size, side, bytes_, accuracies, timm_names in (
+        (
+            384,
+            384,
+            945_485_848,  # download log of sayakpaul/BiT-jax2tf, its conversion notebook
+            (
+                # The three sources disagree; all are listed.
+                Accuracy("ImageNet-1k", "top-1", 84.3, 384, "big_transfer README"),
+                Accuracy("ImageNet-1k", "top-1", 83.7, 384, "FunMatch paper"),
+                *_timm_accuracies(384, 83.858, 97.130, 88.144, 72.72),
+            ),
+            ("resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k_384", "resnetv2_152x2_bit_teacher_384"),
+        ),
+        (
+            224,
+            256,
+            None,
+            (
+                Accuracy("ImageNet-1k", "top-1", 83.0, 224, "big_transfer README"),
+                *_timm_accuracies(224, 82.918, 96.568, 87.491, 71.43),
+            ),
+            ("resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k", "resnetv2_152x2_bit_teacher"),
+        ),
+    ):
+        yield Checkpoint(
+            f"bit_r152x2.teacher_in1k_{size}",
+            architecture,
+            OFFICIAL_ROOT + f"distill/R152x2_T_{size}.npz",
+            classes=1000,
+            labels="imagenet_1k",
+            description=(
+                "ResNet-152x2 pre-trained on ImageNet-21k and fine-tuned on ImageNet-1k "
+                f"at {size} pixels; a teacher of FunMatch."
+            ),
+            size=size,
+            resizing=Resizing("short_side", side, "bicubic", _TIMM),
+            accuracies=accuracies,
+            aliases=(
+                *_official(f"R152x2_T_{size}"),
+                *_timm_names(*timm_names),
+                *_hub_names(
+                    f"sayakpaul/bit_resnet152x2_{size}_classification",
+                    f"sayakpaul/bit_r152x2_{size}_feature_extraction",
+                ),
+            ),
+            bytes=bytes_,
+        )
+    # Classes and accuracies: FunMatch paper, table 4. Transform: big_vision,
+    # `configs/proj/distill/common.py` and its users.
+    for dataset, token, classes, top1 in (
+        ("Oxford Flowers 102", "flowers", 102, 97.82),
+        ("Oxford-IIIT Pet", "pet", 37, 91.03),
+        ("Food-101", "food", 101, 86.24),
+        ("SUN397", "sun", 397, 74.22),
+    ):
+        yield Checkpoint(
+            f"bit_r152x2.teacher_{token}_128",
+            architecture,
+            OFFICIAL_ROOT + f"distill/R152x2_T_{token}128.npz",
+            classes=classes,
+            labels=None,
+            description=f"ResNet-152x2 fine-tuned on {dataset} at 128 pixels; a FunMatch teacher.",
+            size=128,
+            resizing=Resizing("short_side", 160, "area", "big_vision distillation configs"),
+            accuracies=(Accuracy(dataset, "top-1", top1, 128, "FunMatch paper, table 4"),),
+            aliases=_official(f"R152x2_T_{token}128"),
+        )
+
+
+def _upstream() -> Iterator[Checkpoint]:
+    for size in _SIZES:
+        architecture = ARCHITECTURES[f"bit_{size}"]
+        official, timm_size = size.upper().replace("X", "x"), size[1:]
+        # TF Hub holds no R152x2 (https://tfhub.dev/google/collections/bit/1).
+        on_hub = size != "r152x2"
+        yield Checkpoint(
+            f"bit_{size}.in21k",
+            architecture,
+            OFFICIAL_ROOT + f"BiT-M-{official}.npz",
+            classes=21843,
+            labels="imagenet_21k",
+            description="BiT-M: pre-trained on ImageNet-21k, 14.2 million images, multi-label.",
+            activation="sigmoid",
+            size=224,
+            resizing=Resizing("short_side", 256, "bilinear", _TIMM),
+            aliases=(
+                *_official(f"BiT-M-{official}"),
+                *_timm_names(
+                    f"resnetv2_{timm_size}_bit.goog_in21k", f"resnetv2_{timm_size}_bitm_in21k"
+                ),
+                *(
+                    _hub_names(
+                        f"google/bit/m-{size}", f"google/bit/m-{size}/imagenet21k_classification"
+                    )
+                    if on_hub
+                    else ()
+                ),
+            ),
+        )
+        if on_hub:
+            yield Checkpoint(
+                f"bit_{size}.in1k",
+                architecture,
+                OFFICIAL_ROOT + f"BiT-S-{official}.npz",
+                classes=1000,
+                labels="imagenet_1k",
+                description="BiT-S: pre-trained on ImageNet-1k, 1.28 million images, 90 epochs.",
+                size=224,
+                aliases=(
+                    *_official(f"BiT-S-{official}"),
+                    *_hub_names(
+                        f"google/bit/s-{size}", f"google/bit/s-{size}/ilsvrc2012_classification"
+                    ),
+                ),
+            )
+
+
+def _fine_tuned() -> Iterator[Checkpoint]:
+    # size, side, accuracies: timm. bytes: the "File Size" fields of timm's earlier
+    # model page (`hfdocs/source/models/big-transfer.mdx`).
+    for size, side, bytes_, accuracies in (
+        ("r50x1", 448, 102_242_668, (80.386, 95.694, 86.464, 67.89)),
+        ("r50x3", 448, 869_321_580, (83.982, 97.130, 88.400, 71.82)),
+        ("r101x1", 448, 178_256_468, (82.332, 96.524, 87.678, 70.70)),
+        ("r101x3", 448, 1_551_830_100, (84.430, 97.380, 88.445, 72.43)),
+        ("r152x2", 448, 945_476_668, (84.468, 97.432, 88.710, 73.04)),
+        ("r152x4", 480, 3_746_270_104, (84.936, 97.456, 88.567, 73.14)),
+    ):
+        official, timm_size = size.upper().replace("X", "x"), size[1:]
+        hub = (
+            _hub_names(f"google/bit/m-{size}/ilsvrc2012_classification") if size != "r152x2" else ()
+        )
+        transformers = ("google/bit-50",) if size == "r50x1" else ()
+        yield Checkpoint(
+            f"bit_{size}.in21k_ft_in1k",
+            ARCHITECTURES[f"bit_{size}"],
+            OFFICIAL_ROOT + f"BiT-M-{official}-ILSVRC2012.npz",
+            classes=1000,
+            labels="imagenet_1k",
+            description="BiT-M: pre-trained on ImageNet-21k, fine-tuned on ImageNet-1k.",
+            size=side,
+            resizing=Resizing("short_side", side, "bilinear", _TIMM),
+            accuracies=_timm_accuracies(side, *accuracies),
+            aliases=(
+                *_official(f"BiT-M-{official}-ILSVRC2012"),
+                *_timm_names(
+                    f"resnetv2_{timm_size}_bit.goog_in21k_ft_in1k", f"resnetv2_{timm_size}_bitm"
+                ),
+                *hub,
+                *transformers,
+            ),
+            bytes=bytes_,
+        )
+    yield Checkpoint(
+        "bit_r50x1.in21k_ft_cifar10",
+        ARCHITECTURES["bit_r50x1"],
+        OFFICIAL_ROOT + "BiT-M-R50x1-CIFAR10.npz",
+        classes=10,
+        labels="cifar10",
+        description="BiT-M: pre-trained on ImageNet-21k, fine-tuned on CIFAR-10 at 128 pixels.",
+        size=128,
+        resizing=Resizing("squash", 128, "bilinear", "big_transfer `bit_pytorch` colab"),
+        accuracies=(Accuracy("CIFAR-10", "top-1", 97.62, 128, "big_transfer `bit_pytorch` colab"),),
+        aliases=_official("BiT-M-R50x1-CIFAR10"),
+    )
+
+
+#: Classes of the VTAB-1k tasks; `None` where VTAB's own tests do not state them.
+_VTAB_CLASSES: Mapping[str, int | None] = MappingProxyType(
+    {
+        "caltech101": 102,
+        "cifar100": 100,
+        "clevr-count": 8,
+        "clevr-distance": 6,
+        "diabetic_retinopathy": 5,
+        "dmlab": 6,
+        "dsprites-orientation": None,
+        "dsprites-xpos": None,
+        "dtd": 47,
+        "eurosat": 10,
+        "kitti-distance": 4,
+        "oxford_flowers102": 102,
+        "oxford_iiit_pet": 37,
+        "patch_camelyon": 2,
+        "resisc45": 45,
+        "smallnorb-azimuth": 18,
+        "smallnorb-elevation": 9,
+        "sun397": 397,
+        "svhn": 10,
+    }
+)
+
+
+def _vtab() -> Iterator[Checkpoint]:
+    for size in ("r50x1", "r50x3", "r101x1", "r101x3", "r152x4"):
+        official = size.upper().replace("X", "x")
+        for task, classes in _VTAB_CLASSES.items():
+            for run in range(3):
+                stem = f"BiT-M-{official}-run{run}-{task}"
+                yield Checkpoint(
+                    f"bit_{size}.in21k_ft_vtab_{task.replace('-', '_')}_run{run}",
+                    ARCHITECTURES[f"bit_{size}"],
+                    OFFICIAL_ROOT + f"vtab/{stem}.npz",
+                    classes=classes,
+                    labels=None,
+                    description=f"BiT-M fine-tuned on 1000 images of VTAB's {task}, run {run}.",
+                    aliases=_official(stem),
+                )
+
+
+def _batch_norm_siblings() -> Iterator[Checkpoint]:
+    release = "https://github.com/huggingface/pytorch-image-models/releases/download/"
+    for depth, url, at_224, at_288 in (
+        (
+            "50",
+            release + "v0.1-rsb-weights/resnetv2_50_a1h-000cdf49.pth",
+            (80.410, 95.082, 86.02, 68.87),
+            (81.406, 95.712, 86.92, 70.45),
+        ),
+        ("101", None, (82.042, 95.866, 87.30, 71.29), (83.002, 96.444, 87.91, 72.70)),
+    ):
+        yield Checkpoint(
+            f"resnetv2_{depth}.a1h_in1k",
+            ARCHITECTURES[f"resnetv2_{depth}"],
+            url,
+            classes=1000,
+            labels="imagenet_1k",
+            description="timm's ResNet-v2 with BatchNorm, trained on ImageNet-1k (recipe a1h).",
+            size=224,
+            resizing=Resizing("short_side", 235, "bicubic", _TIMM),
+            accuracies=_timm_accuracies(224, *at_224) + _timm_accuracies(288, *at_288),
+            aliases=(f"timm/resnetv2_{depth}.a1h_in1k",),
+        )
+
+
+def _own() -> Iterator[Checkpoint]:
+    yield Checkpoint(
+        "bit_tiny.cifar10",
+        ARCHITECTURES["bit_tiny"],
+        url=None,
+        classes=10,
+        labels="cifar10",
+        description="A BiT of one unit per block for CIFAR-10; its weights are not trained yet.",
+        size=32,
+        resizing=Resizing("squash", 32, "bilinear", "this project"),
+    )
+
+
+def _checkpoints() -> Iterator[Checkpoint]:
+    yield from _distilled()
+    yield from _teachers()
+    yield from _fine_tuned()
+    yield from _upstream()
+    yield from _batch_norm_siblings()
+    yield from _own()
+    yield from _vtab()
+
+
+#: Every checkpoint by name.
+CHECKPOINTS: Mapping[str, Checkpoint] = MappingProxyType(
+    {checkpoint.name: checkpoint for checkpoint in _checkpoints()}
+)
+
+
+@functools.cache
+def _aliases() -> Mapping[str, str]:
+    """Every alias, normalised, with the name that it stands for."""
+    return MappingProxyType(
+        {
+            _normalize(alias): checkpoint.name
+            for checkpoint in CHECKPOINTS.values()
+            for alias in checkpoint.aliases
+        }
+    )
+
+
+def _normalize(name: str) -> str:
+    """Lower case, without what people put around a handle: host, hub prefix, version."""
+    name = name.strip().lower()
+    name = re.sub(r"^(https?://)?(www\.)?(tfhub\.dev|storage\.googleapis\.com/bit_models)/", "", name)
+    name = re.sub(r"^(hf-hub:|hf://|gs://bit_models/)", "", name)
+    name = re.sub(r"^(distill|vtab)/", "", name)
+    return re.sub(r"/\d+$", "", name)
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of all models that match a shell pattern.
+
+    Args:
+        pattern: str. `*` and `?` as in a shell. Defaults to `"*"`, all of them.
+
+    Returns:
+        list of str, in the order of the registry.
+
+    Example:
+
+    ```python
+    bit_keras.list_models("*distilled*")
+    # ['bit_r50x1.distilled_in1k_224', 'bit_r50x1.distilled_in1k_160']
+    ```
+    """
+    return [name for name in CHECKPOINTS if fnmatch.fnmatchcase(name, pattern)]
+
+
+def model_info(name: str) -> Checkpoint:
+    """The record of a model: everything that is known about its weights.
+
+    Args:
+        name: str. A model name, or any alias: a timm id, a TF Hub handle, an
+            official file name.
+
+    Returns:
+        Checkpoint.
+
+    Raises:
+        UnknownModelError: No model has that name; the message holds the nearest.
+
+    Example:
+
+    ```python
+    bit_keras.model_info("BiT-M-R50x1").classes  # 21843
+    ```
+    """
+    if name in CHECKPOINTS:
+        return CHECKPOINTS[name]
+    normalized = _normalize(name)
+    if normalized in CHECKPOINTS:
+        return CHECKPOINTS[normalized]
+    if normalized in _aliases():
+        return CHECKPOINTS[_aliases()[normalized]]
+    raise UnknownModelError(_unknown(name, normalized))
+
+
+def _unknown(name: str, normalized: str) -> str:
+    if normalized in ARCHITECTURES:
+        near = list_models(f"{normalized}.*")[:6]
+        return (
+            f"{name!r} is an architecture; a model name also says which weights: "
+            f"{', '.join(near)}, ..."
+        )
+    everything = {_normalize(alias): model for model in CHECKPOINTS for alias in (model,)}
+    everything |= _aliases()
+    near = difflib.get_close_matches(normalized, everything, n=8, cutoff=0.5)
+    models = list(dict.fromkeys(everything[match] for match in near))[:3]
+    hint = f" The nearest are {', '.join(models)}." if models else ""
+    return f"There is no model {name!r}.{hint} `bit-keras list` shows all of them."

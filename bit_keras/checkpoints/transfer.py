@@ -1,0 +1,203 @@
+"""Weights from files into networks and back, strictly: every array, every weight."""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+
+import keras
+import numpy as np
+
+from bit_keras.checkpoints.names import (
+    head_classes,
+    identify,
+    official_names,
+    official_shape,
+)
+from bit_keras.checkpoints.npz import NpzCheckpoint, write_npz
+from bit_keras.errors import CheckpointError
+from bit_keras.registry import Shape
+
+_logger = logging.getLogger("bit_keras")
+
+#: Lines of a difference that are printed before the rest is only counted.
+_SHOWN = 12
+
+
+class ModelArrays(Mapping[str, np.ndarray]):
+    """The weights of a network under their official names, read when asked for.
+
+    Args:
+        model: A network of this package, or a model that holds one.
+
+    Raises:
+        CheckpointError: The model has weights that no official name exists for.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        weights = {weight.path: weight for weight in _unique(model.weights)}
+        names = official_names(weights)
+        foreign = [path for path in weights if path not in names]
+        if foreign:
+            raise CheckpointError(
+                f"The model {model.name!r} has weights that no official name exists for: "
+                f"{_shortened(foreign)}. Save it as .keras, or save the BiT network inside it."
+            )
+        self._paths = {name: path for path, name in names.items()}
+        self._weights = weights
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        path = self._paths[name]
+        array = keras.ops.convert_to_numpy(self._weights[path])
+        return array.astype("float32", copy=False).reshape(official_shape(path, array.shape))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        return {
+            name: official_shape(path, tuple(self._weights[path].shape))
+            for name, path in self._paths.items()
+        }
+
+    def assign(self, name: str, array: np.ndarray) -> None:
+        weight = self._weights[self._paths[name]]
+        weight.assign(array.reshape(tuple(weight.shape)))
+
+
+def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
+    """Fills a network with the arrays of a checkpoint.
+
+    Every array is used and every weight is filled, or nothing is changed. A
+    network without a head leaves the head of the file out, and logs it.
+
+    Args:
+        model: A network of this package.
+        path: An official npz file; recognised by its content.
+
+    Raises:
+        CheckpointError: The file is damaged or does not fit; the message lists
+            what is missing, unexpected or misshapen.
+
+    Example:
+
+    ```python
+    model = bit_keras.create_classifier("bit_r50x1.in21k", weights=None)
+    bit_keras.load_weights(model, "BiT-M-R50x1.npz")
+    ```
+    """
+    with NpzCheckpoint(path) as arrays:
+        take_arrays(model, arrays)
+
+
+def take_arrays(model: keras.Model, arrays: NpzCheckpoint, *, replace_head: bool = False) -> None:
+    """`load_weights` from an open file; `replace_head` keeps the model's own head."""
+    target = ModelArrays(model)
+    expected, found = target.shapes, dict(arrays.shapes)
+    if replace_head or head_classes(expected) is None:
+        expected = _without_head(expected)
+        left_out = [name for name in found if _is_head(name)]
+        found = _without_head(found)
+        if left_out:
+            _logger.info(
+                "%s: its head for %s classes is left out.",
+                arrays.path.name,
+                head_classes(arrays.shapes),
+            )
+    require_equal(expected, found, model.name, arrays)
+    # All checksums first: a damaged file must not leave a network half filled.
+    arrays.verify()
+    for name in expected:
+        target.assign(name, arrays[name])
+
+
+def require_equal(
+    expected: dict[str, Shape], found: dict[str, Shape], model_name: str, arrays: NpzCheckpoint
+) -> None:
+    """Raises with a readable difference unless names and shapes are the same."""
+    if expected == found:
+        return
+    missing = [name for name in expected if name not in found]
+    unexpected = [name for name in found if name not in expected]
+    misshapen = [name for name in expected if name in found and expected[name] != found[name]]
+    lines = [
+        *(f"  - missing     {name} {expected[name]}" for name in missing),
+        *(f"  + unexpected  {name} {found[name]}" for name in unexpected),
+        *(
+            f"  ~ misshapen   {name} {found[name]} in the file, {expected[name]} in the network"
+            for name in misshapen
+        ),
+    ]
+    if len(lines) > _SHOWN:
+        lines = [*lines[:_SHOWN], f"  and {len(lines) - _SHOWN} more"]
+    raise CheckpointError(
+        "\n".join(
+            [
+                f"{arrays.path} does not fit {model_name}: {len(missing)} arrays are missing, "
+                f"{len(unexpected)} unexpected, {len(misshapen)} misshapen. "
+                + _advice(expected, misshapen, arrays),
+                *lines,
+            ]
+        )
+    )
+
+
+def _advice(expected: dict[str, Shape], misshapen: list[str], arrays: NpzCheckpoint) -> str:
+    architecture, classes = identify(arrays.shapes), head_classes(arrays.shapes)
+    if misshapen and all(_is_head(name) for name in misshapen):
+        return (
+            f"Its head has {classes} classes and the network's {head_classes(expected)}: take the "
+            "model name that the file belongs to, or replace the head with `num_classes=`."
+        )
+    if architecture is not None:
+        return f"The file is a {architecture.name} with {classes} classes."
+    return "The file is no network of the registry."
+
+
+def save_weights(model: keras.Model, path: str | os.PathLike, format: str = "npz") -> None:
+    """Writes a network's weights under the official names.
+
+    Args:
+        model: A network of this package.
+        path: The file to create or to replace; whole or absent.
+        format: str. `"npz"`, the layout of the official files. Defaults to `"npz"`.
+
+    Raises:
+        CheckpointError: An unknown format, or a model that is no BiT.
+        BitKerasError: The file cannot be written.
+
+    Example:
+
+    ```python
+    model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
+    bit_keras.save_weights(model, "tiny.npz")
+    ```
+    """
+    if format != "npz":
+        raise CheckpointError(f"The format {format!r} is unknown; 'npz' can be written.")
+    write_npz(path, ModelArrays(model))
+
+
+def _is_head(name: str) -> bool:
+    return name.startswith("resnet/head/")
+
+
+def _without_head(shapes: dict[str, Shape]) -> dict[str, Shape]:
+    return {name: shape for name, shape in shapes.items() if not _is_head(name)}
+
+
+def _unique(weights: Iterable[keras.Variable]) -> Iterator[keras.Variable]:
+    """Each variable once, without those that only steer randomness."""
+    seen: set[int] = set()
+    for weight in weights:
+        if id(weight) not in seen and "seed_generator" not in weight.path:
+            seen.add(id(weight))
+            yield weight
+
+
+def _shortened(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

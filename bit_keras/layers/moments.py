@@ -1,0 +1,28 @@
+"""Mean and variance as both layers take them: two passes, at least float32."""
+
+from typing import Any
+
+from keras import KerasTensor, ops
+
+#: A tensor of the running backend, or a symbolic one.
+Tensor = KerasTensor | Any
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x` in float32, or in float64 when it is that already.
+
+    Half precision cannot hold what statistics need: 1e-10 is 0.0 in float16,
+    and bfloat16 has 8 bits for a sum over thousands of values.
+    """
+    return ops.cast(x, "float64" if x.dtype == "float64" else "float32")
+
+
+def mean_and_variance(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of `x` over `axes`, which are kept with size 1.
+
+    The variance is the mean square of the centred values. `E[x^2] - E[x]^2`,
+    which `keras.ops.moments` takes on PyTorch, cancels: its relative error is
+    2e-2 in float32 where the mean is 100 standard deviations.
+    """
+    mean = ops.mean(x, axis=axes, keepdims=True)
+    return mean, ops.mean(ops.square(x - mean), axis=axes, keepdims=True)

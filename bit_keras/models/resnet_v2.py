@@ -1,0 +1,134 @@
+"""ResNet-v2 as BiT has it, and its sibling with BatchNorm, from one description.
+
+BiT is the pre-activation network of `google-research/big_transfer`,
+`bit_jax/models.py`, and of `google-research/big_vision`, `models/bit_paper.py`
+(not `models/bit.py`, which is a ResNet-v1). Order of a unit, with `p` the
+normalised and rectified input:
+
+    y = conv1x1(p);  y = conv3x3(relu(norm(y)));  y = conv1x1(relu(norm(y)))
+    out = y + shortcut,  shortcut = projection(p) in a block's first unit, else x
+"""
+
+import keras
+from keras import layers, ops
+
+from bit_keras.layers import GroupNorm, StdConv2D
+from bit_keras.layers.moments import Tensor
+from bit_keras.registry import Architecture
+
+#: Keras has 1e-3; torch's BatchNorm, and so the a1h networks of timm, 1e-5.
+BATCH_NORM_EPSILON = 1e-5
+
+#: torch's `momentum=0.1` in the convention of Keras.
+BATCH_NORM_MOMENTUM = 0.9
+
+#: Feature maps in the order of the network, by the names that the builders take.
+FEATURE_MAPS = ("stem", "block1", "block2", "block3", "block4", "pre_logits_map")
+
+
+def feature_maps(x: Tensor, architecture: Architecture) -> dict[str, Tensor]:
+    """Applies the network to images.
+
+    Args:
+        x: KerasTensor. RGB images, channels last, float in [-1, 1],
+            `(batch, height, width, 3)`.
+        architecture: Architecture.
+
+    Returns:
+        dict of KerasTensor: `stem` (stride 2, the root convolution), `block1` to
+        `block4` (strides 4, 8, 16, 32: sums of the residual units, not
+        normalised) and `pre_logits_map` (stride 32, normalised and rectified).
+    """
+    x = _convolution(x, architecture, architecture.stem_filters, 7, strides=2, name="stem_conv")
+    maps = {"stem": x}
+    x = _max_pool(x, architecture.pool_border)
+    for block, units in enumerate(architecture.units, start=1):
+        x = _block(x.shape, architecture, block, units)(x)
+        maps[f"block{block}"] = x
+    maps["pre_logits_map"] = _norm_relu(x, architecture, "norm")
+    return maps
+
+
+def _block(
+    input_shape: tuple[int | None, ...], architecture: Architecture, block: int, units: int
+) -> keras.Model:
+    """A block as a model of its own, to be frozen or looked at by its name."""
+    inputs = x = keras.Input(input_shape[1:])
+    for unit in range(1, units + 1):
+        # Only the first unit changes the resolution, and not in block 1: the
+        # max-pool has just halved it.
+        strides = 2 if unit == 1 and block > 1 else 1
+        name = f"block{block}_unit{unit:02d}"
+        x = _residual_unit(x, architecture, block, strides=strides, project=unit == 1, name=name)
+    return keras.Model(inputs, x, name=f"block{block}")
+
+
+def _residual_unit(
+    x: Tensor, architecture: Architecture, block: int, *, strides: int, project: bool, name: str
+) -> Tensor:
+    middle, out = architecture.middle_filters(block), architecture.block_filters(block)
+    shortcut = x
+    y = _norm_relu(x, architecture, f"{name}_norm1")
+    if project:
+        shortcut = _convolution(y, architecture, out, 1, strides=strides, name=f"{name}_proj")
+    y = _convolution(y, architecture, middle, 1, name=f"{name}_conv1")
+    y = _norm_relu(y, architecture, f"{name}_norm2")
+    y = _convolution(y, architecture, middle, 3, strides=strides, name=f"{name}_conv2")
+    y = _norm_relu(y, architecture, f"{name}_norm3")
+    y = _convolution(y, architecture, out, 1, name=f"{name}_conv3")
+    return layers.Add(name=f"{name}_add")([y, shortcut])
+
+
+def _convolution(
+    x: Tensor,
+    architecture: Architecture,
+    filters: int,
+    kernel_size: int,
+    *,
+    strides: int = 1,
+    name: str,
+) -> Tensor:
+    """A convolution between zeros, `kernel_size // 2` of them on every side.
+
+    `padding="same"` is something else where a stride meets an even size: it pads
+    one pixel less above and on the left, and features move by 23 %.
+    """
+    if kernel_size > 1:
+        x = layers.ZeroPadding2D(
+            kernel_size // 2, data_format="channels_last", name=f"{name}_padding"
+        )(x)
+    convolution = StdConv2D if architecture.normalization == "group" else layers.Conv2D
+    return convolution(
+        filters,
+        kernel_size,
+        strides=strides,
+        padding="valid",
+        use_bias=False,
+        # As the released networks were initialised (big_vision, `bit_paper.py`).
+        kernel_initializer="lecun_normal",
+        data_format="channels_last",
+        name=name,
+    )(x)
+
+
+def _norm_relu(x: Tensor, architecture: Architecture, name: str) -> Tensor:
+    if architecture.normalization == "group":
+        norm = GroupNorm(architecture.groups, name=name)
+    else:
+        norm = layers.BatchNormalization(
+            epsilon=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM, name=name
+        )
+    return layers.ReLU(name=f"{name}_relu")(norm(x))
+
+
+def _max_pool(x: Tensor, border: float) -> Tensor:
+    """3x3 max-pooling of stride 2 over a map with one pixel of `border` around it.
+
+    The root convolution is not rectified, so a border of zeros does reach the
+    maximum: it is part of what the BiT weights were trained with.
+    """
+    if border == 0.0:
+        x = layers.ZeroPadding2D(1, data_format="channels_last", name="stem_pool_padding")(x)
+    else:
+        x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=border)
+    return layers.MaxPooling2D(3, 2, data_format="channels_last", name="stem_pool")(x)

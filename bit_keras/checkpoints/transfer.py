@@ -138,16 +138,16 @@ def require_equal(
             [
                 f"{arrays.path} does not fit {model_name}: {len(missing)} arrays are missing, "
                 f"{len(unexpected)} unexpected, {len(misshapen)} misshapen. "
-                + _advice(expected, misshapen, arrays),
+                + _advice(expected, [*missing, *unexpected, *misshapen], arrays),
                 *lines,
             ]
         )
     )
 
 
-def _advice(expected: dict[str, Shape], misshapen: list[str], arrays: NpzCheckpoint) -> str:
+def _advice(expected: dict[str, Shape], differing: list[str], arrays: NpzCheckpoint) -> str:
     architecture, classes = identify(arrays.shapes), head_classes(arrays.shapes)
-    if misshapen and all(_is_head(name) for name in misshapen):
+    if all(_is_head(name) for name in differing):
         return (
             f"Its head has {classes} classes and the network's {head_classes(expected)}: take the "
             "model name that the file belongs to, or replace the head with `num_classes=`."

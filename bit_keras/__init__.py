@@ -1,0 +1,54 @@
+"""BiT (Big Transfer) models for Keras 3, and an exporter for TF Hub.
+
+Importing this package is cheap: what needs Keras is imported on first use.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+from bit_keras.registry import list_models as list_models
+from bit_keras.registry import model_info as model_info
+
+if TYPE_CHECKING:
+    from bit_keras.checkpoints import load_weights as load_weights
+    from bit_keras.checkpoints import save_weights as save_weights
+    from bit_keras.models import create_classifier as create_classifier
+    from bit_keras.models import create_feature_extractor as create_feature_extractor
+    from bit_keras.models import create_feature_maps as create_feature_maps
+    from bit_keras.preprocessing import decode_predictions as decode_predictions
+    from bit_keras.preprocessing import eval_transform as eval_transform
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "create_classifier": "bit_keras.models",
+    "create_feature_extractor": "bit_keras.models",
+    "create_feature_maps": "bit_keras.models",
+    "load_weights": "bit_keras.checkpoints",
+    "save_weights": "bit_keras.checkpoints",
+    "eval_transform": "bit_keras.preprocessing",
+    "decode_predictions": "bit_keras.preprocessing",
+}
+
+__all__ = ["__version__", "layers", "list_models", "model_info", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name == "layers":
+        return importlib.import_module("bit_keras.layers")
+    raise AttributeError(f"module 'bit_keras' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+@wrapt.when_imported("keras")
+def _register_layers(_: Any) -> None:
+    # Keras loads a .keras file only when the classes in it are registered; this
+    # registers ours as soon as both packages are imported, in either order.
+    importlib.import_module("bit_keras.layers")

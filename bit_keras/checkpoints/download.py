@@ -1,0 +1,161 @@
+"""The published weights: from a folder, a mirror or the public address, into a cache."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import filelock
+import platformdirs
+import requests
+import rich.console
+import rich.progress
+
+from bit_keras.checkpoints.npz import NpzCheckpoint
+from bit_keras.errors import CheckpointError, DownloadError
+from bit_keras.registry import OFFICIAL_ROOT, Checkpoint
+
+#: A mirror's address or a local folder that takes the place of `OFFICIAL_ROOT`.
+WEIGHTS_VARIABLE = "BIT_KERAS_WEIGHTS"
+
+#: The folder that keeps downloaded files; the user's cache folder by default.
+CACHE_VARIABLE = "BIT_KERAS_CACHE"
+
+_CHUNK = 1 << 20
+_TIMEOUT = (10, 60)  # Seconds to connect, and between two packets.
+
+
+def cache_folder() -> Path:
+    """The folder that downloads are kept in."""
+    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("bit_keras"))
+
+
+def pretrained_path(checkpoint: Checkpoint) -> Path:
+    """The local file of a checkpoint, downloaded on first use.
+
+    The environment variable `BIT_KERAS_WEIGHTS` may name a mirror (`https://...`)
+    or a local folder, laid out like the public address; a folder may also hold
+    the bare files. `BIT_KERAS_CACHE` moves the cache. An interrupted download
+    goes on where it stopped; a file enters the cache only when its size and all
+    its checksums are right.
+
+    Args:
+        checkpoint: Checkpoint. See `bit_keras.model_info`.
+
+    Returns:
+        Path of an npz file.
+
+    Raises:
+        DownloadError: The file is not published as npz, cannot be reached or
+            arrives damaged; the message says what to do without a network.
+    """
+    if checkpoint.url is None or not checkpoint.url.endswith(".npz"):
+        raise DownloadError(
+            f"No npz file is published for {checkpoint.name}; pass weights=None for random "
+            "weights, or the path of an npz file."
+        )
+    relative = checkpoint.url.removeprefix(OFFICIAL_ROOT)
+    source = os.environ.get(WEIGHTS_VARIABLE) or OFFICIAL_ROOT
+    if not source.startswith(("http://", "https://")):
+        return _from_folder(Path(source), relative, checkpoint)
+    target = cache_folder() / relative
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(target.with_name(f".{target.name}.lock")):
+            if not target.exists():  # Another process may have been faster.
+                _download(f"{source.rstrip('/')}/{relative}", target, checkpoint)
+    return target
+
+
+def _from_folder(folder: Path, relative: str, checkpoint: Checkpoint) -> Path:
+    for candidate in (folder / relative, folder / Path(relative).name):
+        if candidate.is_file():
+            return candidate
+    raise DownloadError(
+        f"{WEIGHTS_VARIABLE} names the folder {folder}, and {relative} of {checkpoint.name} is not "
+        "in it; put the file there, or unset the variable to download it."
+    )
+
+
+def _download(url: str, target: Path, checkpoint: Checkpoint) -> None:
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        _fetch(url, partial, checkpoint)
+        _check(partial, checkpoint)
+    except requests.RequestException as error:
+        raise DownloadError(
+            f"{checkpoint.name} needs {target.name}, and {url} cannot be reached "
+            f"({_reason(error)}). Get the file on another machine and pass weights='/path/to/"
+            f"{target.name}', or put it into a folder and set {WEIGHTS_VARIABLE} to that folder."
+        ) from error
+    except CheckpointError as error:
+        partial.unlink(missing_ok=True)
+        raise DownloadError(
+            f"{url} arrived damaged and was thrown away; try again. ({error})"
+        ) from error
+    except OSError as error:
+        raise DownloadError(
+            f"{target} cannot be written ({error.strerror or error}); make room, or set "
+            f"{CACHE_VARIABLE} to another folder."
+        ) from error
+    partial.replace(target)
+
+
+def _fetch(url: str, partial: Path, checkpoint: Checkpoint) -> None:
+    """Downloads to `partial`, going on after the bytes that it holds already."""
+    offset = partial.stat().st_size if partial.exists() else 0
+    headers = {"Range": f"bytes={offset}-"} if offset else {}
+    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
+        if response.status_code == requests.codes.requested_range_not_satisfiable:
+            return  # All bytes are there; the check that follows decides.
+        response.raise_for_status()
+        resumed = response.status_code == requests.codes.partial_content
+        offset = offset if resumed else 0
+        length = response.headers.get("Content-Length")
+        total = offset + int(length) if length else checkpoint.bytes
+        with open(partial, "ab" if resumed else "wb") as file:
+            for chunk in _with_progress(response.iter_content(_CHUNK), url, offset, total):
+                file.write(chunk)
+
+
+def _with_progress(
+    chunks: Iterable[bytes], url: str, offset: int, total: int | None
+) -> Iterable[bytes]:
+    console = rich.console.Console(stderr=True)
+    columns = (
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.DownloadColumn(),
+        rich.progress.TransferSpeedColumn(),
+        rich.progress.TimeRemainingColumn(),
+    )
+    with rich.progress.Progress(
+        *columns, console=console, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task(url.rsplit("/", 1)[-1], completed=offset, total=total)
+        for chunk in chunks:
+            yield chunk
+            progress.advance(task, len(chunk))
+
+
+def _check(partial: Path, checkpoint: Checkpoint) -> None:
+    size = partial.stat().st_size
+    if checkpoint.bytes is not None and size != checkpoint.bytes:
+        raise CheckpointError(f"it has {size} bytes and should have {checkpoint.bytes}")
+    if checkpoint.sha256 is not None:
+        with open(partial, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != checkpoint.sha256:
+            raise CheckpointError(f"its sha256 is {digest} and should be {checkpoint.sha256}")
+    with NpzCheckpoint(partial) as arrays:
+        arrays.verify()
+
+
+def _reason(error: requests.RequestException) -> str:
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"status {error.response.status_code}"
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
+    return str(error)

@@ -1,0 +1,5 @@
+"""The network, and the three builders that make Keras models of it."""
+
+from bit_keras.models.builders import create_classifier as create_classifier
+from bit_keras.models.builders import create_feature_extractor as create_feature_extractor
+from bit_keras.models.builders import create_feature_maps as create_feature_maps

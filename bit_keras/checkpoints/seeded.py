@@ -8,13 +8,20 @@ import numpy as np
 from bit_keras.checkpoints.names import official_shapes
 from bit_keras.registry import Architecture, Shape
 
+#: What scales the last normalisation of a residual unit. Without it every unit
+#: adds as much as all before it carry, and rounding grows as in no trained
+#: network: a change of 1e-7 in the input moves the last map of an R152x2 by
+#: 2e-5, with it by 1e-6.
+_RESIDUAL_SCALE = np.float32(0.25)
+
 
 class SeededArrays(Mapping[str, np.ndarray]):
     """Reproducible random arrays for every weight of an architecture.
 
     The values have the scale of trained ones: kernels as Kaiming initialises
-    them, gains around 1, offsets around 0, a head whose logits spread. An array
-    depends on its name and the seed alone.
+    them, gains around 1 (a quarter at the end of a residual unit, so that
+    rounding does not grow with the depth), offsets around 0, a head whose logits
+    spread. An array depends on its name and the seed alone.
 
     Args:
         architecture: Architecture.
@@ -39,11 +46,10 @@ class SeededArrays(Mapping[str, np.ndarray]):
         normal = generator.standard_normal(shape, dtype=np.float32)
         if name.endswith("/kernel"):
             return normal * np.float32(np.sqrt(2.0 / np.prod(shape[:-1])))
-        if name.endswith("/gamma"):
-            return 1.0 + 0.1 * normal
         if name.endswith("/moving_variance"):
             return np.exp(0.1 * normal)
-        return 0.1 * normal
+        scale = _RESIDUAL_SCALE if "/c/" in name and name.endswith(("gamma", "beta")) else 1
+        return scale * (1.0 + 0.1 * normal if name.endswith("/gamma") else 0.1 * normal)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)

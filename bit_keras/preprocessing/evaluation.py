@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from types import MappingProxyType
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -214,7 +215,7 @@ def load_image(source: ImageSource) -> Image.Image:
             image.load()
             # Pillow's `exif_transpose` also writes the metadata back, which fails
             # on damaged ones.
-            turn = _UPRIGHT.get(_orientation(image))
+            turn = _UPRIGHT.get(_orientation(image) or 1)
             rgb = _as_rgb(image)
     except ImageError:
         raise
@@ -242,7 +243,7 @@ def _check_size(size: int) -> None:
 
 def _resizing(checkpoint: Checkpoint, size: int) -> Resizing:
     published = checkpoint.resizing
-    if published is None:
+    if published is None or checkpoint.size is None:
         side = round(size / DEFAULT_CROP_RATIO)
         logging.getLogger("bit_keras").warning(
             "No published evaluation transform is known for %s; using short side %d, bilinear, "
@@ -278,35 +279,34 @@ def _opened(source: ImageSource) -> Iterator[Image.Image]:
     elif isinstance(source, np.ndarray):
         yield _from_array(source)
     elif isinstance(source, bytes | bytearray):
-        with _silent_metadata():
-            image = Image.open(io.BytesIO(source))
-        yield image
+        yield _read_header(io.BytesIO(source))
     elif isinstance(source, str | os.PathLike):
-        with _opened_file(source) as image:
-            yield image
+        with _open_file(source) as file:
+            yield _read_header(file)
     else:
         raise ImageError(
-            f"A {type(source).__name__} is not an image; pass a path, the bytes of an image file, "
-            "a PIL image or a uint8 NumPy array."
+            f"An object of type {type(source).__name__} is not an image; pass a path, the bytes of "
+            "an image file, a PIL image or a uint8 NumPy array."
         )
 
 
-@contextlib.contextmanager
-def _opened_file(path: str | os.PathLike) -> Iterator[Image.Image]:
+def _open_file(path: str | os.PathLike) -> BinaryIO:
     try:
-        file = open(path, "rb")  # noqa: SIM115 (closed below)
+        return open(path, "rb")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ImageError(f"{os.fsdecode(path)} cannot be opened: {reason}.") from error
-    with file:
-        with _silent_metadata():
-            image = Image.open(file)
-        yield image
+
+
+def _read_header(file: BinaryIO) -> Image.Image:
+    with _silent_metadata():
+        return Image.open(file)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
     channels = array.shape[2:]
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in ((), (1,), (3,), (4,)):
+    is_image_shape = array.ndim in (2, 3) and channels in ((), (1,), (3,), (4,))
+    if array.dtype != np.uint8 or not is_image_shape:
         raise ImageError(
             "An image array must be uint8, (height, width, 3), (height, width), (height, width, 1) "
             f"or (height, width, 4); {array.dtype}, {array.shape} came."
@@ -316,7 +316,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if channels == (1,) else array)
 
 
-def _orientation(image: Image.Image) -> object:
+def _orientation(image: Image.Image) -> int | None:
     try:
         with _silent_metadata():
             return image.getexif().get(_ORIENTATION_TAG)
@@ -329,9 +329,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "I" or image.mode.startswith("I;16"):
         image = _high_bytes(image)
     elif image.mode == "F":
-        raise ImageError(
-            "Images of floating-point pixels have no known range; convert to 8 bits first."
-        )
+        raise ValueError("floating-point pixels have no known range; convert them to 8 bits first")
     elif "transparency" in image.info:
         # Alpha is dropped anyway; Pillow would warn about palettes with several alphas.
         image = image.copy()
@@ -343,7 +341,7 @@ def _high_bytes(image: Image.Image) -> Image.Image:
     """16-bit grey to 8-bit as Pillow reads 16-bit colour; its own `convert` clips to 255."""
     values = np.asarray(image.convert("I"))
     if values.min() < 0 or values.max() > 0xFFFF:
-        raise ImageError("Images of integer pixels must lie in [0, 65535]; this one does not.")
+        raise ValueError("integer pixels must lie in [0, 65535], and these do not")
     return Image.fromarray((values >> 8).astype(np.uint8))
 
 

@@ -1,0 +1,1 @@
+"""Artifacts that other programs load, and the proof that they do."""

@@ -1,0 +1,191 @@
+"""Target `hub`: a reusable SavedModel that `hub.KerasLayer` calls and fine-tunes.
+
+The interface is the one of `tensorflow/hub`, `docs/reusable_saved_models.md`.
+`model.export` and `tf.saved_model.save(model)` do not write it: they leave out
+the callable root or the list of trainable variables.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from bit_keras.atomic import new_directory
+from bit_keras.errors import ExportError
+from bit_keras.export.artifact import (
+    INPUT_RANGES,
+    OUTPUTS,
+    TOLERANCE,
+    Metadata,
+    Variant,
+    golden_images,
+    write_golden,
+)
+from bit_keras.registry import MINIMUM_SIZE, model_info
+
+
+def export_hub(
+    model: keras.Model,
+    path: str | os.PathLike,
+    input_range: tuple[float, float] = (-1.0, 1.0),
+) -> Metadata:
+    """Writes a model as a reusable SavedModel.
+
+    The artifact has a callable root with an optional Python bool `training`,
+    `variables`, `trainable_variables` and `regularization_losses`, the signature
+    `serving_default` (`inputs` -> `logits` or `features`) for any batch, height
+    and width, and a stored input and output for `bit_keras.export.verify`. It
+    loads in TensorFlow 2.10 and later.
+
+    Args:
+        model: From `create_classifier` or `create_feature_extractor`, on the
+            TensorFlow backend.
+        path: The folder to create; it must not exist. Whole or absent.
+        input_range: `(-1.0, 1.0)`, BiT's own, or `(0.0, 1.0)`, the common image
+            range of TF Hub. Defaults to `(-1.0, 1.0)`.
+
+    Returns:
+        Metadata, as stored in the artifact.
+
+    Raises:
+        ExportError: Another backend, an unknown range, a model that is no BiT,
+            or TensorFlow cannot write.
+        BitKerasError: The path exists, or its parent does not.
+
+    Example:
+
+    ```python
+    model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
+    export_hub(model, "bit_tiny")
+    ```
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            "A SavedModel can be written with the TensorFlow backend alone, and this process "
+            f"runs on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow."
+        )
+    input_range = _checked(input_range)
+    metadata = _describe(model, input_range)
+    with new_directory(path) as partial:
+        root = ReusableModel(model, OUTPUTS[metadata.variant], input_range)
+        try:
+            tf.saved_model.save(
+                root, os.fspath(partial), signatures={"serving_default": root.serve}
+            )
+        except tf.errors.OpError as error:
+            raise ExportError(
+                f"{path} could not be written ({error.message}); nothing was left behind."
+            ) from error
+        metadata.write(partial)
+        inputs = golden_images(_golden_size(model, metadata), input_range)
+        write_golden(partial, inputs, root.serve(tf.constant(inputs))[root.output].numpy())
+    return metadata
+
+
+class ReusableModel(tf.train.Checkpoint):
+    """A Keras model behind the interface of a reusable SavedModel.
+
+    `tf.train.Checkpoint`, not `tf.Module`: the variable lists of a module are
+    properties, which are not saved.
+
+    Args:
+        model: keras.Model with one input and one output.
+        output: str. The name of the output in the signature.
+        input_range: tuple of 2 floats. The range that callers scale pixels to.
+    """
+
+    def __init__(self, model: keras.Model, output: str, input_range: tuple[float, float]) -> None:
+        super().__init__()
+        self.variables = [variable.value for variable in model.variables]
+        self.trainable_variables = [variable.value for variable in model.trainable_variables]
+        self.regularization_losses = [
+            _regularization_loss(variable)
+            for variable in model.trainable_variables
+            if variable.regularizer is not None
+        ]
+        images = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, name="inputs")
+        infer = _traced(model, images, input_range, training=False)
+        train = infer
+        if any(isinstance(layer, keras.layers.BatchNormalization) for layer in _layers(model)):
+            train = _traced(model, images, input_range, training=True)
+
+        # No input signature: the Python value of `training` picks the trace.
+        self.__call__ = tf.function(
+            lambda inputs, training=False: train(inputs) if training else infer(inputs),
+            autograph=False,
+        )
+        for training in (False, True):
+            self.__call__.get_concrete_function(images, training=training)
+        #: The endpoint that `keras.layers.TFSMLayer` calls unless told otherwise.
+        self.serve = tf.function(
+            lambda inputs: {output: infer(inputs)}, input_signature=[images], autograph=False
+        )
+
+    @property
+    def output(self) -> str:
+        (name,) = self.serve.get_concrete_function().structured_outputs
+        return name
+
+
+def _traced(
+    model: keras.Model, images: tf.TensorSpec, input_range: tuple[float, float], *, training: bool
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The network as one graph that every entry point shares; separate ones weigh twice."""
+    low, high = input_range
+
+    def network(inputs: tf.Tensor) -> tf.Tensor:
+        if input_range != (-1.0, 1.0):
+            inputs = (inputs - low) * (2.0 / (high - low)) - 1.0
+        return model(inputs, training=training)
+
+    return tf.function(network, input_signature=[images], autograph=False)
+
+
+def _regularization_loss(variable: keras.Variable) -> Callable[[], tf.Tensor]:
+    # A closure, not a default argument: defaults would become inputs of the graph.
+    return tf.function(
+        lambda: variable.regularizer(variable.value), input_signature=[], autograph=False
+    )
+
+
+def _layers(model: keras.Model) -> Sequence[keras.layers.Layer]:
+    return list(model._flatten_layers())
+
+
+def _describe(model: keras.Model, input_range: tuple[float, float]) -> Metadata:
+    checkpoint = model_info(model.name)
+    variants: dict[str, Variant] = {"head": "classification", "features": "feature_extraction"}
+    last = model.layers[-1].name
+    if last not in variants:
+        raise ExportError(
+            f"The last layer of {model.name} is {last!r}; the target hub takes what "
+            "create_classifier (without an activation) and create_feature_extractor return."
+        )
+    classes_fit = variants[last] == "classification" and model.output_shape[-1] == checkpoint.classes
+    return Metadata(
+        model=checkpoint.name,
+        target="hub",
+        variant=variants[last],
+        input_range=input_range,
+        outputs=model.output_shape[-1],
+        labels=checkpoint.labels if classes_fit else None,
+        tolerance=TOLERANCE,
+        versions={name: version(name) for name in ("bit_keras", "keras", "tensorflow")},
+    )
+
+
+def _golden_size(model: keras.Model, metadata: Metadata) -> int:
+    fixed = model.input_shape[1]
+    return fixed or model_info(metadata.model).size or 224
+
+
+def _checked(input_range: tuple[float, float]) -> tuple[float, float]:
+    input_range = (float(input_range[0]), float(input_range[1]))
+    if input_range not in INPUT_RANGES:
+        raise ExportError(
+            f"input_range must be (-1, 1) or (0, 1). Received: input_range={input_range}"
+        )
+    return input_range

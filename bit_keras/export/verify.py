@@ -1,0 +1,76 @@
+"""Proof that an artifact still computes what Keras computed."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from bit_keras.errors import ExportError
+from bit_keras.export.artifact import Metadata
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """The outcome of a verification.
+
+    Attributes:
+        metadata: Metadata. What the artifact says of itself.
+        differences: dict of str to float. Largest difference to the stored output
+            for each endpoint, relative to the largest stored value.
+    """
+
+    metadata: Metadata
+    differences: dict[str, float]
+
+    @property
+    def largest(self) -> float:
+        return max(self.differences.values())
+
+    @property
+    def passed(self) -> bool:
+        return self.largest <= self.metadata.tolerance
+
+
+def verify(artifact: str | os.PathLike) -> Verification:
+    """Reloads an artifact in a fresh process and compares it with its stored output.
+
+    Args:
+        artifact: The folder of a SavedModel that this package exported.
+
+    Returns:
+        Verification. It says whether the artifact passed; a difference above the
+        tolerance does not raise.
+
+    Raises:
+        ExportError: The folder is no such artifact, or it cannot be loaded.
+
+    Example:
+
+    ```python
+    verify("bit_tiny").largest  # 0.0
+    ```
+    """
+    artifact = Path(artifact)
+    metadata = Metadata.read(artifact)
+    process = subprocess.run(
+        [sys.executable, "-m", "bit_keras.export.replay", str(artifact)],
+        capture_output=True,
+        text=True,
+        check=False,
+        # The replay imports this very package, also where it is not installed.
+        env={**os.environ, "PYTHONPATH": _search_path(), "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    if process.returncode != 0:
+        reason = process.stderr.strip().splitlines()
+        raise ExportError(
+            f"{artifact} cannot be loaded ({reason[-1] if reason else 'no message'}); "
+            "it is damaged, so export it again."
+        )
+    return Verification(metadata, json.loads(process.stdout.splitlines()[-1]))
+
+
+def _search_path() -> str:
+    root = str(Path(__file__).parents[2])
+    return os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])

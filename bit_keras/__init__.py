@@ -32,14 +32,16 @@ _HOMES = {
     "decode_predictions": "bit_keras.preprocessing",
 }
 
-__all__ = ["__version__", "layers", "list_models", "model_info", *_HOMES]
+_SUBPACKAGES = ("checkpoints", "export", "inference", "layers", "models", "preprocessing")
+
+__all__ = ["__version__", "list_models", "model_info", *_HOMES, *_SUBPACKAGES]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name == "layers":
-        return importlib.import_module("bit_keras.layers")
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"bit_keras.{name}")
     raise AttributeError(f"module 'bit_keras' has no attribute {name!r}")
 
 

@@ -61,7 +61,9 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise BitKerasError(f"{path} exists already; remove it or choose another path.")
     with _explained(path):
-        partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))
+        partial = Path(
+            tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+        )
         try:
             yield partial
             partial.chmod(0o777 & ~_umask())

@@ -27,3 +27,15 @@ class ImageError(BitKerasError, ValueError):
 
 class ExportError(BitKerasError, ValueError):
     """An artifact that cannot be written, read or verified."""
+
+
+class SizeError(BitKerasError, ValueError):
+    """An input size that a network cannot take, or that is not known."""
+
+
+class UnknownLabelsError(BitKerasError, LookupError):
+    """A class list that is not packaged."""
+
+
+class DecodingError(BitKerasError, ValueError):
+    """Logits that do not fit the classes they are to be read with."""

@@ -86,7 +86,7 @@ class Architecture:
         shapes["stem_conv/kernel"]  # (7, 7, 3, 64)
         ```
         """
-        shapes = {"stem_conv/kernel": (7, 7, 3, self.stem_filters)}
+        shapes: dict[str, Shape] = {"stem_conv/kernel": (7, 7, 3, self.stem_filters)}
         channels = self.stem_filters
         for block, units in enumerate(self.units, start=1):
             middle, out = self.middle_filters(block), self.block_filters(block)
@@ -587,7 +587,9 @@ def _aliases() -> Mapping[str, str]:
 def _normalize(name: str) -> str:
     """Lower case, without what people put around a handle: host, hub prefix, version."""
     name = name.strip().lower()
-    name = re.sub(r"^(https?://)?(www\.)?(tfhub\.dev|storage\.googleapis\.com/bit_models)/", "", name)
+    name = re.sub(
+        r"^(https?://)?(www\.)?(tfhub\.dev|storage\.googleapis\.com/bit_models)/", "", name
+    )
     name = re.sub(r"^(hf-hub:|hf://|gs://bit_models/)", "", name)
     name = re.sub(r"^(distill|vtab)/", "", name)
     return re.sub(r"/\d+$", "", name)

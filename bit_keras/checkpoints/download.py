@@ -113,7 +113,7 @@ def _fetch(url: str, partial: Path, checkpoint: Checkpoint) -> None:
         offset = offset if resumed else 0
         length = response.headers.get("Content-Length")
         total = offset + int(length) if length else checkpoint.bytes
-        with open(partial, "ab" if resumed else "wb") as file:
+        with partial.open("ab" if resumed else "wb") as file:
             for chunk in _with_progress(response.iter_content(_CHUNK), url, offset, total):
                 file.write(chunk)
 
@@ -143,7 +143,7 @@ def _check(partial: Path, checkpoint: Checkpoint) -> None:
     if checkpoint.bytes is not None and size != checkpoint.bytes:
         raise CheckpointError(f"it has {size} bytes and should have {checkpoint.bytes}")
     if checkpoint.sha256 is not None:
-        with open(partial, "rb") as file:
+        with partial.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != checkpoint.sha256:
             raise CheckpointError(f"its sha256 is {digest} and should be {checkpoint.sha256}")

@@ -176,7 +176,7 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder; an npz file was expected.")
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             start = file.read(4)
         return zipfile.ZipFile(path)
     except FileNotFoundError:

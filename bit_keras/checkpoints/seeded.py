@@ -3,10 +3,11 @@
 import zlib
 from collections.abc import Iterator, Mapping
 
+import keras
 import numpy as np
 
-from bit_keras.checkpoints.names import official_shapes
-from bit_keras.registry import Architecture, Shape
+from bit_keras.checkpoints.transfer import ModelArrays
+from bit_keras.registry import Shape
 
 #: What scales the last normalisation of a residual unit. Without it every unit
 #: adds as much as all before it carry, and rounding grows as in no trained
@@ -24,20 +25,19 @@ class SeededArrays(Mapping[str, np.ndarray]):
     spread. An array depends on its name and the seed alone.
 
     Args:
-        architecture: Architecture.
-        classes: int or None. Width of the head; `None` leaves it out.
+        shapes: Mapping from official name to shape.
         seed: int. Defaults to `0`.
 
     Example:
 
     ```python
     architecture = bit_keras.model_info("bit_tiny.cifar10").architecture
-    write_npz("tiny.npz", SeededArrays(architecture, classes=10))
+    write_npz("tiny.npz", SeededArrays(official_shapes(architecture, classes=10)))
     ```
     """
 
-    def __init__(self, architecture: Architecture, classes: int | None, seed: int = 0) -> None:
-        self.shapes: dict[str, Shape] = official_shapes(architecture, classes)
+    def __init__(self, shapes: Mapping[str, Shape], seed: int = 0) -> None:
+        self.shapes = dict(shapes)
         self._seed = seed
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -56,3 +56,11 @@ class SeededArrays(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self.shapes)
+
+
+def fill_with_seeded_values(model: keras.Model, seed: int = 0) -> None:
+    """Gives every weight of a network its `SeededArrays` value."""
+    target = ModelArrays(model)
+    values = SeededArrays(target.shapes, seed)
+    for name in target:
+        target.assign(name, values[name])

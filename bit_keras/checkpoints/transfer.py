@@ -15,7 +15,7 @@ from bit_keras.checkpoints.names import (
 )
 from bit_keras.checkpoints.npz import NpzCheckpoint, write_npz
 from bit_keras.errors import CheckpointError
-from bit_keras.registry import Shape
+from bit_keras.registry import Architecture, Shape
 
 _logger = logging.getLogger("bit_keras")
 
@@ -155,6 +155,21 @@ def _advice(expected: dict[str, Shape], differing: list[str], arrays: NpzCheckpo
     if architecture is not None:
         return f"The file is a {architecture.name} with {classes} classes."
     return "The file is no network of the registry."
+
+
+def require_known(arrays: NpzCheckpoint) -> Architecture:
+    """The architecture that a file belongs to.
+
+    Raises:
+        CheckpointError: It is no network of the registry.
+    """
+    architecture = identify(arrays.shapes)
+    if architecture is None:
+        raise CheckpointError(
+            f"{arrays.path} is no network of the registry, by the names and shapes of its "
+            f"{len(arrays)} arrays."
+        )
+    return architecture
 
 
 def save_weights(model: keras.Model, path: str | os.PathLike, format: str = "npz") -> None:

@@ -6,13 +6,12 @@ the callable root or the list of trainable variables.
 """
 
 import os
-from collections.abc import Callable, Sequence
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
+import bit_keras
 from bit_keras.atomic import new_directory
 from bit_keras.errors import ExportError
 from bit_keras.export.artifact import (
@@ -24,7 +23,7 @@ from bit_keras.export.artifact import (
     golden_images,
     write_golden,
 )
-from bit_keras.registry import MINIMUM_SIZE, model_info
+from bit_keras.registry import model_info
 
 
 def export_hub(
@@ -80,8 +79,9 @@ def export_hub(
                 f"{path} could not be written ({error.message}); nothing was left behind."
             ) from error
         metadata.write(partial)
-        inputs = golden_images(_golden_size(model, metadata), input_range)
-        write_golden(partial, inputs, root.serve(tf.constant(inputs))[root.output].numpy())
+        size = _golden_size(model, metadata)
+        answer = model(golden_images(size, (-1.0, 1.0)), training=False)
+        write_golden(partial, golden_images(size, input_range), answer.numpy())
     return metadata
 
 
@@ -109,7 +109,8 @@ class ReusableModel(tf.train.Checkpoint):
         images = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, name="inputs")
         infer = _traced(model, images, input_range, training=False)
         train = infer
-        if any(isinstance(layer, keras.layers.BatchNormalization) for layer in _layers(model)):
+        if any(variable.path.endswith("/moving_mean") for variable in model.variables):
+            # Only BatchNorm computes something else in training.
             train = _traced(model, images, input_range, training=True)
 
         # No input signature: the Python value of `training` picks the trace.
@@ -123,11 +124,6 @@ class ReusableModel(tf.train.Checkpoint):
         self.serve = tf.function(
             lambda inputs: {output: infer(inputs)}, input_signature=[images], autograph=False
         )
-
-    @property
-    def output(self) -> str:
-        (name,) = self.serve.get_concrete_function().structured_outputs
-        return name
 
 
 def _traced(
@@ -151,10 +147,6 @@ def _regularization_loss(variable: keras.Variable) -> Callable[[], tf.Tensor]:
     )
 
 
-def _layers(model: keras.Model) -> Sequence[keras.layers.Layer]:
-    return list(model._flatten_layers())
-
-
 def _describe(model: keras.Model, input_range: tuple[float, float]) -> Metadata:
     checkpoint = model_info(model.name)
     variants: dict[str, Variant] = {"head": "classification", "features": "feature_extraction"}
@@ -164,7 +156,9 @@ def _describe(model: keras.Model, input_range: tuple[float, float]) -> Metadata:
             f"The last layer of {model.name} is {last!r}; the target hub takes what "
             "create_classifier (without an activation) and create_feature_extractor return."
         )
-    classes_fit = variants[last] == "classification" and model.output_shape[-1] == checkpoint.classes
+    classes_fit = (
+        variants[last] == "classification" and model.output_shape[-1] == checkpoint.classes
+    )
     return Metadata(
         model=checkpoint.name,
         target="hub",
@@ -173,7 +167,11 @@ def _describe(model: keras.Model, input_range: tuple[float, float]) -> Metadata:
         outputs=model.output_shape[-1],
         labels=checkpoint.labels if classes_fit else None,
         tolerance=TOLERANCE,
-        versions={name: version(name) for name in ("bit_keras", "keras", "tensorflow")},
+        versions={
+            "bit_keras": bit_keras.__version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+        },
     )
 
 

@@ -3,3 +3,4 @@
 from bit_keras.models.builders import create_classifier as create_classifier
 from bit_keras.models.builders import create_feature_extractor as create_feature_extractor
 from bit_keras.models.builders import create_feature_maps as create_feature_maps
+from bit_keras.models.builders import network_of_file as network_of_file

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from bit_keras.checkpoints import NpzCheckpoint, pretrained_path, take_arrays
+from bit_keras.checkpoints import NpzCheckpoint, pretrained_path, require_known, take_arrays
 from bit_keras.checkpoints.names import head_classes
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import BitKerasError, UnknownModelError
 from bit_keras.layers.moments import Tensor
 from bit_keras.models.resnet_v2 import FEATURE_MAPS, feature_maps
-from bit_keras.registry import MINIMUM_SIZE, Checkpoint, model_info
+from bit_keras.registry import MINIMUM_SIZE, Architecture, Checkpoint, model_info
 
 _logger = logging.getLogger("bit_keras")
 
@@ -82,10 +82,8 @@ def create_classifier(
     arrays = _open(weights, checkpoint)
     classes = num_classes or checkpoint.classes or _classes_of(arrays, checkpoint)
 
-    inputs, maps = _network(checkpoint, input_shape, include_preprocessing)
-    outputs = layers.Dense(classes, kernel_initializer="zeros", dtype=_full_dtype(), name="head")(
-        _pool(maps["pre_logits_map"])
-    )
+    inputs, maps = _network(checkpoint.architecture, input_shape, include_preprocessing)
+    outputs = _head(maps, classes)
     network = keras.Model(inputs, outputs, name=checkpoint.name)
     if arrays is not None:
         found = head_classes(arrays.shapes)
@@ -185,9 +183,43 @@ def create_feature_maps(
             f"levels must be some of {', '.join(FEATURE_MAPS)}. Received: levels={levels}"
         )
     maps = _loaded_maps(model_info(name), weights, input_shape, include_preprocessing)
-    return keras.Model(
-        maps.input, {level: maps.output[level] for level in levels}, name=maps.name
-    )
+    return keras.Model(maps.input, {level: maps.output[level] for level in levels}, name=maps.name)
+
+
+def network_of_file(path: str | os.PathLike) -> keras.Model:
+    """The network that an official npz file belongs to, with its weights.
+
+    The architecture is recognised from the content. Where the name of the file is
+    an alias of a checkpoint with that architecture and head, the model bears the
+    checkpoint's name, and so knows its labels and its image size; elsewhere that
+    of the architecture.
+
+    Args:
+        path: An official npz file. Without a head it gives a feature extractor.
+
+    Returns:
+        keras.Model, as `create_classifier` or `create_feature_extractor` makes it.
+
+    Raises:
+        CheckpointError: The file is damaged, or no network of the registry.
+    """
+    with NpzCheckpoint(path) as arrays:
+        architecture, classes = require_known(arrays), head_classes(arrays.shapes)
+        name = _name_by_file(arrays.path.stem, architecture, classes) or architecture.name
+        inputs, maps = _network(architecture, (None, None, 3), include_preprocessing=False)
+        outputs = _pool(maps["pre_logits_map"]) if classes is None else _head(maps, classes)
+        network = keras.Model(inputs, outputs, name=name)
+        take_arrays(network, arrays)
+    return network
+
+
+def _name_by_file(stem: str, architecture: Architecture, classes: int | None) -> str | None:
+    try:
+        checkpoint = model_info(stem)
+    except UnknownModelError:
+        return None
+    fits = checkpoint.architecture == architecture and classes in (None, checkpoint.classes)
+    return checkpoint.name if fits else None
 
 
 def _loaded_maps(
@@ -195,7 +227,7 @@ def _loaded_maps(
 ) -> keras.Model:
     """The whole network without its head, so that a file fills all of it or fails."""
     arrays = _open(weights, checkpoint)
-    inputs, maps = _network(checkpoint, input_shape, include_preprocessing)
+    inputs, maps = _network(checkpoint.architecture, input_shape, include_preprocessing)
     network = keras.Model(inputs, maps, name=checkpoint.name)
     if arrays is not None:
         with arrays:
@@ -204,13 +236,18 @@ def _loaded_maps(
 
 
 def _network(
-    checkpoint: Checkpoint, input_shape: InputShape, include_preprocessing: bool
+    architecture: Architecture, input_shape: InputShape, include_preprocessing: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
     inputs = keras.Input(_checked(input_shape), name="inputs")
     images = inputs
     if include_preprocessing:
         images = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescaling")(inputs)
-    return inputs, feature_maps(images, checkpoint.architecture)
+    return inputs, feature_maps(images, architecture)
+
+
+def _head(maps: dict[str, Tensor], classes: int) -> Tensor:
+    head = layers.Dense(classes, kernel_initializer="zeros", dtype=_full_dtype(), name="head")
+    return head(_pool(maps["pre_logits_map"]))
 
 
 def _pool(x: Tensor) -> Tensor:

@@ -5,13 +5,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import DecodingError
 from bit_keras.preprocessing.labels import Labels, load_labels
 from bit_keras.registry import Checkpoint, model_info
-
-
-class DecodingError(BitKerasError, ValueError):
-    """Logits that do not fit the classes they are to be read with."""
 
 
 def decode_predictions(

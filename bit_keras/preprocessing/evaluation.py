@@ -12,13 +12,14 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from bit_keras.errors import BitKerasError, ImageError
+from bit_keras.errors import ImageError, SizeError
 from bit_keras.registry import MINIMUM_SIZE, Checkpoint, Resizing, model_info
 
 ImageSource = str | os.PathLike | bytes | bytearray | Image.Image | np.ndarray
@@ -55,10 +56,6 @@ _UPRIGHT = MappingProxyType(
 )
 
 _warning_filters = threading.Lock()
-
-
-class SizeError(BitKerasError, ValueError):
-    """An input size that a network cannot take, or that is not known."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -292,7 +289,7 @@ def _opened(source: ImageSource) -> Iterator[Image.Image]:
 
 def _open_file(path: str | os.PathLike) -> BinaryIO:
     try:
-        return open(path, "rb")
+        return Path(os.fsdecode(path)).open("rb")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ImageError(f"{os.fsdecode(path)} cannot be opened: {reason}.") from error

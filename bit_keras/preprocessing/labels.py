@@ -4,17 +4,13 @@ import dataclasses
 import functools
 import importlib.resources
 
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import UnknownLabelsError
 
 #: The packaged lists; their files and origins are in `class_lists/README.md`.
 LISTS = ("imagenet_1k", "imagenet_21k", "cifar10")
 
 _FOLDER = "class_lists"
 _LEMMAS = "wordnet_lemmas.txt"
-
-
-class UnknownLabelsError(BitKerasError, LookupError):
-    """A class list that is not packaged."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from bit_keras.errors import UnknownModelError
-from bit_keras.preprocessing import DecodingError, Labels, decode_predictions
+from bit_keras.errors import DecodingError, UnknownModelError
+from bit_keras.preprocessing import Labels, decode_predictions
 
 STUDENT = "bit_r50x1.distilled_in1k_224"
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from bit_keras.errors import BitKerasError
-from bit_keras.preprocessing import Labels, UnknownLabelsError, load_labels
+from bit_keras.errors import BitKerasError, UnknownLabelsError
+from bit_keras.preprocessing import Labels, load_labels
 from bit_keras.registry import CHECKPOINTS
 
 FOLDER = importlib.resources.files("bit_keras.preprocessing") / "class_lists"

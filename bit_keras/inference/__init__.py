@@ -1,0 +1,4 @@
+"""Predictions from model names and artifacts."""
+
+from bit_keras.inference.predict import Predictor as Predictor
+from bit_keras.inference.predict import load_predictor as load_predictor

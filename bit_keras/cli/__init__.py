@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-import os
 import sys
 from typing import Any
 
@@ -56,8 +55,6 @@ def main(debug: bool) -> None:
       bit-keras export bit_r50x1.in21k --to hub --variant feature_extraction --out r50x1
       bit-keras verify r50x1
     """
-    # TensorFlow's start-up notes are no messages of ours.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("bit_keras")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from bit_keras.cli.printing import progress
+from bit_keras.cli.printing import progress, start_keras
 
 _FORMATS = ("npz", "keras")
 
@@ -26,6 +26,7 @@ def command(source: str, destination: Path, target: str) -> None:
     """
     path = _source_path(source)
     with progress().status(f"Converting {path} to {target}"):
+        start_keras()
         if target == "npz":
             _to_npz(path, destination)
         else:
@@ -49,7 +50,6 @@ def _to_npz(path: Path, destination: Path) -> None:
 
     with NpzCheckpoint(path) as arrays:
         require_known(arrays)
-        arrays.verify()
         write_npz(destination, arrays)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from bit_keras.cli.printing import megabytes, progress
+from bit_keras.cli.printing import megabytes, progress, start_keras
 from bit_keras.errors import BitKerasError
 from bit_keras.export.artifact import VARIANTS
 from bit_keras.registry import model_info
@@ -50,6 +50,7 @@ def command(
 
     start = time.perf_counter()
     with progress().status(f"Building {checkpoint.name}"):
+        start_keras()
         model = _build(checkpoint.name, variant, weights)
     from bit_keras.export.hub import export_hub
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from bit_keras.cli.printing import console, print_json, progress
+from bit_keras.cli.printing import console, print_json, progress, start_keras
 from bit_keras.errors import ImageError
 
 
@@ -30,6 +30,7 @@ def command(source: str, images: tuple[str, ...], top: int, as_json: bool) -> No
     from bit_keras.inference import load_predictor
 
     with progress().status(f"Loading {source}"):
+        start_keras()
         predictor = load_predictor(source)
     readable, failures = {}, {}
     with progress().status("Reading the pictures"):

@@ -1,6 +1,8 @@
 """How the commands print: tables and JSON to stdout, progress to stderr."""
 
+import importlib
 import json
+import os
 import sys
 from typing import Any
 
@@ -18,6 +20,26 @@ def console() -> rich.console.Console:
 def progress() -> rich.console.Console:
     """Standard error, silent when it is not a terminal."""
     return rich.console.Console(stderr=True, quiet=not sys.stderr.isatty())
+
+
+def start_keras() -> None:
+    """Imports Keras and starts its backend without a word.
+
+    TensorFlow's C++ prints notes on oneDNN and CUDA to file descriptor 2, some of
+    them before it looks at any setting of the log level.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        # The first tensor is what makes TensorFlow look for devices.
+        importlib.import_module("keras").ops.zeros(())
+    finally:
+        os.dup2(stderr, 2)
+        os.close(nowhere)
+        os.close(stderr)
 
 
 def print_json(document: Any) -> None:

@@ -6,6 +6,7 @@ the callable root or the list of trainable variables.
 """
 
 import os
+import re
 from collections.abc import Callable
 
 import keras
@@ -75,8 +76,10 @@ def export_hub(
                 root, os.fspath(partial), signatures={"serving_default": root.serve}
             )
         except tf.errors.OpError as error:
+            # Without the graph node in front and the name of the kernel behind.
+            reason = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]", "", error.message)
             raise ExportError(
-                f"{path} could not be written ({error.message}); nothing was left behind."
+                f"{path} could not be written ({reason}); nothing was left behind."
             ) from error
         metadata.write(partial)
         size = _golden_size(model, metadata)

@@ -1,0 +1,353 @@
+"""The command line, as a shell sees it: exit status, standard output, standard error."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from bit_keras.checkpoints import SeededArrays, official_shapes, write_npz
+from bit_keras.cli import main
+from bit_keras.registry import ARCHITECTURES
+
+SAMPLES = Path(__file__).parents[2] / "demo" / "images"
+CAT = str(SAMPLES / "cat.jpg")
+
+
+def run(*arguments):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result
+
+
+def run_in_a_shell(*arguments, prepare=""):
+    """Runs a command in a process of its own, with a user's environment."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_CPP")}
+    program = f"{prepare}\nfrom bit_keras.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def fails(*arguments):
+    """Runs a command that must fail; returns its one sentence."""
+    result = run(*arguments)
+    assert result.exit_code == 1, result.output
+    assert result.stderr.startswith("Error: ")
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+@pytest.fixture(scope="module")
+def tiny_npz(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "tiny.npz"
+    write_npz(path, SeededArrays(official_shapes(ARCHITECTURES["bit_tiny"], 10)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def artifact(tiny_npz, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "tiny"
+    result = run("export", "bit_tiny.cifar10", "--to", "hub", "--weights", tiny_npz, "--out", path)
+    assert result.exit_code == 0, result.output
+    return path
+
+
+# list and info
+
+
+def test_help_and_list_answer_within_a_second():
+    for arguments in (["--help"], ["list"], ["export", "--help"]):
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            assert run_in_a_shell(*arguments).returncode == 0
+            times.append(time.perf_counter() - start)
+        # The best of three: the machine may be busy with something else.
+        assert min(times) < 1.0
+
+
+def test_list_counts_the_vtab_networks_and_shows_the_others():
+    output = run("list").stdout
+    assert "bit_r152x2.teacher_in1k_384" in output
+    assert "_run0" not in output
+    assert "285 networks fine-tuned on VTAB tasks" in output
+
+
+def test_list_takes_a_pattern():
+    assert json.loads(run("list", "*distilled*", "--json").stdout) == [
+        "bit_r50x1.distilled_in1k_224",
+        "bit_r50x1.distilled_in1k_160",
+    ]
+    assert len(json.loads(run("list", "--json").stdout)) == 314
+    assert "No model matches 'zebra'" in fails("list", "zebra")
+
+
+def test_info_shows_the_facts_and_their_sources():
+    output = run("info", "https://tfhub.dev/sayakpaul/bit_resnet152x2_384_classification/1").stdout
+    assert "bit_r152x2.teacher_in1k_384" in output
+    assert "236,335,208" in output
+    assert "84.3 % top-1 on ImageNet-1k at 384 (big_transfer README)" in output
+    assert "83.858 % top-1 on ImageNet-1k at 384 (timm results CSVs" in output
+
+
+def test_info_prints_one_json_document():
+    for name in ("bit_r50x1.in21k", "resnetv2_50.a1h_in1k"):
+        document = json.loads(run("info", name, "--json").stdout)
+        assert document["name"] == name
+        assert document["parameters"] in (68_256_659, 25_549_352)
+
+
+def test_unknown_models_get_the_nearest_names():
+    assert "The nearest are bit_r50x1.in21k" in fails("info", "bit_r50x1.in21")
+
+
+def test_wrong_usage_ends_with_2():
+    assert run("export", "bit_tiny.cifar10").exit_code == 2
+    assert run("export", "bit_tiny.cifar10", "--to", "floppy", "--out", "x").exit_code == 2
+    assert run("nonsense").exit_code == 2
+    assert run("predict", "bit_tiny.cifar10").exit_code == 2
+
+
+# predict
+
+
+def picture(kind, folder):
+    """The cat in another encoding that shows the same picture."""
+    image = Image.open(CAT).convert("RGB")
+    path = folder / f"{kind}.png"
+    if kind == "webp":
+        path = path.with_suffix(".webp")
+        image.save(path, lossless=True)
+    elif kind == "alpha":
+        image.putalpha(7)
+        image.save(path)
+    elif kind == "cmyk":
+        path = path.with_suffix(".tiff")
+        image.convert("CMYK").save(path)
+    elif kind == "rotated":
+        exif = Image.Exif()
+        exif[0x0112] = 6  # "turn by 90 degrees clockwise to see it upright"
+        image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    return str(path)
+
+
+def test_predict_reads_every_encoding_of_a_picture(artifact, tmp_path):
+    kinds = ("webp", "alpha", "cmyk", "rotated")
+    paths = [picture(kind, tmp_path) for kind in kinds]
+    documents = json.loads(run("predict", artifact, CAT, *paths, "--json").stdout)
+    want = documents[0]["predictions"]
+    assert len(want) == 5
+    assert all(set(entry) == {"id", "label", "score"} for entry in want)
+    for kind, document in zip(kinds, documents[1:], strict=True):
+        got = document["predictions"]
+        assert [entry["label"] for entry in got] == [entry["label"] for entry in want], kind
+        for entry, expected in zip(got, want, strict=True):
+            # Equal pixels; only the batch's order of float32 sums differs.
+            assert entry["score"] == pytest.approx(expected["score"], abs=1e-5), kind
+
+
+def test_predict_reads_grey_pictures(artifact, tmp_path):
+    Image.open(CAT).convert("L").save(tmp_path / "grey.jpg")
+    output = run("predict", artifact, tmp_path / "grey.jpg", "--top", "3")
+    assert output.exit_code == 0
+    assert len(output.stdout.strip().splitlines()) == 4
+
+
+def test_predict_agrees_whatever_the_network_is_stored_as(artifact, tiny_npz, tmp_path):
+    common = tmp_path / "common"
+    options = ["--weights", tiny_npz, "--input-range", "0,1", "--out", common]
+    assert run("export", "bit_tiny.cifar10", "--to", "hub", *options).exit_code == 0
+    # A file that bears the name of a checkpoint is known by it.
+    named = shutil.copy(tiny_npz, tmp_path / "bit_tiny.cifar10.npz")
+    assert run("convert", named, tmp_path / "a.keras", "--to", "keras").exit_code == 0
+    answers = [
+        json.loads(run("predict", source, CAT, "--json").stdout)[0]["predictions"]
+        for source in (artifact, common, tmp_path / "a.keras", tmp_path / "bit_tiny.cifar10.npz")
+    ]
+    for answer in answers[1:]:
+        assert [entry["id"] for entry in answer] == [entry["id"] for entry in answers[0]]
+        for got, want in zip(answer, answers[0], strict=True):
+            assert got["score"] == pytest.approx(want["score"], rel=1e-4)
+
+
+def test_one_broken_picture_does_not_lose_the_others(artifact, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(Path(CAT).read_bytes()[:300])
+    result = run("predict", artifact, CAT, broken, "--json")
+    assert result.exit_code == 1
+    assert f"Error: {broken}" in result.stderr
+    documents = json.loads(result.stdout)
+    assert len(documents[0]["predictions"]) == 5
+    assert str(broken) in documents[1]["error"]
+
+
+def test_predict_names_what_is_wrong_with_its_source(artifact, tiny_npz, tmp_path):
+    assert "nor is there" not in fails("predict", tmp_path, CAT)
+    assert "was not exported by bit_keras" in fails("predict", tmp_path, CAT)
+    assert "There is no file" in fails("predict", tmp_path / "gone.keras", CAT)
+    assert "Nor is there an artifact" in fails("predict", "bit_huge", CAT)
+    assert "is no checkpoint of the registry" in fails("predict", tiny_npz, CAT)
+    text = tmp_path / "notes.keras"
+    text.write_text("not a model")
+    assert "is not an npz file" in fails("predict", text, CAT)
+
+
+def test_predict_refuses_feature_extractors(tiny_npz, tmp_path):
+    out = tmp_path / "features"
+    arguments = ["--variant", "feature_extraction", "--weights", tiny_npz, "--out", out]
+    assert run("export", "bit_tiny.cifar10", "--to", "hub", *arguments).exit_code == 0
+    assert "--variant classification" in fails("predict", out, CAT)
+
+
+# convert
+
+
+def test_convert_gives_npz_its_official_form(tiny_npz, tmp_path):
+    with np.load(tiny_npz) as arrays:
+        renamed = {
+            name.replace("/standardized_conv2d/", "/standardized_conv2d_7/"): array
+            for name, array in arrays.items()
+        }
+    np.savez_compressed(tmp_path / "odd.npz", **renamed)
+    result = run("convert", tmp_path / "odd.npz", tmp_path / "even.npz", "--to", "npz")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "even.npz").read_bytes() == tiny_npz.read_bytes()
+
+
+def test_convert_refuses_what_it_cannot_do(tiny_npz, tmp_path):
+    assert "ends in .keras" in fails("convert", tiny_npz, tmp_path / "a.h5", "--to", "keras")
+    assert "There is no file" in fails("convert", tmp_path / "no.npz", "b.npz", "--to", "npz")
+    np.savez(tmp_path / "other.npz", **{"dense/kernel": np.zeros((2, 2), "float32")})
+    for target in ("npz", "keras"):
+        sentence = fails(
+            "convert", tmp_path / "other.npz", tmp_path / f"x.{target}", "--to", target
+        )
+        assert "no network of the registry" in sentence
+    assert not list(tmp_path.glob("x.*"))
+
+
+# export and verify
+
+
+def test_export_says_what_it_wrote(tiny_npz, tmp_path):
+    out = tmp_path / "tiny"
+    result = run("export", "bit_tiny.cifar10", "--to", "hub", "--weights", tiny_npz, "--out", out)
+    assert "bit_tiny.cifar10, classification, input in [-1,1]" in result.stdout
+    assert f"bit-keras verify {out}" in result.stdout
+
+
+def test_export_with_random_weights_is_reproducible(tmp_path):
+    golden = []
+    for name in ("a", "b"):
+        arguments = ["--to", "hub", "--weights", "random", "--out", tmp_path / name]
+        assert run("export", "bit_tiny.cifar10", *arguments).exit_code == 0
+        with np.load(tmp_path / name / "assets.extra" / "golden.npz") as arrays:
+            golden.append(arrays["outputs"])
+    assert np.ptp(golden[0]) > 0.1
+    assert np.array_equal(*golden)
+
+
+BAD_WEIGHTS = {
+    "truncated": "cut short or damaged",
+    "flipped": "is damaged",
+    "pickled": "could run code",
+    "text": "is not an npz file",
+    "architecture": "The file is a resnetv2_50 with 10 classes",
+    "classes": "Its head has 7 classes and the network's 10",
+    "missing": "There is no file",
+}
+
+
+@pytest.fixture(scope="module")
+def bad_weights(tiny_npz, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
+    data = tiny_npz.read_bytes()
+    (folder / "truncated.npz").write_bytes(data[: len(data) // 2])
+    middle = len(data) // 2
+    flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    (folder / "flipped.npz").write_bytes(flipped)
+    np.savez(folder / "pickled.npz", **{"resnet/head": np.array([{}], object)})
+    (folder / "text.npz").write_text("These are not the weights you are looking for.")
+    tiny, large = ARCHITECTURES["bit_tiny"], ARCHITECTURES["resnetv2_50"]
+    write_npz(folder / "classes.npz", SeededArrays(official_shapes(tiny, 7)))
+    write_npz(folder / "architecture.npz", SeededArrays(official_shapes(large, 10)))
+    return folder
+
+
+@pytest.mark.parametrize(("kind", "sentence"), BAD_WEIGHTS.items())
+def test_bad_weights_give_a_sentence_and_nothing_else(bad_weights, tmp_path, kind, sentence):
+    arguments = ["--weights", bad_weights / f"{kind}.npz", "--out", tmp_path / "out"]
+    assert sentence in fails("export", "bit_tiny.cifar10", "--to", "hub", *arguments)
+    if kind not in ("architecture", "classes"):  # Which are whole files of their own.
+        source = bad_weights / f"{kind}.npz"
+        assert sentence in fails("convert", source, tmp_path / "out.npz", "--to", "npz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_folder_is_named(tiny_npz, tmp_path):
+    out = tmp_path / "no" / "where"
+    arguments = ["--weights", tiny_npz, "--out", out]
+    assert f"{out.parent} does not exist" in fails(
+        "export", "bit_tiny.cifar10", "--to", "hub", *arguments
+    )
+    assert f"{out.parent} does not exist" in fails("convert", tiny_npz, out, "--to", "npz")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["convert", "{npz}", "{out}.npz", "--to", "npz"],
+        ["convert", "{npz}", "{out}.keras", "--to", "keras"],
+        ["export", "bit_tiny.cifar10", "--to", "hub", "--weights", "{npz}", "--out", "{out}"],
+    ],
+    ids=["npz", "keras", "hub"],
+)
+def test_a_disk_that_fills_up_gives_a_sentence_and_leaves_nothing(tiny_npz, tmp_path, arguments):
+    # A limit on the size of files stops the writers in the middle, as a full disk does.
+    arguments = [part.format(npz=tiny_npz, out=tmp_path / "out") for part in arguments]
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))"
+    process = run_in_a_shell(*arguments, prepare=limit)
+    assert process.returncode == 1
+    assert process.stderr.startswith("Error: ")
+    assert "could not be written" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_where_it_failed():
+    result = CliRunner().invoke(main, ["--debug", "info", "nonsense"])
+    assert type(result.exception).__name__ == "UnknownModelError"
+
+
+def test_verify_reports_the_difference_and_fails_above_the_tolerance(artifact, tmp_path):
+    result = run("verify", artifact)
+    assert result.exit_code == 0
+    assert "within the tolerance of 1e-05" in result.stdout
+    document = json.loads(run("verify", artifact, "--json").stdout)
+    assert document["passed"] is True
+
+    copy = shutil.copytree(artifact, tmp_path / "copy")
+    with np.load(copy / "assets.extra" / "golden.npz") as arrays:
+        inputs, outputs = arrays["inputs"], arrays["outputs"]
+    np.savez(copy / "assets.extra" / "golden.npz", inputs=inputs, outputs=outputs * 1.01)
+    result = run("verify", copy)
+    assert result.exit_code == 1
+    assert "ABOVE the tolerance" in result.stdout
+
+
+def test_commands_print_nothing_of_the_frameworks(artifact):
+    process = run_in_a_shell("predict", artifact, CAT)
+    assert process.stderr == ""
+    assert process.stdout.splitlines()[0].split() == ["image", "class", "score"]

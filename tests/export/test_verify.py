@@ -1,0 +1,114 @@
+"""Verification: an artifact passes as it was written, and in no other state."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bit_keras.errors import ExportError
+from bit_keras.export.artifact import (
+    golden_images,
+    read_golden,
+    relative_difference,
+    write_golden,
+)
+from bit_keras.export.verify import verify
+
+
+@pytest.fixture
+def artifact(classifier_artifact, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(classifier_artifact, tmp_path / "artifact")
+
+
+def flip_bit(path, position):
+    data = bytearray(path.read_bytes())
+    data[position] ^= 0x10
+    path.write_bytes(data)
+
+
+def test_an_untouched_artifact_passes(artifact):
+    verification = verify(artifact)
+    assert verification.passed
+    assert verification.differences.keys() == {
+        "serving_default",
+        "__call__",
+        "__call__, one image at a time",
+    }
+    # The same operations on the same machine; batches of one sum in another order.
+    assert verification.differences["__call__"] < 1e-6
+    assert verification.largest < 1e-5
+
+
+def test_the_golden_output_is_that_of_keras(classifier, classifier_artifact):
+    inputs, outputs = read_golden(classifier_artifact)
+    assert inputs.shape == (2, 32, 32, 3)
+    assert relative_difference(classifier.predict(inputs, verbose=0), outputs) < 1e-5
+
+
+def test_the_golden_images_are_no_noise_and_fill_their_range():
+    for low, high in ((-1.0, 1.0), (0.0, 1.0)):
+        images = golden_images(64, (low, high))
+        assert images.dtype == np.float32
+        assert (images.min(), images.max()) == (low, high)
+        assert np.array_equal(images, golden_images(64, (low, high)))
+    # Neighbouring pixels are alike, the two images are not.
+    assert np.abs(np.diff(images, axis=2)).mean() < np.abs(images[0] - images[1]).mean()
+
+
+def test_another_answer_fails(artifact):
+    inputs, outputs = read_golden(artifact)
+    outputs[1, 3] += 1e-4 * np.abs(outputs).max()
+    write_golden(artifact, inputs, outputs)
+    verification = verify(artifact)
+    assert not verification.passed
+    assert verification.largest == pytest.approx(1e-4, rel=0.05)  # float32 noise of 1e-6
+
+
+def test_a_changed_weight_fails(classifier_artifact, tmp_path):
+    loaded = tf.saved_model.load(str(classifier_artifact))
+    loaded.variables[0].assign(loaded.variables[0] * tf.random.stateless_uniform([], [0, 1]))
+    loaded.variables[2].assign_add(0.01 * tf.ones_like(loaded.variables[2]))
+    tf.saved_model.save(loaded, str(tmp_path / "changed"), signatures=loaded.signatures)
+    shutil.copytree(classifier_artifact / "assets.extra", tmp_path / "changed" / "assets.extra")
+    assert not verify(tmp_path / "changed").passed
+
+
+def test_flipped_bits_in_the_weights_are_found(artifact):
+    weights = artifact / "variables" / "variables.data-00000-of-00001"
+    flip_bit(weights, weights.stat().st_size // 2)
+    with pytest.raises(ExportError, match="cannot be loaded"):
+        verify(artifact)
+
+
+@pytest.mark.parametrize("file", ["saved_model.pb", "variables/variables.index"])
+def test_missing_and_cut_files_are_reported(artifact, file):
+    path = artifact / file
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ExportError, match="cannot be loaded"):
+        verify(artifact)
+    path.unlink()
+    with pytest.raises(ExportError, match="cannot be loaded"):
+        verify(artifact)
+
+
+def test_other_folders_are_refused(tmp_path):
+    with pytest.raises(ExportError, match="There is no artifact"):
+        verify(tmp_path / "nowhere")
+    with pytest.raises(ExportError, match="was not exported by bit_keras"):
+        verify(tmp_path)
+
+
+def test_metadata_of_another_version_is_refused(artifact):
+    (artifact / "assets.extra" / "bit_keras.json").write_text('{"model": "bit_tiny.cifar10"}')
+    with pytest.raises(ExportError, match="another version of bit_keras"):
+        verify(artifact)
+
+
+def test_differences_that_are_no_numbers_are_infinite():
+    golden = np.ones((2, 3), "float32")
+    assert relative_difference(golden * np.nan, golden) == np.inf
+    assert relative_difference(golden[:1], golden) == np.inf
+    assert relative_difference(golden * 1.5, golden) == 0.5
+    assert relative_difference(golden * 0, golden * 0) == np.inf  # Says nothing, so proves nothing.

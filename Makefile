@@ -1,0 +1,45 @@
+# A virtual environment is made on first use; PYTHON may be 3.11, 3.12 or 3.13.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# What runs on every backend of Keras; the rest needs TensorFlow.
+EVERY_BACKEND := tests/layers tests/models tests/checkpoints tests/preprocessing
+PYTEST := $(BIN)/python -m pytest -q
+
+.PHONY: help demo check test test-long lint clean
+
+help:
+	@echo "make demo       install, export a SavedModel, classify the sample images with it"
+	@echo "make test       all tests that take minutes (under 15 on two cores)"
+	@echo "make check      the quick loop (under 2 minutes)"
+	@echo "make test-long  full-size networks (under 45 minutes)"
+
+demo: $(VENV)/.demo
+	$(BIN)/python demo/run.py
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+check: lint
+	KERAS_BACKEND=tensorflow $(PYTEST) -n 2 -m "not long" tests/test_registry.py \
+		tests/test_structure.py tests/test_atomic.py $(EVERY_BACKEND)
+
+test: lint
+	KERAS_BACKEND=tensorflow $(PYTEST) -m "not long"
+	KERAS_BACKEND=jax $(PYTEST) -m "not long" $(EVERY_BACKEND)
+	KERAS_BACKEND=torch $(PYTEST) -m "not long" $(EVERY_BACKEND)
+
+test-long: $(VENV)/.dev
+	KERAS_BACKEND=tensorflow $(PYTEST) -m long
+	KERAS_BACKEND=jax $(PYTEST) -m long $(EVERY_BACKEND)
+	KERAS_BACKEND=torch $(PYTEST) -m long $(EVERY_BACKEND)
+
+clean:
+	rm -rf $(VENV) demo/output build *.egg-info
+
+$(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	touch $@

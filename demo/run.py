@@ -1,0 +1,108 @@
+"""The demo: a checkpoint becomes a SavedModel, and another program classifies with it.
+
+Run it with `make demo`. It writes to `demo/output/`: the weights in the official
+npz layout, the SavedModel, and a picture of the predictions.
+"""
+
+import logging
+import os
+import shutil
+import sys
+import warnings
+from pathlib import Path
+
+from bit_keras.cli.printing import start_keras
+
+start_keras()
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+# tensorflow_hub and tf_keras speak of their own insides, in two ways.
+warnings.filterwarnings("ignore", module="tensorflow_hub|tf_keras|keras")
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+import matplotlib  # noqa: E402
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+import rich.console  # noqa: E402
+import rich.table  # noqa: E402
+import tensorflow_hub as hub  # noqa: E402
+import tf_keras  # noqa: E402
+from PIL import Image  # noqa: E402
+
+import bit_keras  # noqa: E402
+from bit_keras.checkpoints import SeededArrays, official_shapes, write_npz  # noqa: E402
+from bit_keras.export.hub import export_hub  # noqa: E402
+from bit_keras.export.verify import verify  # noqa: E402
+
+MODEL = "bit_tiny.cifar10"
+FOLDER = Path(__file__).parent
+SAMPLES = FOLDER / "images"
+
+
+def main(output: Path) -> None:
+    """Runs the demo and writes to the folder `output`, which it empties first."""
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
+
+    say(f"1. Weights of {MODEL} in the official npz layout")
+    weights = output / f"{MODEL}.npz"
+    checkpoint = bit_keras.model_info(MODEL)
+    write_npz(weights, SeededArrays(official_shapes(checkpoint.architecture, checkpoint.classes)))
+    say(
+        "   They are [bold]random numbers[/bold] with a fixed seed, as the small network is not\n"
+        "   trained yet: the classes below are guesses. All else is as with real weights."
+    )
+
+    say("2. Export as a SavedModel for TF Hub")
+    model = bit_keras.create_classifier(MODEL, weights=weights)
+    artifact = output / MODEL
+    export_hub(model, artifact)
+    difference = verify(artifact).largest
+    say(f"   Reloaded in a fresh process: largest difference to Keras {difference:.1e}")
+
+    say("3. Load it through hub.KerasLayer and classify the sample images")
+    transform = bit_keras.eval_transform(MODEL)
+    files = sorted(SAMPLES.glob("*.jpg"))
+    classifier = tf_keras.Sequential([hub.KerasLayer(str(artifact))])
+    logits = classifier.predict(np.stack([transform(file) for file in files]), verbose=0)
+    predictions = bit_keras.decode_predictions(logits, MODEL)
+    print_table(files, predictions)
+
+    picture = output / "predictions.png"
+    draw(files, predictions, picture)
+    say(f"4. The top 5 beside each image: {picture}")
+
+
+def say(text: str) -> None:
+    rich.console.Console(highlight=False).print(text)
+
+
+def print_table(files: list[Path], predictions: list) -> None:
+    table = rich.table.Table("image", "first", "second", "third", box=None, padding=(0, 3))
+    for file, ranked in zip(files, predictions, strict=True):
+        cells = [f"{label} {100 * score:.0f} %" for _, label, score in ranked[:3]]
+        table.add_row(file.name, *cells)
+    rich.console.Console(highlight=False).print(table)
+
+
+def draw(files: list[Path], predictions: list, path: Path) -> None:
+    """Two columns of pictures, each with bars for its five best classes."""
+    figure, axes = plt.subplots(5, 4, figsize=(10, 10), width_ratios=(1, 1.6, 1, 1.6))
+    for file, ranked, (left, right) in zip(files, predictions, axes.reshape(-1, 2), strict=True):
+        left.imshow(Image.open(file))
+        left.set_title(file.stem)
+        left.axis("off")
+        right.barh([label for _, label, _ in ranked], [score for _, _, score in ranked])
+        right.set_xlim(0, 1)
+        right.invert_yaxis()
+        right.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"{MODEL} with random weights: guesses, not predictions")
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER / "output")

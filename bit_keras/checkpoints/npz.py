@@ -3,6 +3,8 @@
 import contextlib
 import io
 import os
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -20,6 +22,9 @@ _HEADER_READERS = {
     (2, 0): np.lib.format.read_array_header_2_0,
 }
 
+#: As much as NumPy reads of a header that it does not trust; a deflated one may promise 4 GB.
+_HEADER_BYTES = 10_000
+
 #: What zipfile, zlib and NumPy raise on damaged or hostile input.
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -32,7 +37,10 @@ _DAMAGE = (
     OverflowError,
     RuntimeError,
     SyntaxError,
+    TypeError,
     ValueError,
+    struct.error,
+    tokenize.TokenError,
 )
 
 
@@ -57,8 +65,11 @@ class NpzCheckpoint(Mapping[str, np.ndarray]):
     Example:
 
     ```python
-    with NpzCheckpoint("BiT-M-R50x1.npz") as arrays:
-        arrays["resnet/head/conv2d/kernel"].shape  # (1, 1, 2048, 21843)
+    model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
+    bit_keras.save_weights(model, "tiny.npz")
+    arrays = bit_keras.checkpoints.NpzCheckpoint("tiny.npz")
+    arrays["resnet/head/conv2d/kernel"].shape  # (1, 1, 1024, 10)
+    arrays.close()
     ```
     """
 
@@ -82,6 +93,11 @@ class NpzCheckpoint(Mapping[str, np.ndarray]):
                 "an official npz holds arrays alone."
             )
         name = without_numbers(member.filename.removesuffix(".npy"))
+        if name.startswith("/") or ".." in name.split("/"):
+            raise CheckpointError(
+                f"{self.path} holds {member.filename!r}, a name that leads out of the archive; "
+                "get the file from a source you trust."
+            )
         if name in self._members:
             raise CheckpointError(f"{self.path} holds the array {name!r} twice.")
         with _explained(self.path, name):
@@ -89,19 +105,26 @@ class NpzCheckpoint(Mapping[str, np.ndarray]):
         self._members[name] = member
 
     def _read_shape(self, member: zipfile.ZipInfo) -> Shape:
+        # zipfile takes what a wrong length makes of the entries that follow for a comment.
+        if member.comment:
+            raise ValueError("its entry in the index runs into the next one")
         with self._zip.open(member) as file:
-            version = np.lib.format.read_magic(file)
-            if version not in _HEADER_READERS:
-                raise ValueError(f"npy format {version} is unknown")
-            shape, _, dtype = _HEADER_READERS[version](file)
-            header = file.tell()
+            start = io.BytesIO(file.read(_HEADER_BYTES))
+        version = np.lib.format.read_magic(start)
+        if version not in _HEADER_READERS:
+            raise ValueError(f"npy format {version} is unknown")
+        shape, _, dtype = _HEADER_READERS[version](start)
+        header = start.tell()
         if dtype.hasobject:
             raise CheckpointError(
                 f"{self.path} holds Python objects in {member.filename!r}; reading them could "
                 "run code, so they are refused. Save the arrays as float32."
             )
-        if dtype.kind != "f":
-            raise ValueError(f"its dtype is {dtype}, and weights are floats")
+        if dtype.kind != "f" or dtype.itemsize > 8:
+            raise CheckpointError(
+                f"{self.path} holds {dtype} values in {member.filename!r}, and weights are "
+                "floats of at most 64 bits. Save the arrays as float32."
+            )
         # A header that promises more than its member holds would allocate it all.
         promised = int(np.prod(shape, dtype=object)) * dtype.itemsize
         if any(side < 0 for side in shape) or header + promised != member.file_size:
@@ -113,7 +136,8 @@ class NpzCheckpoint(Mapping[str, np.ndarray]):
         with _explained(self.path, name), self._zip.open(member) as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
             file.read()  # To the end, where zipfile compares the checksum.
-        return array
+        # Torch takes no array of the other byte order.
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)
@@ -173,20 +197,22 @@ def write_npz(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; an npz file was expected.")
     try:
         with path.open("rb") as file:
             start = file.read(4)
         return zipfile.ZipFile(path)
     except FileNotFoundError:
         raise CheckpointError(f"There is no file {path}.") from None
+    except IsADirectoryError:
+        raise CheckpointError(f"{path} is a folder; an npz file was expected.") from None
     except zipfile.BadZipFile as error:
         if start.startswith(b"PK"):
             raise CheckpointError(
                 f"{path} is cut short or damaged: the index at its end cannot be read. "
                 "Download it again."
             ) from error
+        if not start:
+            raise CheckpointError(f"{path} is empty; an npz file was expected.") from error
         raise CheckpointError(
             f"{path} is not an npz file: it begins with {start!r} and not with b'PK'."
         ) from error
@@ -203,4 +229,5 @@ def _explained(path: Path, name: str | None = None) -> Iterator[None]:
         raise
     except (*_DAMAGE, OSError) as error:
         place = f"{path}, array {name!r}," if name else f"{path}"
-        raise CheckpointError(f"{place} is damaged ({error}). Download it again.") from error
+        reason = str(error) or "it ends too early"
+        raise CheckpointError(f"{place} is damaged ({reason}). Download it again.") from error

@@ -31,6 +31,8 @@ class SeededArrays(Mapping[str, np.ndarray]):
     Example:
 
     ```python
+    from bit_keras.checkpoints import SeededArrays, official_shapes, write_npz
+
     architecture = bit_keras.model_info("bit_tiny.cifar10").architecture
     write_npz("tiny.npz", SeededArrays(official_shapes(architecture, classes=10)))
     ```

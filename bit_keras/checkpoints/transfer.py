@@ -30,11 +30,18 @@ class ModelArrays(Mapping[str, np.ndarray]):
         model: A network of this package, or a model that holds one.
 
     Raises:
-        CheckpointError: The model has weights that no official name exists for.
+        CheckpointError: The model has weights that no official name exists for,
+            or holds two networks.
     """
 
     def __init__(self, model: keras.Model) -> None:
-        weights = {weight.path: weight for weight in _unique(model.weights)}
+        unique = list(_unique(model.weights))
+        weights = {weight.path: weight for weight in unique}
+        if len(weights) < len(unique):
+            raise CheckpointError(
+                f"The model {model.name!r} holds two layers of the same name, as two networks in "
+                "one model have; load and save each network by itself."
+            )
         names = official_names(weights)
         foreign = [path for path in weights if path not in names]
         if foreign:
@@ -85,8 +92,9 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
     Example:
 
     ```python
-    model = bit_keras.create_classifier("bit_r50x1.in21k", weights=None)
-    bit_keras.load_weights(model, "BiT-M-R50x1.npz")
+    model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
+    bit_keras.save_weights(model, "tiny.npz")
+    bit_keras.load_weights(model, "tiny.npz")
     ```
     """
     with NpzCheckpoint(path) as arrays:
@@ -148,6 +156,11 @@ def require_equal(
 def _advice(expected: dict[str, Shape], differing: list[str], arrays: NpzCheckpoint) -> str:
     architecture, classes = identify(arrays.shapes), head_classes(arrays.shapes)
     if all(_is_head(name) for name in differing):
+        if classes is None:
+            return (
+                "It has no head: build a feature extractor, or give the network a new head with "
+                "`num_classes=`."
+            )
         return (
             f"Its head has {classes} classes and the network's {head_classes(expected)}: take the "
             "model name that the file belongs to, or replace the head with `num_classes=`."

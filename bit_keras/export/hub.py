@@ -58,8 +58,10 @@ def export_hub(
     Example:
 
     ```python
+    from bit_keras.export.hub import export_hub
+
     model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
-    export_hub(model, "bit_tiny")
+    export_hub(model, "bit_tiny").variant  # 'classification'
     ```
     """
     if keras.backend.backend() != "tensorflow":

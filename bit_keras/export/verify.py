@@ -49,7 +49,13 @@ def verify(artifact: str | os.PathLike) -> Verification:
     Example:
 
     ```python
-    verify("bit_tiny").largest  # 0.0
+    from bit_keras.export.hub import export_hub
+    from bit_keras.export.verify import verify
+
+    model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
+    bit_keras.checkpoints.fill_with_seeded_values(model)
+    export_hub(model, "bit_tiny")
+    verify("bit_tiny").passed  # True
     ```
     """
     artifact = Path(artifact)

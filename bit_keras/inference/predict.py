@@ -63,6 +63,16 @@ def load_predictor(source: str | os.PathLike) -> Predictor:
     Raises:
         UnknownModelError: Neither a path nor a model name.
         BitKerasError: The artifact cannot be read, or is no classifier.
+
+    Example:
+
+    ```python
+    model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
+    model.save("tiny.keras")
+    predictor = bit_keras.inference.load_predictor("tiny.keras")
+    image = predictor.transform(np.zeros((40, 50, 3), "uint8"))
+    len(predictor([image], top=3)[0])  # 3
+    ```
     """
     path = Path(source)
     if path.is_dir():

@@ -21,6 +21,7 @@ demo: $(VENV)/.demo
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy bit_keras
 
 check: lint
 	KERAS_BACKEND=tensorflow $(PYTEST) -n 2 -m "not long" tests/test_registry.py \

@@ -26,10 +26,10 @@ def replaced_file(path: str | os.PathLike) -> Iterator[Path]:
             file system refuses (a full disk, no permission).
     """
     path = Path(path)
-    _require_parent(path)
-    if path.is_dir():
-        raise BitKerasError(f"{path} is a folder, and a file was to be written there.")
     with _explained(path):
+        _require_parent(path)
+        if path.is_dir():
+            raise BitKerasError(f"{path} is a folder, and a file was to be written there.")
         # The suffix is kept: writers such as Keras choose the format by it.
         handle, name = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.name}.", suffix=f".partial{path.suffix}"
@@ -57,10 +57,10 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
             system refuses (a full disk, no permission).
     """
     path = Path(path)
-    _require_parent(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise BitKerasError(f"{path} exists already; remove it or choose another path.")
     with _explained(path):
+        _require_parent(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise BitKerasError(f"{path} exists already; remove it or choose another path.")
         partial = Path(
             tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
         )

@@ -1,8 +1,9 @@
 """The published weights: from a folder, a mirror or the public address, into a cache."""
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import filelock
@@ -60,10 +61,11 @@ def pretrained_path(checkpoint: Checkpoint) -> Path:
         return _from_folder(Path(source), relative, checkpoint)
     target = cache_folder() / relative
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(target.with_name(f".{target.name}.lock")):
-            if not target.exists():  # Another process may have been faster.
-                _download(f"{source.rstrip('/')}/{relative}", target, checkpoint)
+        with _explained(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(target.with_name(f".{target.name}.lock")):
+                if not target.exists():  # Another process may have been faster.
+                    _download(f"{source.rstrip('/')}/{relative}", target, checkpoint)
     return target
 
 
@@ -93,18 +95,15 @@ def _download(url: str, target: Path, checkpoint: Checkpoint) -> None:
         raise DownloadError(
             f"{url} arrived damaged and was thrown away; try again. ({error})"
         ) from error
-    except OSError as error:
-        raise DownloadError(
-            f"{target} cannot be written ({error.strerror or error}); make room, or set "
-            f"{CACHE_VARIABLE} to another folder."
-        ) from error
     partial.replace(target)
 
 
 def _fetch(url: str, partial: Path, checkpoint: Checkpoint) -> None:
     """Downloads to `partial`, going on after the bytes that it holds already."""
     offset = partial.stat().st_size if partial.exists() else 0
-    headers = {"Range": f"bytes={offset}-"} if offset else {}
+    headers = {"Accept-Encoding": "identity"}  # A range of compressed bytes would not fit.
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
             return  # All bytes are there; the check that follows decides.
@@ -156,6 +155,21 @@ def _reason(error: requests.RequestException) -> str:
         return f"status {error.response.status_code}"
     if isinstance(error, requests.Timeout):
         return "no answer in time"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke off; the next try goes on from there"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     return str(error)
+
+
+@contextlib.contextmanager
+def _explained(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except DownloadError:
+        raise
+    except OSError as error:
+        raise DownloadError(
+            f"{target} cannot be written ({error.strerror or error}); make room, or set "
+            f"{CACHE_VARIABLE} to another folder."
+        ) from error

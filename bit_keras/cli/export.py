@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,6 +10,9 @@ from bit_keras.cli.printing import megabytes, progress, start_keras
 from bit_keras.errors import BitKerasError
 from bit_keras.export.artifact import VARIANTS
 from bit_keras.registry import model_info
+
+if TYPE_CHECKING:
+    import keras
 
 _TARGETS = ("hub",)
 _RANGES = {"-1,1": (-1.0, 1.0), "0,1": (0.0, 1.0)}
@@ -64,7 +68,7 @@ def command(
     )
 
 
-def _build(name: str, variant: str, weights: str) -> "keras.Model":  # noqa: F821
+def _build(name: str, variant: str, weights: str) -> "keras.Model":
     from bit_keras.checkpoints import fill_with_seeded_values
     from bit_keras.models import create_classifier, create_feature_extractor
 

@@ -34,10 +34,9 @@ def command(pattern: str | None, as_json: bool) -> None:
         return
     shown = [name for name in names if pattern or _VTAB not in name]
     table = Table(box=None, pad_edge=False)
-    for heading, justify in (("model", "left"), ("classes", "right"), ("size", "right")):
-        table.add_column(heading, justify=justify, no_wrap=True)
-    table.add_column("parameters", justify="right", no_wrap=True)
-    table.add_column("ImageNet top-1", justify="right", no_wrap=True)
+    table.add_column("model", no_wrap=True)
+    for heading in ("classes", "size", "parameters", "ImageNet top-1"):
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("file", no_wrap=True)
     for name in shown:
         table.add_row(*_row(model_info(name)))

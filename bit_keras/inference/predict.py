@@ -5,6 +5,7 @@ import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from bit_keras.errors import BitKerasError, UnknownModelError
 from bit_keras.export.artifact import Metadata
 from bit_keras.preprocessing import EvalTransform, decode_predictions, eval_transform
 from bit_keras.registry import CHECKPOINTS, Checkpoint, model_info
+
+if TYPE_CHECKING:
+    import keras
 
 #: Images that go through the network at once.
 _BATCH = 16
@@ -113,7 +117,7 @@ def _is_keras_file(path: Path) -> bool:
         return "config.json" in archive.namelist()
 
 
-def _from_keras(model: "keras.Model") -> Predictor:  # noqa: F821
+def _from_keras(model: "keras.Model") -> Predictor:
     _require_classifier(model.name, is_classifier=any(x.name == "head" for x in model.layers))
     return _predictor(
         model.name,

@@ -1,11 +1,12 @@
 """Mean and variance as both layers take them: two passes, at least float32."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
-from keras import KerasTensor, ops
+import keras
+from keras import ops
 
 #: A tensor of the running backend, or a symbolic one.
-Tensor = KerasTensor | Any
+Tensor: TypeAlias = Any
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -14,7 +15,9 @@ def at_least_float32(x: Tensor) -> Tensor:
     Half precision cannot hold what statistics need: 1e-10 is 0.0 in float16,
     and bfloat16 has 8 bits for a sum over thousands of values.
     """
-    return ops.cast(x, "float64" if x.dtype == "float64" else "float32")
+    # PyTorch's own dtypes are not equal to their names.
+    is_float64 = keras.backend.standardize_dtype(x.dtype) == "float64"
+    return ops.cast(x, "float64" if is_float64 else "float32")
 
 
 def mean_and_variance(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -29,12 +29,12 @@ import rich.console  # noqa: E402
 import rich.table  # noqa: E402
 import tensorflow_hub as hub  # noqa: E402
 import tf_keras  # noqa: E402
-from PIL import Image  # noqa: E402
 
 import bit_keras  # noqa: E402
 from bit_keras.checkpoints import SeededArrays, official_shapes, write_npz  # noqa: E402
 from bit_keras.export.hub import export_hub  # noqa: E402
 from bit_keras.export.verify import verify  # noqa: E402
+from bit_keras.preprocessing import load_image  # noqa: E402
 
 MODEL = "bit_tiny.cifar10"
 FOLDER = Path(__file__).parent
@@ -91,7 +91,7 @@ def draw(files: list[Path], predictions: list, path: Path) -> None:
     """Two columns of pictures, each with bars for its five best classes."""
     figure, axes = plt.subplots(5, 4, figsize=(10, 10), width_ratios=(1, 1.6, 1, 1.6))
     for file, ranked, (left, right) in zip(files, predictions, axes.reshape(-1, 2), strict=True):
-        left.imshow(Image.open(file))
+        left.imshow(load_image(file))
         left.set_title(file.stem)
         left.axis("off")
         right.barh([label for _, label, _ in ranked], [score for _, _, score in ranked])

@@ -1,0 +1,59 @@
+"""Predictions: the same whatever comes along in the batch."""
+
+import numpy as np
+import pytest
+
+from bit_keras.checkpoints import fill_with_seeded_values
+from bit_keras.errors import BitKerasError, UnknownModelError
+from bit_keras.inference import load_predictor
+from bit_keras.models import create_classifier, create_feature_extractor
+
+
+def saved(folder, **arguments):
+    model = create_classifier("bit_tiny.cifar10", weights=None, **arguments)
+    fill_with_seeded_values(model)
+    model.save(folder / "model.keras")
+    return folder / "model.keras"
+
+
+def test_many_images_are_classified_as_each_alone(tmp_path):
+    predictor = load_predictor(saved(tmp_path))
+    pictures = np.random.default_rng(0).integers(0, 256, (37, 40, 50, 3), np.uint8)
+    images = [predictor.transform(picture) for picture in pictures]
+    together = predictor(images, top=10)
+    assert len(together) == 37
+    for image, ranked in zip(images, together, strict=True):
+        (alone,) = predictor([image], top=10)
+        # Batches sum float32 in another order.
+        assert dict_of(ranked) == pytest.approx(dict_of(alone), rel=1e-4)
+
+
+def dict_of(ranked):
+    return {class_id: score for class_id, _, score in ranked}
+
+
+def test_no_images_give_no_predictions(tmp_path):
+    assert load_predictor(saved(tmp_path))([]) == []
+
+
+def test_a_replaced_head_has_numbered_classes(tmp_path):
+    predictor = load_predictor(saved(tmp_path, num_classes=3))
+    (ranked,) = predictor([np.zeros((32, 32, 3), "float32")], top=5)
+    assert sorted(class_id for class_id, _, _ in ranked) == ["class_0", "class_1", "class_2"]
+
+
+def test_sources_that_are_no_classifier_are_named(tmp_path):
+    create_feature_extractor("bit_tiny.cifar10", weights=None).save(tmp_path / "features.keras")
+    with pytest.raises(BitKerasError, match="returns features and no classes"):
+        load_predictor(tmp_path / "features.keras")
+    with pytest.raises(UnknownModelError, match="Nor is there an artifact"):
+        load_predictor("bit_r51x1")
+
+
+def test_a_damaged_keras_file_is_named(tmp_path):
+    path = saved(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(BitKerasError, match=r"model\.keras cannot be loaded by Keras"):
+        load_predictor(path)

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import keras
 import numpy as np
@@ -35,9 +35,8 @@ class ModelArrays(Mapping[str, np.ndarray]):
     """
 
     def __init__(self, model: keras.Model) -> None:
-        unique = list(_unique(model.weights))
-        weights = {weight.path: weight for weight in unique}
-        if len(weights) < len(unique):
+        weights = {weight.path: weight for weight in model.weights}
+        if len(weights) < len(model.weights):
             raise CheckpointError(
                 f"The model {model.name!r} holds two layers of the same name, as two networks in "
                 "one model have; load and save each network by itself."
@@ -215,15 +214,6 @@ def _is_head(name: str) -> bool:
 
 def _without_head(shapes: dict[str, Shape]) -> dict[str, Shape]:
     return {name: shape for name, shape in shapes.items() if not _is_head(name)}
-
-
-def _unique(weights: Iterable[keras.Variable]) -> Iterator[keras.Variable]:
-    """Each variable once, without those that only steer randomness."""
-    seen: set[int] = set()
-    for weight in weights:
-        if id(weight) not in seen and "seed_generator" not in weight.path:
-            seen.add(id(weight))
-            yield weight
 
 
 def _shortened(names: list[str]) -> str:

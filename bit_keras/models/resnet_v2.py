@@ -43,17 +43,16 @@ def feature_maps(x: Tensor, architecture: Architecture) -> dict[str, Tensor]:
     maps = {"stem": x}
     x = _max_pool(x, architecture.pool_border)
     for block, units in enumerate(architecture.units, start=1):
-        x = _block(x.shape, architecture, block, units)(x)
+        x = _block(x, architecture, block, units)(x)
         maps[f"block{block}"] = x
     maps["pre_logits_map"] = _norm_relu(x, architecture, "norm")
     return maps
 
 
-def _block(
-    input_shape: tuple[int | None, ...], architecture: Architecture, block: int, units: int
-) -> keras.Model:
-    """A block as a model of its own, to be frozen or looked at by its name."""
-    inputs = x = keras.Input(input_shape[1:])
+def _block(x: Tensor, architecture: Architecture, block: int, units: int) -> keras.Model:
+    """A block for maps like `x` as a model of its own, to be frozen or looked at by its name."""
+    # A model casts what it gets to the dtype of its input, float32 unless it is said.
+    inputs = x = keras.Input(x.shape[1:], dtype=x.dtype)
     for unit in range(1, units + 1):
         # Only the first unit changes the resolution, and not in block 1: the
         # max-pool has just halved it.

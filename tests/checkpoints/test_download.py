@@ -1,0 +1,444 @@
+"""Published weights: folder, mirror, cache; broken servers and killed processes."""
+
+import contextlib
+import dataclasses
+import hashlib
+import http.server
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import bit_keras
+from bit_keras.checkpoints import NpzCheckpoint, pretrained_path, write_npz
+from bit_keras.checkpoints.download import cache_folder
+from bit_keras.errors import DownloadError
+
+NAME = "bit_r50x1.distilled_in1k_224"
+FILE = "distill/R50x1_224.npz"
+MEGABYTE = 1 << 20
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `files` on a free loopback port, as badly as it is told to.
+
+    Attributes:
+        files: dict from path to bytes.
+        requests: list of (path, range), one for each request.
+        headers_seen: list of the headers of each request.
+        ignores_range: answers with the whole file whatever is asked for.
+        states_length: sends a Content-Length.
+        cut_after: closes the connection after so many bytes of a body.
+        hold_after: sets `holding` after so many bytes and waits for `release`.
+    """
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.files, self.requests, self.headers_seen = {}, [], []
+        self.ignores_range, self.states_length = False, True
+        self.cut_after = self.hold_after = None
+        self.holding, self.release = threading.Event(), threading.Event()
+
+    @property
+    def ranges(self):
+        return [asked for _, asked in self.requests]
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        asked, files = self.headers.get("Range"), self.server.files
+        self.server.requests.append((self.path, asked))
+        self.server.headers_seen.append(self.headers)
+        body = files.get(self.path)
+        if body is None:
+            return self.send_error(404)
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        if self.server.ignores_range:
+            start = 0
+        elif asked and start >= len(body):
+            return self.send_error(416)
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        if self.server.states_length:
+            self.send_header("Content-Length", str(len(body) - start))
+        self.end_headers()
+        with contextlib.suppress(OSError):  # The client may be dead.
+            self.send_body(body[start:])
+
+    def send_body(self, body):
+        if self.server.hold_after is not None:
+            self.wfile.write(body[: self.server.hold_after])
+            self.server.holding.set()
+            self.server.release.wait(60)
+            body = body[self.server.hold_after :]
+        self.wfile.write(body[: self.server.cut_after])
+
+    def log_message(self, *_):
+        """Keeps the tests' output clean."""
+
+
+@pytest.fixture
+def server():
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        yield running
+        running.release.set()
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("BIT_KERAS_CACHE", str(folder))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return folder
+
+
+@pytest.fixture
+def mirror(server, cache, monkeypatch):
+    """The server in the place of the public address."""
+    monkeypatch.setenv("BIT_KERAS_WEIGHTS", server.url)
+    return server
+
+
+def npz_bytes(folder, values):
+    write_npz(folder / "made.npz", {"x": np.random.default_rng(0).random(values, "float32")})
+    data = (folder / "made.npz").read_bytes()
+    (folder / "made.npz").unlink()
+    return data
+
+
+@pytest.fixture
+def small(tmp_path):
+    return npz_bytes(tmp_path, 5000)
+
+
+@pytest.fixture
+def large(tmp_path):
+    """Four chunks of a download and a little more."""
+    return npz_bytes(tmp_path, MEGABYTE)
+
+
+def record(**changes):
+    return dataclasses.replace(bit_keras.model_info(NAME), **changes)
+
+
+def kept(cache):
+    """The files in the cache, but for the locks."""
+    files = (path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return sorted(str(path.relative_to(cache)) for path in files)
+
+
+def failure(checkpoint=None):
+    with pytest.raises(DownloadError) as raised:
+        pretrained_path(checkpoint or record())
+    message = str(raised.value)
+    assert "\n" not in message
+    return message
+
+
+def partial_file(cache, data):
+    """Leaves the beginning of a download behind."""
+    partial = cache / "distill" / ".R50x1_224.npz.partial"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(data)
+    return partial
+
+
+def test_the_first_use_downloads_and_the_second_does_not(mirror, cache, small):
+    mirror.files[f"/{FILE}"] = small
+    checkpoint = record(bytes=len(small), sha256=hashlib.sha256(small).hexdigest())
+    path = pretrained_path(checkpoint)
+    assert path == cache / FILE
+    assert path.read_bytes() == small
+    assert pretrained_path(checkpoint) == path
+    assert mirror.requests == [(f"/{FILE}", None)]
+    assert kept(cache) == [FILE]
+
+
+def test_a_cached_file_needs_no_server(cache, small, monkeypatch):
+    monkeypatch.setenv("BIT_KERAS_WEIGHTS", "http://127.0.0.1:9")
+    (cache / "distill").mkdir(parents=True)
+    (cache / FILE).write_bytes(small)
+    assert pretrained_path(record()) == cache / FILE
+
+
+def test_the_public_address_is_the_default(mirror, cache, small, monkeypatch):
+    monkeypatch.setenv("BIT_KERAS_WEIGHTS", "")
+    monkeypatch.setattr("bit_keras.checkpoints.download.OFFICIAL_ROOT", f"{mirror.url}/bit_models/")
+    mirror.files[f"/bit_models/{FILE}"] = small
+    pretrained_path(record(url=f"{mirror.url}/bit_models/{FILE}"))
+    assert kept(cache) == [FILE]
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_mirror_may_lie_below_a_path(mirror, cache, small, monkeypatch, slash):
+    monkeypatch.setenv("BIT_KERAS_WEIGHTS", f"{mirror.url}/our/mirror{slash}")
+    mirror.files[f"/our/mirror/{FILE}"] = small
+    assert pretrained_path(record()).read_bytes() == small
+
+
+@pytest.mark.parametrize("layout", [FILE, "R50x1_224.npz"], ids=["as published", "flat"])
+def test_a_folder_takes_the_place_of_the_address(tmp_path, cache, small, monkeypatch, layout):
+    file = tmp_path / "weights" / layout
+    file.parent.mkdir(parents=True)
+    file.write_bytes(small)
+    monkeypatch.setenv("BIT_KERAS_WEIGHTS", str(tmp_path / "weights"))
+    assert pretrained_path(record()) == file
+    assert not cache.exists()
+
+
+def test_a_folder_without_the_file_is_named(tmp_path, cache, monkeypatch):
+    monkeypatch.setenv("BIT_KERAS_WEIGHTS", str(tmp_path))
+    assert failure() == (
+        f"BIT_KERAS_WEIGHTS names the folder {tmp_path}, and distill/R50x1_224.npz of {NAME} is "
+        "not in it; put the file there, or unset the variable to download it."
+    )
+
+
+def test_the_cache_is_a_folder_of_the_user_by_default(tmp_path, monkeypatch):
+    monkeypatch.delenv("BIT_KERAS_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder().name == "bit_keras"
+    assert cache_folder().is_absolute()
+
+
+@pytest.mark.parametrize("name", ["bit_tiny.cifar10", "resnetv2_50.a1h_in1k"])
+def test_a_model_without_a_published_npz_says_so(cache, name):
+    assert failure(bit_keras.model_info(name)) == (
+        f"No npz file is published for {name}; pass weights=None for random weights, or the path "
+        "of an npz file."
+    )
+
+
+def offline_sentence(url, reason):
+    return (
+        f"{NAME} needs R50x1_224.npz, and {url}/{FILE} cannot be reached ({reason}). Get the file "
+        "on another machine and pass weights='/path/to/R50x1_224.npz', or put it into a folder "
+        "and set BIT_KERAS_WEIGHTS to that folder."
+    )
+
+
+def test_a_file_that_the_server_lacks_is_named(mirror, cache):
+    assert failure() == offline_sentence(mirror.url, "status 404")
+    assert kept(cache) == []
+
+
+def test_without_a_network_the_sentence_says_what_to_do(cache, monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    monkeypatch.setenv("BIT_KERAS_WEIGHTS", url)
+    assert failure() == offline_sentence(url, "no connection")
+    assert kept(cache) == []
+
+
+def test_a_server_that_falls_silent_is_given_up(mirror, cache, small, monkeypatch):
+    monkeypatch.setattr("bit_keras.checkpoints.download._TIMEOUT", (1, 0.1))
+    mirror.files[f"/{FILE}"], mirror.hold_after = small, 100
+    assert failure() == offline_sentence(mirror.url, "no connection")
+    assert not (cache / FILE).exists()
+
+
+def test_a_connection_that_breaks_off_is_continued_by_the_next_try(mirror, cache, large):
+    mirror.files[f"/{FILE}"], mirror.cut_after = large, 2 * MEGABYTE + 5
+    reason = "the connection broke off; the next try goes on from there"
+    assert failure() == offline_sentence(mirror.url, reason)
+    [partial] = kept(cache)
+    size = (cache / partial).stat().st_size
+    assert partial == "distill/.R50x1_224.npz.partial"
+    assert (cache / partial).read_bytes() == large[:size]
+    assert size >= 2 * MEGABYTE
+    mirror.cut_after = None
+    assert pretrained_path(record()).read_bytes() == large
+    assert mirror.ranges == [None, f"bytes={size}-"]
+    assert kept(cache) == [FILE]
+
+
+def flipped(data):
+    return data[:15_000] + bytes([data[15_000] ^ 1]) + data[15_001:]
+
+
+@pytest.mark.parametrize("states_length", [True, False])
+@pytest.mark.parametrize(
+    ("body", "facts", "words"),
+    [
+        (lambda data: b"<!doctype html>Log in", {}, "is not an npz file: it begins with b'<!do'"),
+        (lambda data: b"", {}, "is empty"),
+        (lambda data: data[:-30], {}, "is cut short or damaged"),
+        (flipped, {}, "Bad CRC-32"),
+        (lambda data: data, {"bytes": 7}, "it has 20236 bytes and should have 7"),
+        (lambda data: data, {"sha256": "ab" * 32}, f"and should be {'ab' * 32}"),
+    ],
+    ids=["html", "empty", "short", "flipped bit", "size", "sha256"],
+)
+def test_a_damaged_file_is_thrown_away(mirror, cache, small, states_length, body, facts, words):
+    mirror.files[f"/{FILE}"], mirror.states_length = body(small), states_length
+    message = failure(record(**facts))
+    assert message.startswith(
+        f"{mirror.url}/{FILE} arrived damaged and was thrown away; try again. ("
+    )
+    assert words in message
+    assert kept(cache) == []
+    mirror.files[f"/{FILE}"] = small
+    assert pretrained_path(record()).read_bytes() == small
+
+
+def test_the_rest_of_an_interrupted_download_is_asked_for(mirror, cache, small):
+    mirror.files[f"/{FILE}"] = small
+    partial_file(cache, small[:100])
+    assert pretrained_path(record(bytes=len(small))).read_bytes() == small
+    assert mirror.ranges == ["bytes=100-"]
+    assert kept(cache) == [FILE]
+
+
+def test_compression_is_declined_because_ranges_count_bytes(mirror, cache, small):
+    mirror.files[f"/{FILE}"] = small
+    pretrained_path(record())
+    assert mirror.headers_seen[0]["Accept-Encoding"] == "identity"
+
+
+def test_a_server_without_ranges_starts_over(mirror, cache, small):
+    mirror.files[f"/{FILE}"], mirror.ignores_range = small, True
+    partial_file(cache, b"x" * 100)
+    assert pretrained_path(record()).read_bytes() == small
+    assert mirror.ranges == ["bytes=100-"]
+
+
+def test_a_partial_that_is_whole_already_is_taken(mirror, cache, small):
+    mirror.files[f"/{FILE}"] = small
+    partial_file(cache, small)
+    assert pretrained_path(record()).read_bytes() == small
+    assert mirror.ranges == [f"bytes={len(small)}-"]
+    assert kept(cache) == [FILE]
+
+
+@pytest.mark.parametrize("length", [100, 30_000], ids=["shorter", "longer"])
+def test_the_remains_of_another_file_do_no_lasting_harm(mirror, cache, small, length):
+    mirror.files[f"/{FILE}"] = small
+    partial_file(cache, b"x" * length)
+    assert "arrived damaged and was thrown away" in failure()
+    assert kept(cache) == []
+    assert pretrained_path(record()).read_bytes() == small
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device /dev/full is Linux's")
+def test_a_full_disk_is_named(mirror, cache, small):
+    mirror.files[f"/{FILE}"] = small
+    partial_file(cache, b"").unlink()
+    (cache / "distill" / ".R50x1_224.npz.partial").symlink_to("/dev/full")
+    assert failure() == (
+        f"{cache / FILE} cannot be written (No space left on device); make room, or set "
+        "BIT_KERAS_CACHE to another folder."
+    )
+    assert not (cache / FILE).exists()
+
+
+def test_a_cache_that_cannot_be_a_folder_is_named(mirror, cache):
+    cache.write_bytes(b"")
+    assert failure() == (
+        f"{cache / FILE} cannot be written (Not a directory); make room, or set BIT_KERAS_CACHE to "
+        "another folder."
+    )
+    assert mirror.requests == []
+
+
+def test_progress_is_silent_without_a_terminal(mirror, cache, large, capfd, monkeypatch):
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    mirror.files[f"/{FILE}"] = large
+    pretrained_path(record())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_progress_is_shown_on_a_terminal(mirror, cache, large, capfd, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # What makes rich take stderr for a terminal.
+    mirror.files[f"/{FILE}"] = large
+    pretrained_path(record())
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "R50x1_224.npz" in err
+
+
+def test_a_downloaded_file_reaches_the_network(mirror, tiny_file, tiny_arrays, monkeypatch):
+    checkpoint = bit_keras.model_info("bit_tiny.cifar10")
+    published = dataclasses.replace(checkpoint, url=record().url)
+    monkeypatch.setattr("bit_keras.models.builders.model_info", lambda name: published)
+    mirror.files[f"/{FILE}"] = tiny_file.read_bytes()
+    model = bit_keras.create_feature_extractor("bit_tiny.cifar10")
+    gamma = keras.ops.convert_to_numpy(model.get_layer("norm").gamma)
+    assert np.array_equal(gamma, tiny_arrays["resnet/group_norm/gamma"])
+
+
+DOWNLOADER = f"""
+import bit_keras
+from bit_keras.checkpoints import pretrained_path
+
+print(pretrained_path(bit_keras.model_info({NAME!r})))
+"""
+
+
+@contextlib.contextmanager
+def downloading_process():
+    """Another process that fetches the file, killed when the block is left."""
+    command = [sys.executable, "-c", DOWNLOADER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "a minute has passed"
+        time.sleep(0.01)
+
+
+def test_a_killed_download_goes_on_and_is_never_seen_half(mirror, cache, large):
+    mirror.files[f"/{FILE}"], mirror.hold_after = large, 3 * MEGABYTE
+    partial = cache / "distill" / ".R50x1_224.npz.partial"
+    with downloading_process() as process:
+        assert mirror.holding.wait(60)
+        wait_until(lambda: partial.exists() and partial.stat().st_size == 3 * MEGABYTE)
+        assert not (cache / FILE).exists()
+        process.kill()
+        process.wait(10)
+    assert process.returncode == -signal.SIGKILL
+    assert kept(cache) == ["distill/.R50x1_224.npz.partial"]
+    mirror.hold_after = None
+    mirror.release.set()
+    assert pretrained_path(record(bytes=len(large))).read_bytes() == large
+    assert mirror.ranges == [None, f"bytes={3 * MEGABYTE}-"]
+    assert kept(cache) == [FILE]
+
+
+def test_two_processes_at_once_share_one_download(mirror, cache, large):
+    mirror.files[f"/{FILE}"], mirror.hold_after = large, MEGABYTE
+    with downloading_process() as other:
+        assert mirror.holding.wait(60)
+        # By then this process waits for the other one.
+        timer = threading.Timer(0.5, mirror.release.set)
+        timer.start()
+        path = pretrained_path(record())
+        assert mirror.release.is_set()
+        assert other.communicate(timeout=60)[0].strip() == str(path)
+        timer.join()
+    assert other.returncode == 0
+    assert path.read_bytes() == large
+    assert mirror.ranges == [None]
+    with NpzCheckpoint(path) as arrays:
+        arrays.verify()

@@ -1,5 +1,6 @@
 """Writes are whole or absent, also when the process is killed."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -212,3 +213,22 @@ def test_a_killed_process_leaves_the_old_state(tmp_path, write):
     with write(target) as partial:
         fill(partial)
     assert (target / "inside" if target.is_dir() else target).read_text() == "new"
+    # What the killed process left is gone too.
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@both
+def test_two_writers_do_not_take_each_other_for_dead(tmp_path, write):
+    target = tmp_path / "x"
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED_WRITER, write.__name__, target],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout.readline() == b"half\n"
+        with contextlib.suppress(BitKerasError), write(target) as partial:
+            raise BitKerasError("The second writer gives up.")
+        assert not partial.exists()
+        process.communicate()
+    assert process.returncode == 0
+    assert (target / "inside" if target.is_dir() else target).read_text() == "half of the new"

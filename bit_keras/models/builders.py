@@ -90,10 +90,10 @@ def create_classifier(
         replace_head = num_classes is not None and num_classes != found
         if replace_head:
             _logger.info(
-                "%s: a new head for %d classes, all zero, replaces the one for %s.",
+                "%s: a new head for %d classes, all zero, %s.",
                 checkpoint.name,
                 num_classes,
-                found,
+                f"replaces the one for {found}" if found else "is added to a file without one",
             )
         with arrays:
             take_arrays(network, arrays, replace_head=replace_head)

@@ -16,7 +16,7 @@ help:
 	@echo "make test-long  full-size networks (under 45 minutes)"
 
 demo: $(VENV)/.demo
-	$(BIN)/python demo/run.py
+	@$(BIN)/python demo/run.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -41,6 +41,7 @@ clean:
 	rm -rf $(VENV) demo/output build *.egg-info
 
 $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: setup.cfg pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[$*]'
-	touch $@
+	@echo "Installing bit_keras[$*] into $(VENV); the first time it takes some minutes."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@

@@ -72,7 +72,7 @@ def main(output: Path) -> None:
 
     picture = output / "predictions.png"
     draw(files, predictions, picture)
-    say(f"4. The top 5 beside each image: {picture}")
+    say(f"4. The top 5 beside each image: {os.path.relpath(picture)}")
 
 
 def say(text: str) -> None:

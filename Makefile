@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 # What runs on every backend of Keras; the rest needs TensorFlow.
 EVERY_BACKEND := tests/layers tests/models tests/checkpoints tests/preprocessing
 PYTEST := $(BIN)/python -m pytest -q
+# A file of tests stays in one process, with what it has prepared.
+TWICE := -n 2 --dist loadfile
 
 .PHONY: help demo check test test-long lint clean
 
@@ -24,13 +26,13 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy bit_keras
 
 check: lint
-	KERAS_BACKEND=tensorflow $(PYTEST) -n 2 -m "not long" tests/test_registry.py \
+	KERAS_BACKEND=tensorflow $(PYTEST) $(TWICE) -m "not long" tests/test_registry.py \
 		tests/test_structure.py tests/test_atomic.py $(EVERY_BACKEND)
 
 test: lint
-	KERAS_BACKEND=tensorflow $(PYTEST) -m "not long"
-	KERAS_BACKEND=jax $(PYTEST) -m "not long" $(EVERY_BACKEND)
-	KERAS_BACKEND=torch $(PYTEST) -m "not long" $(EVERY_BACKEND)
+	KERAS_BACKEND=tensorflow $(PYTEST) $(TWICE) -m "not long"
+	KERAS_BACKEND=jax $(PYTEST) $(TWICE) -m "not long" $(EVERY_BACKEND)
+	KERAS_BACKEND=torch $(PYTEST) $(TWICE) -m "not long" $(EVERY_BACKEND)
 
 test-long: $(VENV)/.dev
 	KERAS_BACKEND=tensorflow $(PYTEST) -m long

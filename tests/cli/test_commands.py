@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -65,17 +64,6 @@ def artifact(tiny_npz, tmp_path_factory):
 
 
 # list and info
-
-
-def test_help_and_list_answer_within_a_second():
-    for arguments in (["--help"], ["list"], ["export", "--help"]):
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            assert run_in_a_shell(*arguments).returncode == 0
-            times.append(time.perf_counter() - start)
-        # The best of three: the machine may be busy with something else.
-        assert min(times) < 1.0
 
 
 def test_list_counts_the_vtab_networks_and_shows_the_others():

@@ -83,7 +83,9 @@ def test_regularization_losses_follow_the_variables(tmp_path):
     kernel = model.get_layer("stem_conv").kernel
     kernel.regularizer = keras.regularizers.L2(0.5)
     export_hub(model, tmp_path / "regularized")
-    (loss,) = tf.saved_model.load(str(tmp_path / "regularized")).regularization_losses
+    # Its variables live as long as the loaded object does.
+    loaded = tf.saved_model.load(str(tmp_path / "regularized"))
+    (loss,) = loaded.regularization_losses
     want = 0.5 * np.square(keras.ops.convert_to_numpy(kernel)).sum()
     # A float32 sum of 4,704 squares.
     assert loss().numpy() == pytest.approx(want, rel=1e-5)

@@ -9,6 +9,9 @@ PYTEST := $(BIN)/python -m pytest -q
 # A file of tests stays in one process, with what it has prepared.
 TWICE := -n 2 --dist loadfile
 
+# Hundreds of small programs are compiled for JAX, and each runs once.
+FAST_JAX := JAX_DISABLE_MOST_OPTIMIZATIONS=1
+
 .PHONY: help demo check test test-long lint clean
 
 help:
@@ -31,7 +34,7 @@ check: lint
 
 test: lint
 	KERAS_BACKEND=tensorflow $(PYTEST) $(TWICE) -m "not long"
-	KERAS_BACKEND=jax $(PYTEST) $(TWICE) -m "not long" $(EVERY_BACKEND)
+	KERAS_BACKEND=jax $(FAST_JAX) $(PYTEST) $(TWICE) -m "not long" $(EVERY_BACKEND)
 	KERAS_BACKEND=torch $(PYTEST) $(TWICE) -m "not long" $(EVERY_BACKEND)
 
 test-long: $(VENV)/.dev

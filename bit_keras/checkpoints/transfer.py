@@ -105,15 +105,10 @@ def take_arrays(model: keras.Model, arrays: NpzCheckpoint, *, replace_head: bool
     target = ModelArrays(model)
     expected, found = target.shapes, dict(arrays.shapes)
     if replace_head or head_classes(expected) is None:
-        expected = _without_head(expected)
-        left_out = [name for name in found if _is_head(name)]
-        found = _without_head(found)
-        if left_out:
-            _logger.info(
-                "%s: its head for %s classes is left out.",
-                arrays.path.name,
-                head_classes(arrays.shapes),
-            )
+        classes = head_classes(found)
+        if classes is not None and not replace_head:  # Who replaces a head says so.
+            _logger.info("%s: its head for %d classes is left out.", arrays.path.name, classes)
+        expected, found = _without_head(expected), _without_head(found)
     require_equal(expected, found, model.name, arrays)
     # All checksums first: a damaged file must not leave a network half filled.
     arrays.verify()

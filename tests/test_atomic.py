@@ -191,17 +191,24 @@ with getattr(atomic, sys.argv[1])(sys.argv[2]) as partial:
 """
 
 
-@both
-def test_a_killed_process_leaves_the_old_state(tmp_path, write):
-    target = tmp_path / "x"
-    if write is replaced_file:
-        target.write_text("old")
+@contextlib.contextmanager
+def writer_in_the_middle(write, target):
+    """Another process that has written half, and waits for the end of its input."""
     with subprocess.Popen(
         [sys.executable, "-c", KILLED_WRITER, write.__name__, target],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
         assert process.stdout.readline() == b"half\n"
+        yield process
+
+
+@both
+def test_a_killed_process_leaves_the_old_state(tmp_path, write):
+    target = tmp_path / "x"
+    if write is replaced_file:
+        target.write_text("old")
+    with writer_in_the_middle(write, target) as process:
         process.kill()
     assert process.returncode == -signal.SIGKILL
     left = [path for path in tmp_path.iterdir() if path != target]
@@ -220,12 +227,7 @@ def test_a_killed_process_leaves_the_old_state(tmp_path, write):
 @both
 def test_two_writers_do_not_take_each_other_for_dead(tmp_path, write):
     target = tmp_path / "x"
-    with subprocess.Popen(
-        [sys.executable, "-c", KILLED_WRITER, write.__name__, target],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
-        assert process.stdout.readline() == b"half\n"
+    with writer_in_the_middle(write, target) as process:
         with contextlib.suppress(BitKerasError), write(target) as partial:
             raise BitKerasError("The second writer gives up.")
         assert not partial.exists()

@@ -161,6 +161,11 @@ def _describe(model: keras.Model, input_range: tuple[float, float]) -> Metadata:
             f"The last layer of {model.name} is {last!r}; the target hub takes what "
             "create_classifier (without an activation) and create_feature_extractor return."
         )
+    if any(layer.name == "rescaling" for layer in model.layers):
+        raise ExportError(
+            f"{model.name} takes pixels in [0, 255]; build it without include_preprocessing, and "
+            "say with input_range what the artifact takes."
+        )
     classes_fit = (
         variants[last] == "classification" and model.output_shape[-1] == checkpoint.classes
     )

@@ -118,12 +118,19 @@ def _is_keras_file(path: Path) -> bool:
 
 
 def _from_keras(model: "keras.Model") -> Predictor:
-    _require_classifier(model.name, is_classifier=any(x.name == "head" for x in model.layers))
-    return _predictor(
-        model.name,
-        lambda images: np.asarray(model.predict(images, verbose=0)),
-        classes=model.output_shape[-1],
-    )
+    import keras
+
+    layers = {layer.name: layer for layer in model.layers}
+    _require_classifier(model.name, is_classifier="head" in layers)
+    # What follows the head turns logits into scores, which decoding does itself.
+    logits = keras.Model(model.input, layers["head"].output)
+    takes_pixels = "rescaling" in layers
+
+    def network(images: np.ndarray) -> np.ndarray:
+        inputs = (images + 1.0) * np.float32(127.5) if takes_pixels else images
+        return np.asarray(logits.predict(inputs, verbose=0))
+
+    return _predictor(model.name, network, classes=logits.output_shape[-1])
 
 
 def _from_saved_model(path: Path) -> Predictor:

@@ -167,6 +167,9 @@ def test_other_models_and_ranges_are_refused(classifier, tmp_path):
     softmax = create_classifier("bit_tiny.cifar10", weights=None, classifier_activation="softmax")
     with pytest.raises(ExportError, match="without an activation"):
         export_hub(softmax, tmp_path / "a")
+    pixels = create_classifier("bit_tiny.cifar10", weights=None, include_preprocessing=True)
+    with pytest.raises(ExportError, match="without include_preprocessing"):
+        export_hub(pixels, tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -32,6 +32,20 @@ def dict_of(ranked):
     return {class_id: score for class_id, _, score in ranked}
 
 
+@pytest.mark.parametrize(
+    "arguments", [{"include_preprocessing": True}, {"classifier_activation": "softmax"}]
+)
+def test_predictions_are_the_same_whatever_the_model_does_around_the_network(tmp_path, arguments):
+    picture = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
+    ranked = []
+    for options in ({}, arguments):
+        predictor = load_predictor(saved(tmp_path, **options))
+        ranked.append(dict_of(predictor([predictor.transform(picture)], top=10)[0]))
+    # Rescaling back and forth rounds twice in float32.
+    assert ranked[0] == pytest.approx(ranked[1], rel=1e-4)
+    assert max(ranked[0].values()) > 2 * min(ranked[0].values())
+
+
 def test_no_images_give_no_predictions(tmp_path):
     assert load_predictor(saved(tmp_path))([]) == []
 

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,7 +130,9 @@ def _from_keras(model: "keras.Model") -> Predictor:
         inputs = (images + 1.0) * np.float32(127.5) if takes_pixels else images
         return np.asarray(logits.predict(inputs, verbose=0))
 
-    return _predictor(model.name, network, classes=logits.output_shape[-1])
+    return _predictor(
+        model.name, network, classes=logits.output_shape[-1], size=_side(model.input_shape)
+    )
 
 
 def _from_saved_model(path: Path) -> Predictor:
@@ -140,20 +142,35 @@ def _from_saved_model(path: Path) -> Predictor:
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
+    signature = loaded.signatures["serving_default"]
     low, high = metadata.input_range
 
     def network(images: np.ndarray) -> np.ndarray:
         inputs = low + (images + 1.0) * np.float32((high - low) / 2.0)
-        return loaded.signatures["serving_default"](inputs=tf.constant(inputs))["logits"].numpy()
+        return signature(inputs=tf.constant(inputs))["logits"].numpy()
 
-    return _predictor(metadata.model, network, classes=metadata.outputs)
+    size = _side(signature.structured_input_signature[1]["inputs"].shape)
+    return _predictor(metadata.model, network, classes=metadata.outputs, size=size)
 
 
-def _predictor(name: str, network: Callable[[np.ndarray], np.ndarray], classes: int) -> Predictor:
+def _predictor(
+    name: str, network: Callable[[np.ndarray], np.ndarray], classes: int, size: int | None
+) -> Predictor:
     checkpoint = _checkpoint_of(name)
     own = [f"class_{index}" for index in range(classes)]
     labels = checkpoint.name if classes == checkpoint.classes else own
-    return Predictor(checkpoint.name, eval_transform(checkpoint.name), network, labels)
+    return Predictor(checkpoint.name, eval_transform(checkpoint.name, size), network, labels)
+
+
+def _side(input_shape: Sequence[int | None]) -> int | None:
+    """The fixed side of the images that a network takes, if it is fixed."""
+    height, width = input_shape[1:3]
+    if height != width:
+        raise BitKerasError(
+            f"The network takes images of {height}x{width} pixels, and the evaluation transform "
+            "gives squares; build it with a square input_shape, or with (None, None, 3)."
+        )
+    return height
 
 
 def _checkpoint_of(name: str) -> Checkpoint:

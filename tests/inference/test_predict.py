@@ -5,6 +5,7 @@ import pytest
 
 from bit_keras.checkpoints import fill_with_seeded_values
 from bit_keras.errors import BitKerasError, UnknownModelError
+from bit_keras.export.hub import export_hub
 from bit_keras.inference import load_predictor
 from bit_keras.models import create_classifier, create_feature_extractor
 
@@ -44,6 +45,20 @@ def test_predictions_are_the_same_whatever_the_model_does_around_the_network(tmp
     # Rescaling back and forth rounds twice in float32.
     assert ranked[0] == pytest.approx(ranked[1], rel=1e-4)
     assert max(ranked[0].values()) > 2 * min(ranked[0].values())
+
+
+def test_a_fixed_input_shape_decides_the_size_of_the_images(tmp_path):
+    predictor = load_predictor(saved(tmp_path, input_shape=(48, 48, 3)))
+    assert predictor.transform.size == 48
+    assert len(predictor([predictor.transform(np.zeros((60, 50, 3), np.uint8))])[0]) == 5
+    with pytest.raises(BitKerasError, match="images of 48x64 pixels"):
+        load_predictor(saved(tmp_path, input_shape=(48, 64, 3)))
+
+
+def test_a_saved_model_of_fixed_size_decides_it_too(tmp_path):
+    model = create_classifier("bit_tiny.cifar10", weights=None, input_shape=(40, 40, 3))
+    export_hub(model, tmp_path / "fixed")
+    assert load_predictor(tmp_path / "fixed").transform.size == 40
 
 
 def test_no_images_give_no_predictions(tmp_path):

@@ -24,8 +24,9 @@ def gradients(layer, inputs, cotangent):
     model.compile(
         keras.optimizers.SGD(1.0),
         loss=lambda y_true, y_pred: keras.ops.sum(y_true * y_pred),
-        # As a graph, TensorFlow 2.21 may update a weight before the backward pass has read it: two
-        # Dense layers of Keras show it too, and at the rate 1 it is plain to see.
+        # As a graph, TensorFlow 2.21 may update a weight before all that reads it has run: its
+        # `dependency_optimization` drops the order of reads and writes (without that pass it is
+        # right). Two Dense layers of Keras show it too, and at the rate 1 it is plain to see.
         run_eagerly=True,
     )
     before = _values(model)

@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From low to high; parts of one row do not know each other.
 ROWS = (
     {"errors"},
-    {"registry", "atomic"},
+    {"registry", "atomic", "progress"},
     {"layers"},
     {"checkpoints"},
     {"models"},
@@ -35,7 +35,7 @@ HEIGHT[ROOT] = HEIGHT["preprocessing"]
 
 HEAVY = {"jax", "keras", "tensorflow", "tf_keras", "torch", "transformers"}
 MAY_IMPORT_TENSORFLOW = {"data", "training", "export", "inference"}
-ON_EVERY_BACKEND = {"errors", "registry", "atomic", "layers", "checkpoints", "models"}
+ON_EVERY_BACKEND = {"errors", "registry", "atomic", "progress", "layers", "checkpoints", "models"}
 
 
 def part_of(path):

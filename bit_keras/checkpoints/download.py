@@ -9,11 +9,11 @@ from pathlib import Path
 import filelock
 import platformdirs
 import requests
-import rich.console
 import rich.progress
 
 from bit_keras.checkpoints.npz import NpzCheckpoint
 from bit_keras.errors import CheckpointError, DownloadError
+from bit_keras.progress import console
 from bit_keras.registry import OFFICIAL_ROOT, Checkpoint
 
 #: A mirror's address or a local folder that takes the place of `OFFICIAL_ROOT`.
@@ -120,7 +120,6 @@ def _fetch(url: str, partial: Path, checkpoint: Checkpoint) -> None:
 def _with_progress(
     chunks: Iterable[bytes], url: str, offset: int, total: int | None
 ) -> Iterable[bytes]:
-    console = rich.console.Console(stderr=True)
     columns = (
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
@@ -129,7 +128,7 @@ def _with_progress(
         rich.progress.TimeRemainingColumn(),
     )
     with rich.progress.Progress(
-        *columns, console=console, disable=not console.is_terminal
+        *columns, console=console(), disable=not console().is_terminal
     ) as progress:
         task = progress.add_task(url.rsplit("/", 1)[-1], completed=offset, total=total)
         for chunk in chunks:

@@ -2,12 +2,12 @@
 
 import importlib
 import logging
-import sys
 from typing import Any
 
 import click
 
 import bit_keras
+from bit_keras.cli.printing import LogHandler
 from bit_keras.errors import BitKerasError
 
 _COMMANDS = ("list", "info", "predict", "convert", "export", "verify")
@@ -55,8 +55,6 @@ def main(debug: bool) -> None:
       bit-keras export bit_r50x1.in21k --to hub --variant feature_extraction --out r50x1
       bit-keras verify r50x1
     """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("bit_keras")
-    logger.handlers = [handler]
+    logger.handlers = [LogHandler()]
     logger.setLevel(logging.INFO)

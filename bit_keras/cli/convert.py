@@ -25,7 +25,7 @@ def command(source: str, destination: Path, target: str) -> None:
       bit-keras convert bit_r50x1.in21k r50x1.npz --to npz
     """
     path = _source_path(source)
-    with progress().status(f"Converting {path} to {target}"):
+    with progress(f"Converting {path} to {target}"):
         start_keras()
         if target == "npz":
             _to_npz(path, destination)

@@ -53,12 +53,12 @@ def command(
         raise BitKerasError(f"{out} exists already; remove it or choose another path.")
 
     start = time.perf_counter()
-    with progress().status(f"Building {checkpoint.name}"):
+    with progress(f"Building {checkpoint.name}"):
         start_keras()
         model = _build(checkpoint.name, variant, weights)
     from bit_keras.export.hub import export_hub
 
-    with progress().status(f"Writing {out}"):
+    with progress(f"Writing {out}"):
         export_hub(model, out, _RANGES[input_range])
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     click.echo(

@@ -29,17 +29,17 @@ def command(source: str, images: tuple[str, ...], top: int, as_json: bool) -> No
     """
     from bit_keras.inference import load_predictor
 
-    with progress().status(f"Loading {source}"):
+    with progress(f"Loading {source}"):
         start_keras()
         predictor = load_predictor(source)
     readable, failures = {}, {}
-    with progress().status("Reading the pictures"):
+    with progress("Reading the pictures"):
         for image in images:
             try:
                 readable[image] = predictor.transform(Path(image))
             except ImageError as error:
                 failures[image] = str(error)
-    with progress().status("Classifying"):
+    with progress("Classifying"):
         predictions = dict(zip(readable, predictor(list(readable.values()), top), strict=True))
 
     if as_json:

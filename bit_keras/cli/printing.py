@@ -2,12 +2,16 @@
 
 import importlib
 import json
+import logging
 import os
 import sys
 from typing import Any
 
 import click
 import rich.console
+import rich.status
+
+import bit_keras.progress
 
 
 def console() -> rich.console.Console:
@@ -17,9 +21,18 @@ def console() -> rich.console.Console:
     )
 
 
-def progress() -> rich.console.Console:
-    """Standard error, silent when it is not a terminal."""
-    return rich.console.Console(stderr=True, quiet=not sys.stderr.isatty())
+def progress(step: str) -> rich.status.Status:
+    """Shows what is going on while a block runs; nothing where nobody looks."""
+    return bit_keras.progress.console().status(step)
+
+
+class LogHandler(logging.Handler):
+    """Prints log lines to standard error, above the progress."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        bit_keras.progress.console().print(
+            self.format(record), highlight=False, markup=False, soft_wrap=True
+        )
 
 
 def start_keras() -> None:

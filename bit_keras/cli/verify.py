@@ -22,7 +22,7 @@ def command(artifact: Path, as_json: bool) -> None:
     Example:
       bit-keras verify r50x1
     """
-    with progress().status(f"Replaying {artifact}"):
+    with progress(f"Replaying {artifact}"):
         verification = verify(artifact)
     metadata = verification.metadata
     if as_json:

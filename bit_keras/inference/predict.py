@@ -50,7 +50,7 @@ class Predictor:
         predictions = []
         for start in range(0, len(images), _BATCH):
             logits = self.network(np.stack(images[start : start + _BATCH]))
-            predictions += decode_predictions(logits, self.labels, top=min(top, logits.shape[-1]))
+            predictions += decode_predictions(logits, self.labels, top)
         return predictions
 
 

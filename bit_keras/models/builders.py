@@ -79,10 +79,10 @@ def create_classifier(
             "classifier_activation must be None, 'softmax' or 'sigmoid' and is "
             f"{classifier_activation!r}."
         )
+    inputs, maps = _network(checkpoint.architecture, input_shape, include_preprocessing)
+    # After all arguments are checked: opening may mean to download gigabytes.
     arrays = _open(weights, checkpoint)
     classes = num_classes or checkpoint.classes or _classes_of(arrays, checkpoint)
-
-    inputs, maps = _network(checkpoint.architecture, input_shape, include_preprocessing)
     outputs = _head(maps, classes)
     network = keras.Model(inputs, outputs, name=checkpoint.name)
     if arrays is not None:
@@ -226,9 +226,9 @@ def _loaded_maps(
     checkpoint: Checkpoint, weights: Weights, input_shape: InputShape, include_preprocessing: bool
 ) -> keras.Model:
     """The whole network without its head, so that a file fills all of it or fails."""
-    arrays = _open(weights, checkpoint)
     inputs, maps = _network(checkpoint.architecture, input_shape, include_preprocessing)
     network = keras.Model(inputs, maps, name=checkpoint.name)
+    arrays = _open(weights, checkpoint)
     if arrays is not None:
         with arrays:
             take_arrays(network, arrays)

@@ -49,13 +49,6 @@ def fails(*arguments):
 
 
 @pytest.fixture(scope="module")
-def tiny_npz(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "tiny.npz"
-    write_npz(path, SeededArrays(official_shapes(ARCHITECTURES["bit_tiny"], 10)))
-    return path
-
-
-@pytest.fixture(scope="module")
 def artifact(tiny_npz, tmp_path_factory):
     path = tmp_path_factory.mktemp("exported") / "tiny"
     result = run("export", "bit_tiny.cifar10", "--to", "hub", "--weights", tiny_npz, "--out", path)

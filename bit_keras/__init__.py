@@ -32,7 +32,17 @@ _HOMES = {
     "decode_predictions": "bit_keras.preprocessing",
 }
 
-_SUBPACKAGES = ("checkpoints", "export", "inference", "layers", "models", "preprocessing")
+_SUBPACKAGES = (
+    "checkpoints",
+    "data",
+    "evaluation",
+    "export",
+    "inference",
+    "layers",
+    "models",
+    "preprocessing",
+    "training",
+)
 
 __all__ = ["__version__", "list_models", "model_info", *_HOMES, *_SUBPACKAGES]
 

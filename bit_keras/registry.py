@@ -27,6 +27,9 @@ from bit_keras.errors import UnknownModelError
 #: Where Google publishes every BiT and FunMatch file (big_transfer, README).
 OFFICIAL_ROOT = "https://storage.googleapis.com/bit_models/"
 
+#: Stands before the name of a file that comes with this package.
+PACKAGED = "package:"
+
 #: The smallest input side whose last feature map still has a pixel to pool.
 MINIMUM_SIZE = 32
 
@@ -167,7 +170,8 @@ class Checkpoint:
     Attributes:
         name: str. `architecture.tag`.
         architecture: Architecture.
-        url: str or None. Where the file is published.
+        url: str or None. Where the file is published; `package:` and a file name
+            for weights that come with this package.
         classes: int or None. Width of the head; `None` where no source states it.
         labels: str or None. Name of a packaged class list.
         activation: `"softmax"` or `"sigmoid"`: what turns logits into scores.
@@ -201,6 +205,8 @@ class Checkpoint:
         """The path below the official root, or the bare file name elsewhere."""
         if self.url is None:
             return None
+        if self.url.startswith(PACKAGED):
+            return self.url.removeprefix(PACKAGED)
         if self.url.startswith(OFFICIAL_ROOT):
             return self.url.removeprefix(OFFICIAL_ROOT)
         return self.url.rsplit("/", 1)[-1]
@@ -227,7 +233,7 @@ def _architectures() -> Iterator[Architecture]:
             normalization="batch",
             pool_border=float("-inf"),
         )
-    yield Architecture("bit_tiny", (1, 1, 1, 1), base_filters=32)
+    yield Architecture("bit_tiny", (1, 2, 2, 1), base_filters=32)
 
 
 #: Every architecture by name.
@@ -550,9 +556,9 @@ def _own() -> Iterator[Checkpoint]:
         url=None,
         classes=10,
         labels="cifar10",
-        description="A BiT of one unit per block for CIFAR-10; its weights are not trained yet.",
-        size=32,
-        resizing=Resizing("squash", 32, "bilinear", "this project"),
+        description="A small BiT, trained by this project on CIFAR-10, that comes with the package.",
+        size=64,
+        resizing=Resizing("squash", 72, "bilinear", "this project"),
     )
 
 

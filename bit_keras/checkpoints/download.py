@@ -14,13 +14,16 @@ import rich.progress
 from bit_keras.checkpoints.npz import NpzCheckpoint
 from bit_keras.errors import CheckpointError, DownloadError
 from bit_keras.progress import console
-from bit_keras.registry import OFFICIAL_ROOT, Checkpoint
+from bit_keras.registry import OFFICIAL_ROOT, PACKAGED, Checkpoint
 
 #: A mirror's address or a local folder that takes the place of `OFFICIAL_ROOT`.
 WEIGHTS_VARIABLE = "BIT_KERAS_WEIGHTS"
 
 #: The folder that keeps downloaded files; the user's cache folder by default.
 CACHE_VARIABLE = "BIT_KERAS_CACHE"
+
+#: The weights that come with this package.
+PACKAGED_FOLDER = Path(__file__).parent / "packaged"
 
 _CHUNK = 1 << 20
 _TIMEOUT = (10, 60)  # Seconds to connect, and between two packets.
@@ -50,6 +53,8 @@ def pretrained_path(checkpoint: Checkpoint) -> Path:
         DownloadError: The file is not published as npz, cannot be reached or
             arrives damaged; the message says what to do without a network.
     """
+    if checkpoint.url is not None and checkpoint.url.startswith(PACKAGED):
+        return PACKAGED_FOLDER / checkpoint.url.removeprefix(PACKAGED)
     if checkpoint.url is None or not checkpoint.url.endswith(".npz"):
         raise DownloadError(
             f"No npz file is published for {checkpoint.name}; pass weights=None for random "

@@ -10,7 +10,16 @@ import bit_keras
 from bit_keras.cli.printing import LogHandler
 from bit_keras.errors import BitKerasError
 
-_COMMANDS = ("list", "info", "predict", "convert", "export", "verify")
+_COMMANDS = (
+    "list",
+    "info",
+    "predict",
+    "finetune",
+    "evaluate",
+    "convert",
+    "export",
+    "verify",
+)
 
 
 class _LazyGroup(click.Group):
@@ -46,12 +55,14 @@ class _LazyGroup(click.Group):
 @click.option("--debug", is_flag=True, help="Show a traceback where something fails.")
 @click.version_option(bit_keras.__version__)
 def main(debug: bool) -> None:
-    """BiT (Big Transfer) models: look up, predict, convert, export, verify.
+    """BiT (Big Transfer) models: look up, predict, fine-tune, evaluate, convert, export, verify.
 
     \b
     Examples:
       bit-keras list '*distilled*'
       bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg
+      bit-keras finetune bit_r50x1.in21k --data photos/ --out run
+      bit-keras evaluate run --data photos/
       bit-keras export bit_r50x1.in21k --to hub --variant feature_extraction --out r50x1
       bit-keras verify r50x1
     """

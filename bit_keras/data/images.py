@@ -1,0 +1,175 @@
+"""Labelled pictures with random access, wherever they lie; nothing is decoded here."""
+
+import functools
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bit_keras.errors import BitKerasError
+
+_logger = logging.getLogger("bit_keras")
+_noting = threading.Lock()
+
+
+class Images:
+    """Labelled pictures of any source, by index.
+
+    `bit_keras.data.open_images` makes them. Nothing is decoded and no file stays
+    open; reading is safe from several threads at once.
+
+    Args:
+        classes: sequence of str. The class names, in the order of the targets.
+        targets: integers `(n,)`. The class of each picture.
+        names: sequence of str. What messages call each picture.
+        sizes: integers `(n,)`. Bytes of each picture, a part of the fingerprint.
+        read: callable from an index to an encoded file (bytes), or to uint8
+            pixels as `bit_keras.preprocessing.load_image` takes them.
+        in_memory: bool. Whether `read` gives arrays, which have no names to know
+            them by; the fingerprint is then also over their pixels.
+
+    Attributes:
+        classes: tuple of str.
+        targets: np.ndarray, int64, `(n,)`.
+        names: sequence of str.
+        unreadable: dict from the name of a picture that could not be decoded to
+            the reason. Pipelines fill it as they meet such pictures; the parts
+            that `select` gives share it.
+
+    Raises:
+        BitKerasError: There are no pictures, or targets and names differ in number.
+
+    Example:
+
+    ```python
+    images = bit_keras.data.open_images((np.zeros((3, 40, 50, 3), "uint8"), ["cat", "dog", "cat"]))
+    len(images), images.classes, images.targets.tolist()  # (3, ('cat', 'dog'), [0, 1, 0])
+    ```
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        targets: np.ndarray,
+        names: Sequence[str],
+        sizes: np.ndarray,
+        read: Callable[[int], bytes | np.ndarray],
+        *,
+        in_memory: bool = False,
+    ) -> None:
+        if len(names) == 0:
+            raise BitKerasError("There are no pictures in this part of the data.")
+        if not len(targets) == len(names) == len(sizes):
+            raise BitKerasError(
+                f"Every picture has one label; {len(names)} pictures came with "
+                f"{len(targets)} labels."
+            )
+        self.classes = tuple(classes)
+        self.targets = np.asarray(targets, np.int64)
+        self.names = names
+        self.unreadable: dict[str, str] = {}
+        self._sizes = np.asarray(sizes, np.int64)
+        self._read = read
+        self._in_memory = in_memory
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> bytes | np.ndarray:
+        """The picture as it lies there: an encoded file, or uint8 pixels."""
+        return self._read(index)
+
+    def __repr__(self) -> str:
+        return f"Images({len(self)} pictures of {len(self.classes)} classes)"
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> "Images":
+        """A part of the pictures, in the order of `indices`, with all classes."""
+        chosen = np.asarray(indices, np.int64)
+        read = self._read
+        part = Images(
+            self.classes,
+            self.targets[chosen],
+            [self.names[index] for index in chosen],
+            self._sizes[chosen],
+            lambda index: read(int(chosen[index])),
+            in_memory=self._in_memory,
+        )
+        part.unreadable = self.unreadable
+        return part
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """sha256 over names, sizes and targets, in hexadecimal: equal for the same data."""
+        digest = hashlib.sha256()
+        for text in (*self.classes, "", *self.names):
+            digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
+        digest.update(self._sizes.astype("<i8").tobytes())
+        digest.update(self.targets.astype("<i8").tobytes())
+        if self._in_memory:
+            for index in range(len(self)):
+                digest.update(np.asarray(self[index]).tobytes())
+        return digest.hexdigest()
+
+    def note_unreadable(self, index: int, reason: str) -> None:
+        """Names a picture in `unreadable` and, the first time, in the log."""
+        name = self.names[index]
+        with _noting:
+            known = name in self.unreadable
+            self.unreadable[name] = reason
+        if not known:
+            _logger.warning("%s is left out: %s", name, reason)
+
+
+def read_part(path: Path, offset: int, size: int) -> bytes:
+    """A part of a file; each call opens it anew, so threads do not share a position."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+def hold_out(images: Images, fraction: float, seed: int) -> tuple[Images, Images]:
+    """Splits pictures at random into a part to train with and one to validate with.
+
+    The split is stratified: each class gives the same fraction, rounded, but
+    each part keeps at least one picture of each class.
+
+    Args:
+        images: Images.
+        fraction: float. The share of the validation part, between 0 and 1.
+        seed: int, not negative. The same seed gives the same split.
+
+    Returns:
+        Two Images, `(train, validation)`, each in the order of `images`.
+
+    Raises:
+        BitKerasError: A class has a single picture, or `fraction` is not
+            between 0 and 1.
+
+    Example:
+
+    ```python
+    pixels, labels = np.zeros((10, 40, 40, 3), "uint8"), [0] * 5 + [1] * 5
+    train, validation = bit_keras.data.hold_out(
+        bit_keras.data.open_images((pixels, labels)), fraction=0.2, seed=0
+    )
+    len(train), len(validation), sorted(validation.targets.tolist())  # (8, 2, [0, 1])
+    ```
+    """
+    if not 0 < fraction < 1:
+        raise BitKerasError(f"The fraction to hold out lies between 0 and 1; {fraction!r} came.")
+    generator = np.random.default_rng(seed)
+    held_out = np.zeros(len(images), bool)
+    for target in np.unique(images.targets):
+        members = np.flatnonzero(images.targets == target)
+        if len(members) < 2:
+            raise BitKerasError(
+                f"The class {images.classes[target]!r} has a single picture "
+                f"({images.names[members[0]]}), so none can be held out for validation; add "
+                "pictures, remove the class, or keep a separate validation split."
+            )
+        count = min(max(round(fraction * len(members)), 1), len(members) - 1)
+        held_out[generator.permutation(members)[:count]] = True
+    return images.select(np.flatnonzero(~held_out)), images.select(np.flatnonzero(held_out))

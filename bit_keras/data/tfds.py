@@ -1,0 +1,178 @@
+"""Pictures of TensorFlow Datasets, from what is prepared on this machine.
+
+Labels are stored inside the records, so opening a split reads it once; after
+that, pictures are read by their place, as from any other source.
+"""
+
+import functools
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bit_keras.data.images import Images, read_part
+from bit_keras.data.layout import require_split
+from bit_keras.errors import BitKerasError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+#: What the name of such a data set begins with.
+PREFIX = "tfds:"
+
+# A TFRecord: length, its checksum, the data, their checksum (TensorFlow,
+# `tensorflow/core/lib/io/record_writer.h`); little-endian.
+_LENGTH = struct.Struct("<Q")
+_CHECKSUM = 4
+
+# A record's bytes, read again whenever they are asked for.
+_Record = Callable[[], bytes]
+
+
+def tfds_splits(data: str) -> tuple[str, ...]:
+    """The splits of a prepared data set."""
+    return tuple(_builder(data).info.splits)
+
+
+def tfds_images(data: str, split: str | None) -> Images:
+    """The pictures of a split of `tfds:name[/config][:version]`."""
+    info = _builder(data).info
+    require_split(split, tuple(info.splits), data)
+    image_key, label_key = _keys(info, data)
+    paths = [Path(path) for path in info.splits[split].filepaths]
+    try:
+        records = list(_records(paths, info.file_format.value, data))
+        targets, sizes = np.empty((2, len(records)), np.int64)
+        for index, record in enumerate(records):
+            features = _features(record)
+            targets[index] = features[label_key].int64_list.value[0]
+            sizes[index] = len(features[image_key].bytes_list.value[0])
+    # Damaged records break the reader or the parser, each in its own way.
+    except (OSError, ValueError, IndexError, RuntimeError, struct.error) as error:
+        raise _damaged(data, error) from error
+    if np.any(targets < 0):
+        raise BitKerasError(
+            f"{np.sum(targets < 0)} of {len(targets)} pictures of {data}, split {split}, have no "
+            f"label; take another of its splits, {', '.join(info.splits)}."
+        )
+    return Images(
+        info.features[label_key].names,
+        targets,
+        [f"{info.full_name} {split}[{index}]" for index in range(len(records))],
+        sizes,
+        lambda index: _features(records[index])[image_key].bytes_list.value[0],
+    )
+
+
+def _builder(data: str) -> Any:
+    try:
+        import tensorflow_datasets
+    except ImportError as error:
+        raise BitKerasError(
+            f"{data} needs tensorflow_datasets: pip install 'bit_keras[tfds]'."
+        ) from error
+    folder = _prepared_folder(data)
+    try:
+        return tensorflow_datasets.builder_from_directory(folder)
+    # A damaged description breaks its parsers in many ways; the cause is kept.
+    except Exception as error:
+        raise _damaged(data, error) from error
+
+
+def _prepared_folder(data: str) -> Path:
+    """The folder `<root>/<name>[/<config>]/<version>` that is meant, the newest version."""
+    root = Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets").expanduser()
+    name, _, version = data.removeprefix(PREFIX).partition(":")
+    if not name:
+        raise BitKerasError(f"{data} names no data set; write {PREFIX}NAME.")
+    folder = root / name
+    configs = [path.name for path in _folders_in(folder) if _versions(path)]
+    if not _versions(folder) and len(configs) > 1:
+        raise BitKerasError(
+            f"{data} has the configurations {', '.join(configs)}; name one, {PREFIX}{name}/CONFIG."
+        )
+    if not _versions(folder) and configs:
+        folder = folder / configs[0]
+    versions = _versions(folder)
+    if not versions or (version and version not in versions):
+        there = f" (there are the versions {', '.join(versions)})" if versions else ""
+        raise BitKerasError(
+            f"The data set {data} is not prepared in {root}{there}, and nothing is downloaded "
+            f"here; prepare it with `tfds build {name}`, or set TFDS_DATA_DIR to where it is."
+        )
+    return folder / (version or versions[-1])
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _versions(folder: Path) -> list[str]:
+    """The versions prepared in a folder, the newest last."""
+    prepared = [path.name for path in folder.glob("*.*.*") if (path / "dataset_info.json").exists()]
+    return sorted(prepared, key=lambda name: [int(part) for part in name.split(".")])
+
+
+def _keys(info: Any, data: str) -> tuple[str, str]:
+    """The names of the picture and of its class among the features."""
+    from tensorflow_datasets import features
+
+    kinds = (features.Image, features.ClassLabel)
+    keys = [
+        [name for name, feature in info.features.items() if isinstance(feature, kind)]
+        for kind in kinds
+    ]
+    supervised = info.supervised_keys
+    if supervised and supervised[0] in keys[0] and supervised[1] in keys[1]:
+        return supervised[0], supervised[1]
+    if [len(found) for found in keys] != [1, 1]:
+        raise BitKerasError(
+            f"{data} is no data set of pictures with one label each; its features are "
+            f"{', '.join(info.features)}."
+        )
+    return keys[0][0], keys[1][0]
+
+
+def _records(paths: list[Path], file_format: str, data: str) -> Iterator[_Record]:
+    if file_format == "tfrecord":
+        for path in paths:
+            yield from _tf_records(path)
+    elif file_format == "array_record":
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+        source = ArrayRecordDataSource(paths)
+        for index in range(len(source)):
+            yield functools.partial(source.__getitem__, index)
+    else:
+        raise BitKerasError(
+            f"{data} is stored as {file_format}; prepare it again as tfrecord or array_record."
+        )
+
+
+def _tf_records(path: Path) -> Iterator[_Record]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        while file.tell() < size:
+            (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
+            start = file.seek(_CHECKSUM, os.SEEK_CUR)
+            end = file.seek(length + _CHECKSUM, os.SEEK_CUR)
+            if end > size:
+                raise ValueError(f"{path.name} ends within a record")
+            yield functools.partial(read_part, path, start, length)
+
+
+def _features(record: _Record) -> "tf.train.Features":
+    import tensorflow as tf
+
+    try:
+        return tf.train.Example.FromString(record()).features.feature
+    # The class of its errors belongs to Google's protobuf, which is not ours to import.
+    except Exception as error:
+        raise OSError(f"a record cannot be parsed ({error})") from error
+
+
+def _damaged(data: str, error: Exception) -> BitKerasError:
+    return BitKerasError(f"{data} is damaged ({error}); prepare it again.")

@@ -1,0 +1,406 @@
+"""One training: from a network's name and pictures to weights, interrupted or not."""
+
+import contextlib
+import dataclasses
+import io
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image, UnidentifiedImageError
+
+from bit_keras.data import Images, hold_out, open_images, splits_of
+from bit_keras.models import create_classifier
+from bit_keras.preprocessing import EvalTransform, Labels, Task
+from bit_keras.registry import Checkpoint, Resizing, model_info
+from bit_keras.training import run
+from bit_keras.training.loop import Training
+from bit_keras.training.records import require_packages
+from bit_keras.training.rules import MEDIUM, Rule, big_vision_rule, hyper_rule, scratch_rule
+from bit_keras.training.state import TrainingError
+
+_logger = logging.getLogger("bit_keras")
+
+#: The layers that `freeze` names, from the first on.
+FREEZABLE = {"stem": "stem_conv", **{f"block{i}": f"block{i}" for i in range(1, 5)}}
+
+RULES = ("code", "paper", "big_vision", "scratch")
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+
+#: Names of the split that a training may look at; `test` is none of them.
+_VALIDATION_SPLITS = ("validation", "val", "valid")
+
+#: What big_transfer holds out of CIFAR (`bit_tf2/input_pipeline_tf2_or_jax.py`, `train[:98%]`),
+#: and what a small task needs, to have more than a handful of pictures to measure on.
+_HELD_OUT, _HELD_OUT_OF_SMALL = 0.02, 0.1
+
+#: Pictures whose size stands for that of all.
+_SIZED = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuned:
+    """What came out of a training.
+
+    Attributes:
+        path: Path. The folder of the run.
+        best_step: int. Whose weights `best.npz` holds.
+        best_accuracy: float. Of validation, in [0, 1].
+        last_step: int. Whose weights `last.npz` holds.
+        last_accuracy: float. Of validation, in [0, 1].
+        seconds: float. Over all processes, without what a kill lost.
+        images_per_second: float. Of training, without validation.
+        unreadable: dict from picture to reason.
+    """
+
+    path: Path
+    best_step: int
+    best_accuracy: float
+    last_step: int
+    last_accuracy: float
+    seconds: float
+    images_per_second: float
+    unreadable: dict[str, str]
+
+
+def finetune(
+    name: str,
+    data: Any,
+    out: str | os.PathLike,
+    *,
+    weights: str | os.PathLike = "pretrained",
+    rule: str | None = None,
+    steps: int | None = None,
+    batch: int = 128,
+    learning_rate: float | None = None,
+    size: int | None = None,
+    mixup: float | None = None,
+    freeze: tuple[str, ...] = (),
+    precision: str = "float32",
+    accumulate: int = 1,
+    remat: bool = False,
+    validation: str | float | None = None,
+    patience: int | None = None,
+    seed: int = 0,
+) -> FineTuned:
+    """Trains a network on one's own pictures, into a folder that other commands take.
+
+    The head is new and zero, the optimizer SGD, the loss the softmax cross-entropy.
+    About ten times a training the network is validated, on the split `validation`,
+    `val` or `valid` of the data where there is one, else on pictures held out of
+    training: 2 % from 20,000 pictures up, 10 % below. A test split is never looked at.
+
+    The same call on a folder that exists goes on where it stopped, however that
+    was, and gives the weights of a training that never stopped: to the bit on one
+    machine's processors, with the same backend and versions.
+
+    The folder holds `best.npz` and `last.npz` (official weights, float32),
+    `run.json` (options, rule, data, versions, results), `history.csv`, `curve.png`,
+    `logs` (TensorBoard) and `checkpoint.npz` (what it takes to go on).
+
+    Args:
+        name: str. A model name or an alias.
+        data: What `bit_keras.data.open_images` takes: the path of a folder or a tar
+            of class folders, `"tfds:name"`, or a pair of images and labels.
+        out: The folder to write, or to go on with.
+        weights: `"pretrained"`, `"random"`, or the path of an official npz file.
+            Defaults to `"pretrained"`.
+        rule: `"code"` or `"paper"` (BiT-HyperRule), `"big_vision"`, or `"scratch"`.
+            Defaults to `"scratch"` for random weights, else to `"code"`.
+        steps: int. Instead of the rule's; its warm-up and drops are scaled.
+        batch: int. Pictures of one step. Defaults to `128`.
+        learning_rate: float. Instead of the rule's base.
+        size: int. Side of the crop in pixels, at least 32, instead of the rule's.
+        mixup: float. Alpha instead of the rule's; 0 is none.
+        freeze: tuple of `"stem"`, `"block1"` to `"block4"`: what does not learn.
+        precision: `"float32"` or `"bfloat16"`, what activations are computed in;
+            weights are float32 in either. Defaults to `"float32"`.
+        accumulate: int. Parts that a batch is split into to save memory. The
+            gradients are the same; mixup pairs pictures of one part. Defaults to `1`.
+        remat: bool. Compute activations again for the gradients instead of keeping
+            them. Defaults to `False`.
+        validation: str or float. Name of a split, or the fraction to hold out.
+        patience: int. Stop after so many validations without a better one.
+            Defaults to `None`, never.
+        seed: int. Of the order, the crops, the split and random weights. Defaults to `0`.
+
+    Returns:
+        FineTuned.
+
+    Raises:
+        TrainingError: An option that makes no sense, a folder that holds something
+            else, or a loss that is not finite.
+        Interrupted: Ctrl-C; the folder holds a checkpoint.
+        BitKerasError: Data that cannot be read, weights that do not fit, a full disk.
+
+    Example:
+
+    ```python
+    images = np.zeros((8, 32, 32, 3), "uint8")
+    images[::2] = 255
+    labels = ["white", "black"] * 4
+    result = bit_keras.training.finetune(
+        "bit_tiny.cifar10", (images, labels), "run", weights="random", size=32, steps=2, batch=4
+    )
+    result.last_step  # 2
+    ```
+
+    Reference:
+        [Kolesnikov et al., 2020](https://arxiv.org/abs/1912.11370).
+    """
+    options = {
+        "weights": os.fspath(weights),
+        "rule": rule or ("scratch" if weights == "random" else "code"),
+        "steps": steps,
+        "batch": batch,
+        "learning_rate": learning_rate,
+        "size": size,
+        "mixup": mixup,
+        "freeze": sorted(set(freeze)),
+        "precision": precision,
+        "accumulate": accumulate,
+        "remat": remat,
+        "validation": validation,
+        "patience": patience,
+        "seed": seed,
+        "backend": keras.backend.backend(),
+    }
+    checkpoint = model_info(name)
+    _check(options)
+    require_packages()
+    path = Path(out)
+    images = _training_images(data)
+    train, held_out, origin = _split(images, data, validation, seed)
+    chosen = _rule(options, checkpoint, images, len(train))
+    task = _task(images.classes, chosen, path)
+    document = {
+        "model": checkpoint.name,
+        "options": options,
+        "rule": chosen.to_json(),
+        "data": _description(data, train, held_out, origin),
+        "task": task.to_json(),
+        "environment": run.environment(),
+        "results": None,
+    }
+    run.require_usable(path, document)
+    with run.claimed(path, document):
+        results = run.read_document(path)["results"]
+        if results is not None:
+            _logger.info("%s is finished; nothing is left to do.", path)
+            return FineTuned(path, **results)
+        _explain(chosen, document)
+        with _quiet_backend(seed):
+            training = Training(
+                path,
+                _network(checkpoint, task, options),
+                chosen,
+                train,
+                held_out,
+                task.transform,
+                accumulate=accumulate,
+                patience=patience,
+                seed=seed,
+            )
+            training.go()
+        results = training.results()
+        run.write_document(path, {**run.read_document(path), "results": results})
+    return FineTuned(path, **results)
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Raises TrainingError for options that make no sense, before any work."""
+    batch, accumulate = options["batch"], options["accumulate"]
+    for key in ("batch", "accumulate", "steps", "patience"):
+        if options[key] is not None and options[key] < 1:
+            raise TrainingError(f"{key} must be at least 1; {options[key]} came.")
+    if batch % accumulate:
+        raise TrainingError(
+            f"A batch of {batch} pictures cannot be split into {accumulate} equal parts; choose "
+            "an `accumulate` that divides the batch."
+        )
+    unknown = [part for part in options["freeze"] if part not in FREEZABLE]
+    if unknown:
+        raise TrainingError(
+            f"{', '.join(unknown)} cannot be frozen; what can is {', '.join(FREEZABLE)}."
+        )
+    for key, allowed in (("precision", tuple(PRECISIONS)), ("rule", RULES)):
+        if options[key] not in allowed:
+            raise TrainingError(f"{key} is one of {', '.join(allowed)}; {options[key]!r} came.")
+    if options["seed"] < 0:
+        raise TrainingError(f"seed must not be negative; {options['seed']} came.")
+    if options["weights"] not in ("pretrained", "random") and not Path(options["weights"]).exists():
+        raise TrainingError(
+            f"weights is 'pretrained', 'random' or the path of an npz file; there is no file "
+            f"{options['weights']}."
+        )
+
+
+def _training_images(data: Any) -> Images:
+    splits = splits_of(data)
+    if splits and "train" not in splits:
+        raise TrainingError(
+            f"The data has the splits {', '.join(splits)} and none called train to learn from."
+        )
+    images = open_images(data, "train" if splits else None)
+    if len(np.unique(images.targets)) < 2:
+        raise TrainingError(
+            f"All {len(images):,} pictures to learn from are of one class, "
+            f"{images.classes[int(images.targets[0])]!r}; add pictures of a second one."
+        )
+    return images
+
+
+def _split(
+    images: Images, data: Any, validation: str | float | None, seed: int
+) -> tuple[Images, Images, str]:
+    """Pictures to learn from, pictures to validate with, and where the latter come from."""
+    if validation is None:
+        splits = splits_of(data)
+        validation = next((name for name in _VALIDATION_SPLITS if name in splits), None)
+    if isinstance(validation, str):
+        other = _with_classes(open_images(data, validation), images.classes)
+        return images, other, f"the split {validation}"
+    if validation is None:
+        validation = _HELD_OUT if len(images) >= MEDIUM else _HELD_OUT_OF_SMALL
+    train, other = hold_out(images, validation, seed)
+    return train, other, f"{validation:.0%} held out of training"
+
+
+def _with_classes(images: Images, classes: tuple[str, ...]) -> Images:
+    """The pictures with targets that count in `classes`."""
+    unknown = [name for name in images.classes if name not in classes]
+    if unknown:
+        raise TrainingError(
+            f"The validation split has classes that the train split lacks: {', '.join(unknown)}."
+        )
+    positions = np.array([classes.index(name) for name in images.classes])
+    images.targets = positions[images.targets]
+    images.classes = classes
+    return images
+
+
+def _rule(options: dict[str, Any], checkpoint: Checkpoint, images: Images, training: int) -> Rule:
+    """The rule that the options ask for; `training` pictures of `images` are learnt from."""
+    kind, batch = options["rule"], options["batch"]
+    if kind == "scratch":
+        size = options["size"] or checkpoint.size
+        if size is None:
+            raise TrainingError(
+                f"No source states the input size of {checkpoint.name}; pass --size in pixels."
+            )
+        rule = scratch_rule(training, size, batch)
+    elif kind == "big_vision":
+        rule = big_vision_rule(len(images), batch)
+    else:
+        rule = hyper_rule(
+            len(images), _typical_size(images), batch, kind, checkpoint.architecture.name
+        )
+    if options["size"] not in (None, rule.size):
+        rule = rule.with_size(options["size"])
+    if options["steps"] not in (None, rule.steps):
+        rule = rule.with_steps(options["steps"])
+    if options["learning_rate"] is not None:
+        rule = rule.with_learning_rate(options["learning_rate"])
+    if options["mixup"] is not None:
+        rule = rule.with_mixup(options["mixup"])
+    return rule
+
+
+def _typical_size(images: Images) -> tuple[int, int]:
+    """Height and width of the picture of median area, among some from all over the data."""
+    sizes = []
+    for index in np.unique(np.linspace(0, len(images) - 1, _SIZED).astype(int)):
+        picture = images[int(index)]
+        if isinstance(picture, np.ndarray):
+            sizes.append(picture.shape[:2])
+            continue
+        # The header is enough; a damaged file is named when it is decoded.
+        with (
+            contextlib.suppress(OSError, UnidentifiedImageError),
+            Image.open(io.BytesIO(picture)) as image,
+        ):
+            sizes.append((image.height, image.width))
+    if not sizes:
+        raise TrainingError(
+            f"None of the first {_SIZED} pictures looked at can be read; is this image data?"
+        )
+    return sorted(sizes, key=lambda size: size[0] * size[1])[len(sizes) // 2]
+
+
+def _task(classes: tuple[str, ...], rule: Rule, path: Path) -> Task:
+    labels = Labels(f"the classes of {path.name}", classes, classes)
+    # HyperRule's own is no crop (big_transfer, `bit_tf2/input_pipeline_tf2_or_jax.py`).
+    resizing = Resizing("squash", rule.evaluation_side or rule.size, "bilinear", rule.source)
+    return Task(labels, EvalTransform(rule.size, resizing))
+
+
+def _description(data: Any, train: Images, validation: Images, origin: str) -> dict[str, Any]:
+    return {
+        "path": os.fspath(data) if isinstance(data, str | os.PathLike) else "arrays",
+        "classes": list(train.classes),
+        "train": np.bincount(train.targets, minlength=len(train.classes)).tolist(),
+        "train_fingerprint": train.fingerprint,
+        "validation": np.bincount(validation.targets, minlength=len(train.classes)).tolist(),
+        "validation_fingerprint": validation.fingerprint,
+        "validation_from": origin,
+    }
+
+
+def _network(checkpoint: Checkpoint, task: Task, options: dict[str, Any]) -> keras.Model:
+    """The network with a new head, in the precision asked for, frozen where asked for."""
+    weights, size = options["weights"], task.transform.size
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(PRECISIONS[options["precision"]])
+    try:
+        with keras.RematScope("full") if options["remat"] else contextlib.nullcontext():
+            model = create_classifier(
+                checkpoint.name,
+                weights=None if weights == "random" else weights,
+                num_classes=len(task.labels),
+                input_shape=(size, size, 3),
+            )
+    finally:
+        keras.config.set_dtype_policy(policy)
+    for variable in model.get_layer("head").variables:
+        variable.assign(np.zeros(variable.shape, "float32"))
+    for part in options["freeze"]:
+        model.get_layer(FREEZABLE[part]).trainable = False
+    return model
+
+
+def _explain(rule: Rule, document: dict[str, Any]) -> None:
+    data, model = document["data"], document["model"]
+    for line in rule.explain().splitlines():
+        _logger.info("%s", line)
+    _logger.info(
+        "%s learns %d classes from %s pictures, with a new head, all zero; validation on %s "
+        "pictures, %s. A test split is not looked at.",
+        model,
+        len(data["classes"]),
+        f"{sum(data['train']):,}",
+        f"{sum(data['validation']):,}",
+        data["validation_from"],
+    )
+
+
+@contextlib.contextmanager
+def _quiet_backend(seed: int) -> Iterator[None]:
+    """Seeds the backend, and keeps TensorFlow from what would spoil the training."""
+    keras.utils.set_random_seed(seed)
+    if keras.backend.backend() != "tensorflow":
+        # The pipelines need no GPU, and TensorFlow takes all of its memory.
+        with contextlib.suppress(RuntimeError):
+            tf.config.set_visible_devices([], "GPU")
+    before = tf.config.optimizer.get_experimental_options()
+    # With TensorFlow 2.21 and Keras 3.15 this pass can make gradients wrong.
+    tf.config.optimizer.set_experimental_options({"dependency_optimization": False})
+    try:
+        yield
+    finally:
+        kept = before.get("dependency_optimization", True)
+        tf.config.optimizer.set_experimental_options({"dependency_optimization": kept})

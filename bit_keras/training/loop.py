@@ -1,0 +1,340 @@
+"""The steps of a training, with all that must survive its end."""
+
+import contextlib
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bit_keras.checkpoints import save_weights
+from bit_keras.data import Images, eval_pipeline, require_readable, train_pipeline
+from bit_keras.preprocessing import EvalTransform, TrainTransform
+from bit_keras.training import run
+from bit_keras.training.records import LiveProgress, TensorBoardLogs, draw_curve, write_history
+from bit_keras.training.rules import Rule
+from bit_keras.training.schedule import RuleSchedule
+from bit_keras.training.state import Progress, TrainingError, load_state, save_state
+
+_logger = logging.getLogger("bit_keras")
+
+#: How often a training is validated.
+VALIDATIONS = 10
+
+#: Seconds between two checkpoints, or this many times what writing one takes, if that is more.
+CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 60.0, 20.0
+
+
+class Interrupted(TrainingError):
+    """A training that was asked to stop, and can go on."""
+
+
+class Training:
+    """A network, its optimizer and how far they are, in one folder.
+
+    Args:
+        path: Path. The folder of the run. Its checkpoint is taken up where it has one.
+        model: keras.Model. Images to logits.
+        rule: Rule.
+        train: Images.
+        validation: Images, with targets that fit the model's logits.
+        transform: EvalTransform. What validation pictures go through.
+        accumulate: int. Parts of a batch.
+        patience: int or None. Validations without a better one, before the end.
+        seed: int.
+
+    Raises:
+        TrainingError: The checkpoint is damaged.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        model: keras.Model,
+        rule: Rule,
+        train: Images,
+        validation: Images,
+        transform: EvalTransform,
+        *,
+        accumulate: int,
+        patience: int | None,
+        seed: int,
+    ) -> None:
+        self.path, self.model, self.rule = path, model, rule
+        self.train, self.validation, self.transform = train, validation, transform
+        self.accumulate, self.patience, self.seed = accumulate, patience, seed
+        self.period = max(round(rule.steps / VALIDATIONS), 1)
+        self.optimizer = compile_for(model, rule, accumulate)
+        self.progress = Progress()
+        state = path / run.CHECKPOINT
+        if state.exists():
+            self.progress = load_state(state, model, self.optimizer)
+            train.unreadable.update(self.progress.unreadable)
+            _logger.info("Going on after step %s.", f"{self.progress.step:,}")
+        self._pause = CHECKPOINT_SECONDS
+        self._saved = time.perf_counter()
+        self._begun = time.perf_counter() - self.progress.seconds
+
+    def go(self) -> None:
+        """Trains to the last step, or until patience ends, and writes the last weights.
+
+        Raises:
+            Interrupted: Ctrl-C; the checkpoint is of the step that was running.
+            TrainingError: The loss, or a weight, is not finite.
+            BitKerasError: A file cannot be written, or most pictures cannot be read.
+        """
+        self._write_records()
+        logs = TensorBoardLogs(self.path / run.LOGS, self.progress.rows)
+        live = LiveProgress(self.progress.step, self.rule.steps)
+        with contextlib.closing(logs), live, _stop_on_request() as stop:
+            batches, clock = self._batches(), _Clock(self.rule.batch)
+            while not self.finished:
+                loss, accuracy = self._step(batches)
+                clock.tick()
+                live.update(self.progress.step, loss, accuracy, clock.speed)
+                if self._validation_is_due():
+                    self._validate(clock.speed)
+                    self._save()
+                    self._write_records()
+                    logs.add(self.progress.rows[-1])
+                    clock.restart()
+                elif stop.is_set() or time.perf_counter() - self._saved > self._pause:
+                    self._save()
+                if stop.is_set() and not self.finished:
+                    raise Interrupted(
+                        f"Stopped after step {self.progress.step:,} of {self.rule.steps:,}, and "
+                        "saved; the same command goes on from there."
+                    )
+        save_weights(self.model, self.path / run.LAST)
+
+    @property
+    def finished(self) -> bool:
+        impatient = (
+            self.patience is not None and self.progress.validations_since_best() >= self.patience
+        )
+        return self.progress.step >= self.rule.steps or impatient
+
+    def results(self) -> dict[str, Any]:
+        """What came out: see `FineTuned`."""
+        rows, best = self.progress.rows, self.progress.best
+        assert best is not None, "A training ends with a validation."
+        return {
+            "best_step": best["step"],
+            "best_accuracy": best["validation_accuracy"],
+            "last_step": rows[-1]["step"],
+            "last_accuracy": rows[-1]["validation_accuracy"],
+            "seconds": round(self.progress.seconds, 1),
+            "images_per_second": round(float(np.median([r["images_per_second"] for r in rows])), 1),
+            "unreadable": self.progress.unreadable,
+        }
+
+    def _batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        rule = self.rule
+        pipeline = train_pipeline(
+            self.train,
+            TrainTransform(rule.size, rule.crop, rule.precrop, rule.flip),
+            rule.batch // self.accumulate,
+            seed=self.seed,
+            start=self.progress.step * self.accumulate,
+            stop=rule.steps * self.accumulate,
+            mixup_alpha=rule.mixup_alpha,
+            pictures_per_step=rule.batch,
+        )
+        return pipeline.as_numpy_iterator()
+
+    def _step(self, batches: Iterator[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+        losses, accuracies = [], []
+        for _ in range(self.accumulate):
+            try:
+                images, targets = next(batches)
+            except tf.errors.OpError:
+                require_readable(self.train)
+                raise
+            logs = self.model.train_on_batch(images, targets, return_dict=True)
+            losses.append(float(logs["loss"]))
+            accuracies.append(float(logs["accuracy"]))
+        loss, accuracy = float(np.mean(losses)), float(np.mean(accuracies))
+        progress = self.progress
+        if not math.isfinite(loss):
+            raise self._diverged(f"The loss is {loss} at step {progress.step + 1:,}")
+        progress.step += 1
+        progress.loss_sum += loss
+        progress.accuracy_sum += accuracy
+        progress.summed_steps += 1
+        return loss, accuracy
+
+    def _validation_is_due(self) -> bool:
+        return self.progress.step % self.period == 0 or self.progress.step == self.rule.steps
+
+    def _validate(self, speed: float) -> None:
+        progress = self.progress
+        loss, accuracy = self._measured()
+        row = {
+            "step": progress.step,
+            "loss": progress.loss_sum / progress.summed_steps,
+            "accuracy": progress.accuracy_sum / progress.summed_steps,
+            "validation_loss": loss,
+            "validation_accuracy": accuracy,
+            "learning_rate": self.rule.learning_rate_at(progress.step - 1),
+            "images_per_second": round(speed, 1),
+        }
+        best = progress.best
+        if best is None or _merit(row) > _merit(best):
+            progress.best_step = progress.step
+        progress.rows.append(row)
+        progress.loss_sum = progress.accuracy_sum = 0.0
+        progress.summed_steps = 0
+        _logger.info(
+            "step %s/%s: loss %.3f, accuracy %.3f, validation accuracy %.3f, "
+            "learning rate %.3g, %.0f images/s",
+            *(f"{progress.step:,}", f"{self.rule.steps:,}", row["loss"], row["accuracy"]),
+            *(accuracy, row["learning_rate"], speed),
+        )
+
+    def _measured(self) -> tuple[float, float]:
+        """Cross-entropy and accuracy over every readable picture of the validation part."""
+        losses, hits = [], []
+        targets = self.validation.targets
+        batch = self.rule.batch // self.accumulate
+        pipeline = eval_pipeline(self.validation, self.transform, batch)
+        for images, indices in pipeline.as_numpy_iterator():
+            logits = np.asarray(self.model.predict_on_batch(images), np.float64)
+            truth = targets[indices]
+            logits -= logits.max(axis=1, keepdims=True)
+            of_truth = logits[np.arange(len(truth)), truth]
+            losses.append(np.log(np.exp(logits).sum(axis=1)) - of_truth)
+            hits.append(logits.argmax(axis=1) == truth)
+        if not losses:
+            raise TrainingError(
+                f"None of the {len(self.validation)} pictures to validate with can be read; "
+                "see the reasons above."
+            )
+        return float(np.concatenate(losses).mean()), float(np.concatenate(hits).mean())
+
+    def _save(self) -> None:
+        self.progress.seconds = time.perf_counter() - self._begun
+        self.progress.unreadable = dict(self.train.unreadable)
+        start = time.perf_counter()
+        try:
+            save_state(self.path / run.CHECKPOINT, self.model, self.optimizer, self.progress)
+        except FloatingPointError as error:
+            raise self._diverged(f"After step {self.progress.step:,} {error}") from None
+        self._saved = time.perf_counter()
+        self._pause = max(CHECKPOINT_SECONDS, CHECKPOINT_SHARE * (self._saved - start))
+
+    def _write_records(self) -> None:
+        """Writes what the checkpoint implies; after a kill in between, once more."""
+        progress = self.progress
+        if not progress.rows:
+            return
+        if progress.best_step == progress.step:
+            save_weights(self.model, self.path / run.BEST)
+        write_history(self.path / run.HISTORY, progress.rows)
+        draw_curve(self.path / run.CURVE, progress.rows, f"{self.model.name}, {self.rule.name}")
+
+    def _diverged(self, what: str) -> TrainingError:
+        state = self.path / run.CHECKPOINT
+        rate = self.rule.learning_rate_at(self.progress.step)
+        kept = f"{state} holds the last good state" if state.exists() else "Nothing was saved yet"
+        return TrainingError(
+            f"{what}, with the learning rate {rate:.3g}, so the training stopped. {kept}. "
+            f"Try an --lr below {self.rule.learning_rate:g}, with another --out."
+        )
+
+
+def compile_for(model: keras.Model, rule: Rule, accumulate: int = 1) -> keras.optimizers.Optimizer:
+    """Gives a network the rule's optimizer, which is returned, and the loss.
+
+    Args:
+        model: keras.Model. Images to logits; its frozen layers are frozen already.
+        rule: Rule.
+        accumulate: int. Calls of `train_on_batch` that make one step. Defaults to `1`.
+
+    Example:
+
+    ```python
+    model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
+    rule = bit_keras.training.hyper_rule(4500, image_size=(32, 32))
+    optimizer = bit_keras.training.compile_for(model, rule)
+    optimizer.momentum  # 0.9
+    ```
+    """
+    optimizer = keras.optimizers.SGD(
+        RuleSchedule(rule, accumulate),
+        momentum=rule.momentum,
+        nesterov=rule.nesterov,
+        weight_decay=rule.weight_decay or None,
+        global_clipnorm=rule.clip_norm,
+        gradient_accumulation_steps=accumulate if accumulate > 1 else None,
+    )
+    if rule.weight_decay:
+        optimizer.exclude_from_weight_decay(
+            var_list=[v for v in model.trainable_variables if v.name != "kernel"]
+        )
+    optimizer.build(model.trainable_variables)
+    model.compile(
+        optimizer,
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        jit_compile=_jit_compile(),
+    )
+    return optimizer
+
+
+def _jit_compile() -> bool | str:
+    """On processors, XLA of TensorFlow 2.21 takes twice as long as its kernels of oneDNN."""
+    on_processors = not tf.config.list_logical_devices("GPU")
+    return False if keras.backend.backend() == "tensorflow" and on_processors else "auto"
+
+
+def _merit(row: dict[str, float]) -> tuple[float, float]:
+    return row["validation_accuracy"], -row["validation_loss"]
+
+
+class _Clock:
+    """Pictures per second, without the step that compiles and without validations."""
+
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
+        self.restart()
+        self._skip = True
+
+    def restart(self) -> None:
+        self._skip, self._steps, self._start = False, 0, time.perf_counter()
+
+    def tick(self) -> None:
+        if self._skip:
+            self.restart()
+        else:
+            self._steps += 1
+
+    @property
+    def speed(self) -> float:
+        return self._steps * self._batch / max(time.perf_counter() - self._start, 1e-9)
+
+
+@contextlib.contextmanager
+def _stop_on_request() -> Iterator[threading.Event]:
+    """Sets an event at Ctrl-C, so that no step ends half-way; the second one interrupts."""
+    requested = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield requested  # Signals are the main thread's.
+        return
+
+    def note(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        requested.set()
+        _logger.info("Stopping after this step; once more to stop at once.")
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield requested
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,119 @@
+"""What a training leaves for people: a table, a picture, TensorBoard logs, a live line."""
+
+import csv
+import importlib.util
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import rich.progress
+
+from bit_keras.atomic import replaced_file
+from bit_keras.progress import console
+from bit_keras.training.state import TrainingError
+
+Rows = Sequence[dict[str, float]]
+
+_NEEDED = ("matplotlib", "tensorboard")
+
+
+def require_packages() -> None:
+    """Raises TrainingError where an optional package for the records is missing."""
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise TrainingError(
+            f"Fine-tuning needs {' and '.join(missing)}: pip install 'bit_keras[train]'."
+        )
+
+
+def write_history(path: Path, rows: Rows) -> None:
+    """The validations as a table, one per line."""
+    with (
+        replaced_file(path) as partial,
+        partial.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def draw_curve(path: Path, rows: Rows, title: str) -> None:
+    """Loss, accuracy and learning rate over the steps, as a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 7), layout="constrained")
+    loss, accuracy, rate = figure.subplots(
+        3, 1, sharex=True, gridspec_kw={"height_ratios": (3, 3, 1)}
+    )
+    steps = [row["step"] for row in rows]
+    for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
+        axes.plot(steps, [row[quantity] for row in rows], marker=".", label="training")
+        validation = [row[f"validation_{quantity}"] for row in rows]
+        axes.plot(steps, validation, marker=".", label="validation")
+        axes.set_ylabel(quantity)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    rate.plot(steps, [row["learning_rate"] for row in rows], marker=".", color="grey")
+    rate.set_ylabel("learning rate")
+    rate.set_xlabel("step")
+    rate.grid(alpha=0.3)
+    loss.set_title(title)
+    with replaced_file(path) as partial:
+        figure.savefig(partial, dpi=100)
+
+
+class TensorBoardLogs:
+    """Event files that never say more than the checkpoint: begun anew by every process."""
+
+    def __init__(self, path: Path, rows: Rows) -> None:
+        import tensorflow as tf
+
+        shutil.rmtree(path, ignore_errors=True)
+        self._summary = tf.summary
+        with tf.device("CPU"):
+            self._writer = tf.summary.create_file_writer(str(path))
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: dict[str, float]) -> None:
+        with self._writer.as_default(step=int(row["step"])):
+            for name, value in row.items():
+                if name != "step":
+                    self._summary.scalar(name.replace("validation_", "validation/"), value)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class LiveProgress:
+    """The bar on standard error: step, loss, accuracy, pictures per second, time left."""
+
+    def __init__(self, start: int, steps: int) -> None:
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
+            rich.progress.BarColumn(),
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
+            console=console(),
+            disable=not console().is_terminal,
+        )
+        self._task = self._bar.add_task("", completed=start, total=steps)
+
+    def update(self, step: int, loss: float, accuracy: float, speed: float) -> None:
+        description = f"loss {loss:.3f}, accuracy {accuracy:.3f}, {speed:,.0f} images/s"
+        self._bar.update(self._task, completed=step, description=description)
+
+    def __enter__(self) -> "LiveProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> Any:
+        self._bar.stop()

@@ -1,0 +1,430 @@
+"""The recipes of fine-tuning as data: how long, how fast, at which size.
+
+Sources: BT is `google-research/big_transfer`, `bit_hyperrule.py` and README; P1 the
+paper, [Kolesnikov et al., 2020](https://arxiv.org/abs/1912.11370), section 3.3; BV
+`google-research/big_vision`, `configs/transfer.py`.
+"""
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+from bit_keras.errors import BitKerasError
+
+#: Numbers of training pictures from which a task is medium, and large (BT).
+MEDIUM, LARGE = 20_000, 500_000
+
+#: Length of the warm-up, the three drops, and the total number of steps (BT).
+SUPPORTS = {
+    "small": (100, 200, 300, 400, 500),
+    "medium": (500, 3_000, 6_000, 9_000, 10_000),
+    "large": (500, 6_000, 12_000, 18_000, 20_000),
+}
+
+#: Pictures of less area than this are small (BT).
+SMALL_AREA = 96 * 96
+
+#: Sides of the resized picture and of the crop, for small and for other pictures.
+SMALL_SIZES = (160, 128)
+CODE_SIZES = (512, 480)
+PAPER_SIZES = (448, 384)
+
+#: The network that the paper, too, fine-tunes at 480 pixels.
+LARGEST_ARCHITECTURE = "bit_r152x4"
+
+BASE_BATCH, BASE_LEARNING_RATE = 512, 0.003
+
+#: The other pair that BT publishes, for one GPU; the line through both and zero is the scaled rule.
+SMALL_BATCH, SMALL_BATCH_LEARNING_RATE = 128, 0.001
+
+MIXUP_ALPHA = 0.1
+
+Variant = Literal["code", "paper"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """All numbers of one training, and why they are what they are.
+
+    Attributes:
+        name: str. What the recipe is called.
+        source: str. Who published it.
+        batch: int. Pictures of one step.
+        steps: int. Steps of the whole training.
+        warmup_steps: int. Steps in which the learning rate rises from 0, linearly.
+        boundaries: tuple of int. A step beyond each of them has a tenth of the
+            learning rate before. Empty for `"cosine"`.
+        learning_rate: float. The base, reached at the end of the warm-up.
+        schedule: `"step"`, or `"cosine"`: down to zero at `steps`.
+        precrop: int. Side in pixels that pictures are squashed to.
+        size: int. Side of the crop, which the network takes.
+        evaluation_side: int or None. Side that evaluation pictures are squashed to
+            before the centre of `size` is cropped; `None` is `size`, no crop.
+        crop: `"random"`, or `"inception"`.
+        flip: bool. Whether half of the pictures are mirrored.
+        mixup_alpha: float. Of the Beta distribution; 0 is no mixup.
+        momentum: float. Of SGD.
+        nesterov: bool. Whether that momentum looks ahead.
+        weight_decay: float. Decoupled and times the learning rate, on kernels
+            alone, as `keras.optimizers` has it.
+        clip_norm: float or None. Bound of the gradients' norm over all weights.
+        reasons: tuple of str. Sentences.
+
+    Example:
+
+    ```python
+    rule = bit_keras.training.hyper_rule(4500, image_size=(32, 32))
+    rule.steps, rule.size, rule.mixup_alpha  # (500, 128, 0.0)
+    ```
+    """
+
+    name: str
+    source: str
+    batch: int
+    steps: int
+    warmup_steps: int
+    boundaries: tuple[int, ...]
+    learning_rate: float
+    schedule: Literal["step", "cosine"]
+    precrop: int
+    size: int
+    evaluation_side: int | None = None
+    crop: Literal["random", "inception"] = "random"
+    flip: bool = True
+    mixup_alpha: float = 0.0
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    reasons: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+
+    def explain(self) -> str:
+        """The choice and its reasons, for a person.
+
+        Example:
+
+        ```python
+        rule = bit_keras.training.hyper_rule(4500, image_size=(32, 32))
+        rule.explain().splitlines()[1]
+        # '4,500 training pictures are fewer than 20,000: a small task, 500 steps, no mixup.'
+        ```
+        """
+        drops = f", drops after {_listed(self.boundaries)}" if self.boundaries else ""
+        mixup = f"mixup {self.mixup_alpha:g}" if self.mixup_alpha else "no mixup"
+        decay = f", weight decay {self.weight_decay:g}" if self.weight_decay else ""
+        summary = (
+            f"{self.name} ({self.source}): {self.steps:,} steps of {self.batch} pictures, "
+            f"learning rate {self.learning_rate:g} after {self.warmup_steps:,} steps of warm-up"
+            f"{drops}{', then a cosine to zero' if self.schedule == 'cosine' else ''}; pictures "
+            f"squashed to {self.precrop}, {self.crop} crop {self.size}, {mixup}; "
+            f"SGD, momentum {self.momentum:g}{decay}."
+        )
+        return "\n".join((summary, *self.reasons))
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0.
+
+        After the last step it stays what it was there; the original has none.
+        """
+        step = min(max(step, 0), self.steps - 1)
+        if step < self.warmup_steps:
+            return self.learning_rate * step / self.warmup_steps
+        if self.schedule == "step":
+            return self.learning_rate / 10 ** sum(bound < step for bound in self.boundaries)
+        done = (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+    def with_steps(self, steps: int) -> "Rule":
+        """The same schedule, stretched to another number of steps.
+
+        Raises:
+            BitKerasError: `steps` is below 1.
+
+        Example:
+
+        ```python
+        bit_keras.training.hyper_rule(4500, image_size=(32, 32)).with_steps(50).boundaries
+        # (20, 30, 40)
+        ```
+        """
+        _require_positive("steps", steps)
+        scale = steps / self.steps
+        return dataclasses.replace(
+            self,
+            steps=steps,
+            warmup_steps=round(self.warmup_steps * scale),
+            boundaries=tuple(round(bound * scale) for bound in self.boundaries),
+            reasons=(
+                *self.reasons,
+                f"{steps:,} steps were asked for instead of {self.steps:,}; warm-up and drops "
+                "are scaled with them.",
+            ),
+        )
+
+    def with_size(self, size: int) -> "Rule":
+        """The same rule at another crop; the resized picture keeps its proportion to it."""
+        _require_positive("size", size)
+        return dataclasses.replace(
+            self,
+            size=size,
+            precrop=round(self.precrop * size / self.size),
+            evaluation_side=self.evaluation_side
+            and round(self.evaluation_side * size / self.size),
+            reasons=(
+                *self.reasons,
+                f"Crops of {size} pixels were asked for instead of {self.size}.",
+            ),
+        )
+
+    def with_learning_rate(self, learning_rate: float) -> "Rule":
+        """The same rule with another base learning rate.
+
+        Raises:
+            BitKerasError: It is not a positive number.
+        """
+        if not (learning_rate > 0 and math.isfinite(learning_rate)):
+            raise BitKerasError(
+                f"The learning rate must be a positive number; {learning_rate} came."
+            )
+        reason = (
+            f"A learning rate of {learning_rate:g} was asked for instead of {self.learning_rate:g}."
+        )
+        return dataclasses.replace(
+            self, learning_rate=float(learning_rate), reasons=(*self.reasons, reason)
+        )
+
+    def with_mixup(self, alpha: float) -> "Rule":
+        """The same rule with another mixup; 0 is none.
+
+        Raises:
+            BitKerasError: `alpha` is negative.
+        """
+        if not (alpha >= 0 and math.isfinite(alpha)):
+            raise BitKerasError(f"mixup must be 0 or a positive number; {alpha} came.")
+        reason = f"Mixup {alpha:g} was asked for instead of {self.mixup_alpha:g}."
+        return dataclasses.replace(self, mixup_alpha=float(alpha), reasons=(*self.reasons, reason))
+
+    def to_json(self) -> dict[str, Any]:
+        """A document that `from_json` reads."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "Rule":
+        """Reads what `to_json` wrote."""
+        lists = {key: tuple(document[key]) for key in ("boundaries", "reasons")}
+        return cls(**{**document, **lists})
+
+
+def hyper_rule(
+    examples: int,
+    image_size: tuple[int, int],
+    batch: int = BASE_BATCH,
+    variant: Variant = "code",
+    architecture: str | None = None,
+) -> Rule:
+    """BiT-HyperRule: everything follows from how many pictures there are, and how large.
+
+    Steps by the number of training pictures (500, 10,000, 20,000), size by that of
+    the pictures, mixup from 20,000 pictures up. The learning rate is 0 at step 0,
+    rises to 0.003, and a step strictly beyond each boundary has a tenth. The head is
+    new and zero, there is no weight decay, and every layer learns.
+
+    A batch below 512 takes the learning rate `min(0.003, 0.001 * batch / 128)`, the
+    line through both pairs that were published, (128, 0.001) and (512, 0.003) at its
+    upper end; the steps stay, so fewer pictures are seen, and `explain` says how many.
+
+    Args:
+        examples: int. Training pictures, before any are held out.
+        image_size: tuple of int. Height and width of the data's pictures.
+        batch: int. Pictures of one step. Defaults to `512`.
+        variant: `"code"` as the authors' program has it, or `"paper"`: crops of 384
+            pixels instead of 480 except for R152x4, and drops at 30, 60 and 90 %.
+            Defaults to `"code"`.
+        architecture: str or None. Of the network, which `"paper"` asks for.
+
+    Returns:
+        Rule.
+
+    Raises:
+        BitKerasError: An argument that makes no sense.
+
+    Example:
+
+    ```python
+    rule = bit_keras.training.hyper_rule(50_000, image_size=(32, 32))
+    rule.steps, rule.boundaries  # (10000, (3000, 6000, 9000))
+    ```
+
+    Reference:
+        `google-research/big_transfer`, `bit_hyperrule.py`; the small batch from its
+        README; [Kolesnikov et al., 2020](https://arxiv.org/abs/1912.11370), 3.3.
+    """
+    _require_positive("batch", batch)
+    if variant not in ("code", "paper"):
+        raise BitKerasError(f"The variants are 'code' and 'paper'; {variant!r} came.")
+    kind, reason = _task_size(examples)
+    warmup, *drops, steps = SUPPORTS[kind]
+    if variant == "paper":
+        drops = [round(steps * part) for part in (0.3, 0.6, 0.9)]
+    large = PAPER_SIZES if variant == "paper" and architecture != LARGEST_ARCHITECTURE else None
+    precrop, size = _sizes(image_size, large or CODE_SIZES)
+    mixup_alpha = 0.0 if kind == "small" else MIXUP_ALPHA
+    reasons = [
+        f"{reason}, {steps:,} steps, {f'mixup {mixup_alpha:g}' if mixup_alpha else 'no mixup'}.",
+        _size_reason(image_size, precrop, size),
+    ]
+    learning_rate = BASE_LEARNING_RATE
+    if batch < BASE_BATCH:
+        learning_rate = min(BASE_LEARNING_RATE, SMALL_BATCH_LEARNING_RATE * batch / SMALL_BATCH)
+        reasons.append(
+            f"A batch of {batch} instead of {BASE_BATCH}: the learning rate is {learning_rate:g} "
+            f"instead of {BASE_LEARNING_RATE:g}, and the same {steps:,} steps see "
+            f"{steps * batch:,} pictures instead of {steps * BASE_BATCH:,}."
+        )
+    return Rule(
+        name="BiT-HyperRule" if variant == "code" else "BiT-HyperRule as in the paper",
+        source="big_transfer" if variant == "code" else "arXiv 1912.11370",
+        batch=batch,
+        steps=steps,
+        warmup_steps=warmup,
+        boundaries=tuple(drops),
+        learning_rate=learning_rate,
+        schedule="step",
+        precrop=precrop,
+        size=size,
+        mixup_alpha=mixup_alpha,
+        reasons=tuple(reasons),
+    )
+
+
+def big_vision_rule(examples: int, batch: int = BASE_BATCH) -> Rule:
+    """The recipe of big_vision for BiT: a cosine instead of drops, clipped gradients, no mixup.
+
+    Its learning rate, 0.01, is meant to be swept, and is not scaled with the batch.
+
+    Args:
+        examples: int. Training pictures.
+        batch: int. Pictures of one step. Defaults to `512`.
+
+    Returns:
+        Rule.
+
+    Raises:
+        BitKerasError: An argument that makes no sense.
+
+    Example:
+
+    ```python
+    bit_keras.training.big_vision_rule(4500).warmup_steps  # 100
+    ```
+
+    Reference:
+        `google-research/big_vision`, `configs/transfer.py`.
+    """
+    _require_positive("batch", batch)
+    kind, reason = _task_size(examples)
+    warmup, *_, steps = SUPPORTS[kind]
+    precrop, size = PAPER_SIZES
+    reasons = [f"{reason}, {steps:,} steps.", "Its learning rate is meant to be swept."]
+    if batch != BASE_BATCH:
+        reasons.append(f"A batch of {batch} instead of {BASE_BATCH} changes nothing else.")
+    return Rule(
+        name="the big_vision rule",
+        source="big_vision, configs/transfer.py",
+        batch=batch,
+        steps=steps,
+        warmup_steps=warmup,
+        boundaries=(),
+        learning_rate=0.01,
+        schedule="cosine",
+        precrop=precrop,
+        size=size,
+        clip_norm=1.0,
+        reasons=tuple(reasons),
+    )
+
+
+def scratch_rule(examples: int, size: int, batch: int = SMALL_BATCH, epochs: int = 30) -> Rule:
+    """This project's own recipe for random weights, which HyperRule is not made for.
+
+    SGD with a learning rate of 0.1 for 128 pictures, proportional to the batch, a
+    linear warm-up over a tenth of the steps, then a cosine to zero. The weight decay
+    acts as a gradient of 5e-4 times the weight would: such a gradient goes through
+    the momentum, which multiplies it by 1 / (1 - 0.9), and a decoupled decay does not.
+
+    Args:
+        examples: int. Training pictures.
+        size: int. Side of the crop in pixels.
+        batch: int. Pictures of one step. Defaults to `128`.
+        epochs: int. How often each picture is seen. Defaults to `30`.
+
+    Returns:
+        Rule.
+
+    Raises:
+        BitKerasError: An argument that makes no sense.
+
+    Example:
+
+    ```python
+    bit_keras.training.scratch_rule(49_000, size=64).steps  # 11484
+    ```
+    """
+    _require_positive("examples", examples)
+    _require_positive("batch", batch)
+    _require_positive("epochs", epochs)
+    momentum, l2 = 0.9, 5e-4
+    steps = max(math.floor(examples * epochs / batch), 1)
+    return Rule(
+        name="training from random weights",
+        source="this project's own",
+        batch=batch,
+        steps=steps,
+        warmup_steps=steps // 10,
+        boundaries=(),
+        learning_rate=0.1 * batch / 128,
+        schedule="cosine",
+        precrop=round(1.125 * size),
+        evaluation_side=round(1.125 * size),
+        size=size,
+        momentum=momentum,
+        weight_decay=round(l2 / (1 - momentum), 6),
+        reasons=(
+            f"{epochs} epochs of {examples:,} training pictures are {steps:,} steps of {batch}.",
+        ),
+    )
+
+
+def _task_size(examples: int) -> tuple[str, str]:
+    _require_positive("examples", examples)
+    came = f"{examples:,} training pictures are"
+    if examples < MEDIUM:
+        return "small", f"{came} fewer than {MEDIUM:,}: a small task"
+    if examples < LARGE:
+        return "medium", f"{came} fewer than {LARGE:,}: a medium task"
+    return "large", f"{came} {LARGE:,} or more: a large task"
+
+
+def _sizes(image_size: tuple[int, int], large: tuple[int, int]) -> tuple[int, int]:
+    height, width = image_size
+    _require_positive("height", height)
+    _require_positive("width", width)
+    return SMALL_SIZES if height * width < SMALL_AREA else large
+
+
+def _size_reason(image_size: tuple[int, int], precrop: int, size: int) -> str:
+    height, width = image_size
+    relation = "smaller than" if height * width < SMALL_AREA else "at least"
+    return (
+        f"Pictures of {width}x{height} pixels are {relation} 96x96: squashed to {precrop}, "
+        f"crops of {size}."
+    )
+
+
+def _require_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise BitKerasError(f"{name} must be at least 1; {value} came.")
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(f"{number:,}" for number in numbers)

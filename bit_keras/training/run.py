@@ -1,0 +1,188 @@
+"""The folder of a training: what it was asked, where it stands, what came out."""
+
+import contextlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+import keras
+import numpy as np
+
+import bit_keras
+from bit_keras.atomic import new_directory, replaced_file
+from bit_keras.checkpoints import load_weights
+from bit_keras.models import create_classifier
+from bit_keras.preprocessing import Task
+from bit_keras.training.state import TrainingError
+
+#: The file that makes a folder a run.
+MARKER = "run.json"
+
+CHECKPOINT, BEST, LAST = "checkpoint.npz", "best.npz", "last.npz"
+HISTORY, CURVE, LOGS = "history.csv", "curve.png", "logs"
+
+#: What must be the same for a training to go on.
+_IDENTITY = ("model", "options", "rule", "data")
+
+
+def is_run(path: str | os.PathLike) -> bool:
+    """Whether a path is the folder of a training, finished or not.
+
+    Example:
+
+    ```python
+    bit_keras.training.is_run(".")  # False
+    ```
+    """
+    return (Path(path) / MARKER).is_file()
+
+
+def load_run(path: str | os.PathLike) -> tuple[keras.Model, Task]:
+    """The network that a training made, with the weights of its best validation.
+
+    Args:
+        path: The folder that `bit-keras finetune` wrote.
+
+    Returns:
+        keras.Model, from float32 images `(batch, height, width, 3)` in [-1, 1] to
+        logits `(batch, classes)`, and its Task: labels and transform.
+
+    Raises:
+        TrainingError: The path is no run, is damaged, or has no weights yet.
+        CheckpointError: The weights are damaged.
+
+    Example:
+
+    ```python
+    images = np.zeros((8, 32, 32, 3), "uint8")
+    images[::2] = 255
+    labels = ["white", "black"] * 4
+    bit_keras.training.finetune(
+        "bit_tiny.cifar10", (images, labels), "run", weights="random", size=32, steps=2, batch=4
+    )
+    model, task = bit_keras.training.load_run("run")
+    task.labels.names  # ('black', 'white')
+    ```
+    """
+    path = Path(path)
+    document = read_document(path)
+    task = Task.from_json(document.get("task", {}))
+    if not (path / BEST).is_file():
+        raise TrainingError(
+            f"{path} has no {BEST} yet: the training was stopped before its first validation. "
+            "Run the same `bit-keras finetune` command again; it goes on where it stopped."
+        )
+    model = create_classifier(document["model"], weights=None, num_classes=len(task.labels))
+    load_weights(model, path / BEST)
+    return model, task
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Reads run.json.
+
+    Raises:
+        TrainingError: It is missing or damaged.
+    """
+    marker = path / MARKER
+    try:
+        document = json.loads(marker.read_text("utf-8"))
+    except FileNotFoundError:
+        raise TrainingError(
+            f"{path} is no run: there is no {MARKER} in it, which `bit-keras finetune` writes."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{marker} cannot be read ({error}).") from error
+    if not isinstance(document, dict) or any(key not in document for key in _IDENTITY):
+        raise TrainingError(f"{marker} was not written by `bit-keras finetune`.")
+    return document
+
+
+def write_document(path: Path, document: dict[str, Any]) -> None:
+    """Replaces run.json."""
+    with replaced_file(path / MARKER) as partial:
+        partial.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+
+
+def environment() -> dict[str, str]:
+    """The versions that a training ran with."""
+    return {
+        "bit_keras": bit_keras.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def require_usable(path: Path, document: dict[str, Any]) -> bool:
+    """Whether `path` is this same training, begun before; nothing is changed.
+
+    Raises:
+        TrainingError: It is something else.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return False
+    if not is_run(path):
+        raise TrainingError(
+            f"{path} exists and is no run of `bit-keras finetune`; choose another --out."
+        )
+    differences = list(_differences(read_document(path), as_json(document)))
+    if differences:
+        raise TrainingError(
+            f"{path} holds a training that was begun otherwise, and nothing was changed: "
+            f"{'; '.join(differences)}. Use the same options to go on with it, or another --out."
+        )
+    return True
+
+
+@contextlib.contextmanager
+def claimed(path: Path, document: dict[str, Any]) -> Iterator[None]:
+    """Makes the folder where it is missing, and keeps other processes out of it.
+
+    Raises:
+        TrainingError: Another process trains there.
+        BitKerasError: The folder cannot be written.
+    """
+    if not is_run(path):
+        with new_directory(path) as partial:
+            write_document(partial, document)
+    lock = filelock.FileLock(path / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise TrainingError(
+            f"Another process is training in {path}; wait for it, stop it, or choose another --out."
+        ) from None
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be written ({error.strerror or error}).") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    for section in _IDENTITY:
+        old, new = before[section], now[section]
+        if not isinstance(old, dict) or not isinstance(new, dict):
+            if old != new:
+                yield f"{section} was {old} and is {new}"
+            continue
+        for key in sorted(old.keys() | new.keys()):
+            # The same pictures may have moved to another path.
+            if (section, key) != ("data", "path") and old.get(key) != new.get(key):
+                yield f"{section} {key} was {_short(old.get(key))} and is {_short(new.get(key))}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def as_json(document: dict[str, Any]) -> dict[str, Any]:
+    """The document as it comes back from a file: lists for tuples."""
+    return json.loads(json.dumps(document))

@@ -1,0 +1,115 @@
+"""The state of a training in one file: whole or absent, and the same after a kill."""
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from bit_keras.atomic import replaced_file
+from bit_keras.checkpoints.transfer import ModelArrays
+from bit_keras.errors import BitKerasError
+
+_PROGRESS = "progress"
+_WEIGHTS = "weights/"
+_OPTIMIZER = "optimizer/"
+
+
+class TrainingError(BitKerasError, ValueError):
+    """A training that cannot begin, go on or be read."""
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a training is, beside the weights and the optimizer's variables.
+
+    Attributes:
+        step: int. Steps done.
+        rows: list of dict. One entry per validation, in order.
+        best_step: int. The step of the best validation so far; 0 before the first.
+        seconds: float. Time spent, over all processes.
+        loss_sum, accuracy_sum: float. Over the steps since the last validation.
+        summed_steps: int. How many those are.
+        unreadable: dict from picture to reason.
+    """
+
+    step: int = 0
+    rows: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    best_step: int = 0
+    seconds: float = 0.0
+    loss_sum: float = 0.0
+    accuracy_sum: float = 0.0
+    summed_steps: int = 0
+    unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def best(self) -> dict[str, float] | None:
+        """The row of the best validation."""
+        return next((row for row in self.rows if row["step"] == self.best_step), None)
+
+    def validations_since_best(self) -> int:
+        return sum(row["step"] > self.best_step for row in self.rows)
+
+
+def save_state(
+    path: Path,
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    progress: Progress,
+) -> None:
+    """Writes all that a training needs to go on, unless a weight is not finite.
+
+    Raises:
+        FloatingPointError: A weight is infinite or no number; the file stays what it was.
+        BitKerasError: The file cannot be written.
+    """
+    arrays = {f"{_WEIGHTS}{name}": array for name, array in ModelArrays(model).items()}
+    for index, variable in enumerate(optimizer.variables):
+        arrays[f"{_OPTIMIZER}{index:04d}"] = keras.ops.convert_to_numpy(variable)
+    broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if broken:
+        raise FloatingPointError(f"{broken[0]} holds values that are not finite")
+    document = json.dumps(dataclasses.asdict(progress)).encode()
+    arrays[_PROGRESS] = np.frombuffer(document, np.uint8)
+    with replaced_file(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Progress:
+    """Fills network and optimizer with what `save_state` wrote.
+
+    Raises:
+        TrainingError: The file is damaged, or belongs to something else.
+    """
+    try:
+        arrays = _verified(path)
+        progress = Progress(**json.loads(bytes(arrays[_PROGRESS])))
+        target = ModelArrays(model)
+        weights = {name: arrays[f"{_WEIGHTS}{name}"] for name in target}
+        values = [arrays[f"{_OPTIMIZER}{i:04d}"] for i in range(len(optimizer.variables))]
+    # What zipfile, NumPy and json raise on damaged files has no common base.
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise TrainingError(
+            f"{path} is damaged and the training cannot go on from it ({error}). best.npz and "
+            f"last.npz beside it hold what had been written; remove {path.name} to begin again, "
+            "or choose another --out."
+        ) from error
+    for name, array in weights.items():
+        target.assign(name, array)
+    for variable, value in zip(optimizer.variables, values, strict=True):
+        variable.assign(value)
+    return progress
+
+
+def _verified(path: Path) -> Mapping[str, Any]:
+    """The arrays of an npz file, after all its checksums were compared."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged:
+        raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)

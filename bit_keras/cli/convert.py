@@ -16,25 +16,41 @@ _FORMATS = ("npz", "keras")
 def command(source: str, destination: Path, target: str) -> None:
     """Convert the weights SRC to the file DST.
 
-    SRC is an official npz file or a model name. npz to npz gives the array names
-    their official form and the file its official layout; no network is built.
+    SRC is a model name, the folder of a fine-tuning run, a .keras file or an
+    official npz file. A .keras file takes labels and transform along; npz holds
+    weights alone. npz to npz gives the array names their official form and the
+    file its official layout; no network is built.
 
     \b
     Examples:
       bit-keras convert BiT-M-R50x1.npz r50x1.keras --to keras
       bit-keras convert bit_r50x1.in21k r50x1.npz --to npz
+      bit-keras convert run flowers.npz --to npz
     """
-    path = _source_path(source)
-    with progress(f"Converting {path} to {target}"):
+    with progress(f"Converting {source} to {target}"):
         start_keras()
         if target == "npz":
-            _to_npz(path, destination)
+            _to_npz(source, destination)
         else:
-            _to_keras(path, destination)
+            _to_keras(source, destination)
     click.echo(f"Wrote {destination}.")
 
 
-def _source_path(source: str) -> Path:
+def _to_npz(source: str, destination: Path) -> None:
+    from bit_keras.checkpoints import NpzCheckpoint, require_known, save_weights, write_npz
+    from bit_keras.inference.sources import is_keras_file, load_network
+
+    path = Path(source)
+    if path.is_dir() or is_keras_file(path):
+        model, _ = load_network(path)
+        save_weights(model, destination)
+        return
+    with NpzCheckpoint(_npz_path(source)) as arrays:
+        require_known(arrays)
+        write_npz(destination, arrays)
+
+
+def _npz_path(source: str) -> Path:
     path = Path(source)
     if path.exists() or path.suffix == ".npz":
         return path
@@ -45,21 +61,10 @@ def _source_path(source: str) -> Path:
     return pretrained_path(model_info(source))
 
 
-def _to_npz(path: Path, destination: Path) -> None:
-    from bit_keras.checkpoints import NpzCheckpoint, require_known, write_npz
+def _to_keras(source: str, destination: Path) -> None:
+    from bit_keras.export.keras_file import export_keras, require_keras_name
+    from bit_keras.inference.sources import load_network
 
-    with NpzCheckpoint(path) as arrays:
-        require_known(arrays)
-        write_npz(destination, arrays)
-
-
-def _to_keras(path: Path, destination: Path) -> None:
-    from bit_keras.atomic import replaced_file
-    from bit_keras.errors import BitKerasError
-    from bit_keras.models import network_of_file
-
-    if destination.suffix != ".keras":
-        raise BitKerasError(f"The name of a Keras file ends in .keras; {destination} does not.")
-    model = network_of_file(path)
-    with replaced_file(destination) as partial:
-        model.save(partial)
+    require_keras_name(destination)
+    model, task = load_network(source)
+    export_keras(model, destination, task)

@@ -15,17 +15,17 @@ from bit_keras.errors import ImageError
 @click.option("--top", default=5, show_default=True, type=click.IntRange(min=1))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(source: str, images: tuple[str, ...], top: int, as_json: bool) -> None:
-    """Classify pictures with a model of the registry or an exported artifact.
+    """Classify pictures with a model of the registry, a fine-tuned or an exported one.
 
-    NAME is a model name, ARTIFACT the folder of a SavedModel, a .keras file or an
-    official npz file. Pictures may be JPEG, PNG, WebP and whatever Pillow reads.
-    One that cannot be read is reported, the others are classified, and the exit
-    status is 1.
+    NAME is a model name, ARTIFACT the folder of a fine-tuning run or of a
+    SavedModel, a .keras file or an official npz file. Pictures may be JPEG, PNG,
+    WebP and whatever Pillow reads. One that cannot be read is reported, the others
+    are classified, and the exit status is 1.
 
     \b
     Examples:
       bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg
-      bit-keras predict exported/ *.png --json
+      bit-keras predict run/ *.png --json
     """
     from bit_keras.inference import load_predictor
 
@@ -36,7 +36,7 @@ def command(source: str, images: tuple[str, ...], top: int, as_json: bool) -> No
     with progress("Reading the pictures"):
         for image in images:
             try:
-                readable[image] = predictor.transform(Path(image))
+                readable[image] = predictor.task.transform(Path(image))
             except ImageError as error:
                 failures[image] = str(error)
     with progress("Classifying"):

@@ -30,6 +30,8 @@ def array_images(data: tuple) -> Images:
 
 def _pictures(pixels: Any) -> Sequence[np.ndarray]:
     """Every picture as an array of its own; they may differ in size."""
+    if len(pixels) == 0:
+        raise BitKerasError("The array or list of pictures is empty.")
     for index, picture in enumerate(pixels):
         shape, dtype = np.shape(picture), getattr(picture, "dtype", type(picture).__name__)
         if dtype != np.uint8 or len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (3,), (4,)):

@@ -5,10 +5,9 @@ from typing import Literal
 import tensorflow as tf
 
 from bit_keras.data.images import Images
-from bit_keras.data.pipeline import eval_pipeline, train_pipeline
+from bit_keras.data.pipeline import ordered_pipeline, train_pipeline
 from bit_keras.data.sources import Data, open_images
-from bit_keras.preprocessing import EvalTransform, TrainTransform
-from bit_keras.registry import Resizing
+from bit_keras.preprocessing import TrainTransform
 
 
 def image_dataset(
@@ -34,8 +33,9 @@ def image_dataset(
     With `training=False` every picture comes once, in order, squashed to `size`
     as the papers evaluate; the last batch may be smaller.
 
-    Pictures that cannot be read are logged and left out; `Images.unreadable`
-    names them.
+    A picture that cannot be read is logged and named in `Images.unreadable`, and
+    the next readable one takes its place, so the number of batches is known;
+    `eval_pipeline` counts each readable picture exactly once.
 
     Args:
         data: A folder with one folder per class, a tar of such folders,
@@ -95,8 +95,4 @@ def image_dataset(
     if training:
         transform = TrainTransform(size, crop, precrop, flip)
         return train_pipeline(images, transform, batch, seed=seed, mixup_alpha=mixup_alpha)
-    squash = Resizing("squash", size, "bilinear", "Kolesnikov et al., 2020, section 3.3")
-    classes = len(images.classes)
-    return eval_pipeline(images, EvalTransform(size, squash), batch).map(
-        lambda inputs, indices: (inputs, tf.one_hot(tf.gather(images.targets, indices), classes))
-    )
+    return ordered_pipeline(images, size, batch)

@@ -86,31 +86,32 @@ def train_pipeline(
         Mixup: [Zhang et al., 2018](https://arxiv.org/abs/1710.09412).
     """
     step = batch if pictures_per_step is None else pictures_per_step
-    _check_training(images, batch, start, stop, step)
+    _check_numbers(batch, start, stop, step, seed, mixup_alpha)
+    _require_two_classes(images)
     end = _ENDLESS // batch if stop is None else stop
-    views = (
-        tf.data.Dataset.range(start * batch, end * batch)
-        .batch(_CHUNK)
-        .map(_Views(images, transform, seed).in_graph, os.cpu_count(), deterministic=True)
-        .rebatch(batch, drop_remainder=True)
-    )
-    coefficient = _Coefficients(mixup_alpha, seed, step // batch) if mixup_alpha else None
-
-    def to_network(number: tf.Tensor, pair: tuple) -> tuple[tf.Tensor, tf.Tensor]:
-        pixels = tf.ensure_shape(pair[0], (batch, transform.size, transform.size, 3))
-        inputs = tf.cast(pixels, tf.float32) / 127.5 - 1.0
-        targets = tf.one_hot(tf.ensure_shape(pair[1], (batch,)), len(images.classes))
-        if coefficient is None:
-            return inputs, targets
-        return mixup(inputs, targets, coefficient.in_graph(number))
-
+    views = _Views(images, transform, functools.partial(_shuffled, len(images), seed), seed)
+    positions = tf.data.Dataset.range(start * batch, end * batch)
+    batches = _batches(views, positions, batch, drop_remainder=True)
+    if mixup_alpha:
+        coefficient = _Coefficients(mixup_alpha, seed, step // batch)
+        batches = tf.data.Dataset.zip(tf.data.Dataset.range(start, end), batches).map(
+            lambda number, pair: mixup(*pair, coefficient.in_graph(number))
+        )
     count = tf.data.INFINITE_CARDINALITY if stop is None else stop - start
-    return (
-        tf.data.Dataset.zip(tf.data.Dataset.range(start, end), views)
-        .map(to_network)
-        .apply(tf.data.experimental.assert_cardinality(count))
-        .prefetch(_BATCHES_AHEAD)
-    )
+    return _counted(batches, count)
+
+
+def ordered_pipeline(images: Images, size: int, batch: int) -> tf.data.Dataset:
+    """Batches of all pictures in order, squashed to `size`, with targets as in training.
+
+    Keras wants to know the number of batches, so a picture that cannot be read
+    is replaced as in training; `eval_pipeline` leaves it out.
+    """
+    _require_positive("batch", batch)
+    squash = TrainTransform(size, precrop=size, flip=False)
+    views = _Views(images, squash, lambda epoch: np.arange(len(images)), seed=0)
+    batches = _batches(views, tf.data.Dataset.range(len(images)), batch, drop_remainder=False)
+    return _counted(batches, -(-len(images) // batch))
 
 
 def eval_pipeline(images: Images, transform: EvalTransform, batch: int) -> tf.data.Dataset:
@@ -194,6 +195,35 @@ def require_readable(images: Images) -> None:
     _require_readable(images, sum(name in images.unreadable for name in images.names))
 
 
+def _batches(
+    views: "_Views", positions: tf.data.Dataset, batch: int, *, drop_remainder: bool
+) -> tf.data.Dataset:
+    """Images in [-1, 1] and one-hot targets at these positions."""
+    classes = len(views.images.classes)
+    return (
+        positions.batch(_CHUNK)
+        .map(views.in_graph, os.cpu_count(), deterministic=True)
+        .rebatch(batch, drop_remainder=drop_remainder)
+        .map(
+            lambda pixels, targets: (
+                tf.cast(pixels, tf.float32) / 127.5 - 1.0,
+                tf.one_hot(targets, classes),
+            )
+        )
+    )
+
+
+def _counted(batches: tf.data.Dataset, count: int) -> tf.data.Dataset:
+    """The same batches, with their number, which changing their size has lost."""
+    counted = batches.apply(tf.data.experimental.assert_cardinality(count))
+    return counted.prefetch(_BATCHES_AHEAD)
+
+
+def _shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of the pictures in an epoch."""
+    return np.random.default_rng((_ORDER, seed, epoch)).permutation(count)
+
+
 class _Pictures:
     """Decodes and transforms pictures by index, all that can be read."""
 
@@ -221,13 +251,19 @@ class _Pictures:
 class _Views:
     """Random views of pictures by their position in the whole training, and their targets."""
 
-    def __init__(self, images: Images, transform: TrainTransform, seed: int) -> None:
+    def __init__(
+        self,
+        images: Images,
+        transform: TrainTransform,
+        order: Callable[[int], np.ndarray],
+        seed: int,
+    ) -> None:
         self.images = images
         self.transform = transform
+        # Epochs meet within a batch, and threads are a few chunks apart.
+        self.order = functools.lru_cache(maxsize=2)(order)
         self.seed = seed
         self.unreadable: set[int] = set()
-        # Epochs meet within a batch, and threads are a few chunks apart.
-        self.order = functools.lru_cache(maxsize=2)(self._order)
 
     def __call__(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         views = np.empty((len(positions), self.transform.size, self.transform.size, 3), np.uint8)
@@ -242,9 +278,6 @@ class _Views:
         views, targets = tf.numpy_function(self, [positions], [tf.uint8, tf.int64])
         side = self.transform.size
         return tf.ensure_shape(views, (None, side, side, 3)), tf.ensure_shape(targets, (None,))
-
-    def _order(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng((_ORDER, self.seed, epoch)).permutation(len(self.images))
 
     def _readable(self, index: int, position: int) -> tuple[int, np.ndarray]:
         """The view of a picture or, where it cannot be read, of the next one by index."""
@@ -298,19 +331,24 @@ def _require_readable(images: Images, unreadable: int) -> None:
         )
 
 
-def _check_training(
-    images: Images, batch: int, start: int, stop: int | None, pictures_per_step: int
+def _check_numbers(
+    batch: int, start: int, stop: int | None, step: int, seed: int, mixup_alpha: float
 ) -> None:
     _require_positive("batch", batch)
-    if pictures_per_step < 1 or pictures_per_step % batch:
-        raise BitKerasError(
-            f"A step of {pictures_per_step} pictures is no multiple of a batch of {batch}."
-        )
+    if step < 1 or step % batch:
+        raise BitKerasError(f"A step of {step} pictures is no multiple of a batch of {batch}.")
     if start < 0 or (stop is not None and stop < start):
         raise BitKerasError(
             f"Batches are counted from 0, and training stops behind its start; start={start} and "
             f"stop={stop} came."
         )
+    if seed < 0:
+        raise BitKerasError(f"`seed` is not negative; {seed!r} came.")
+    if mixup_alpha < 0:
+        raise BitKerasError(f"The alpha of mixup is not negative; {mixup_alpha!r} came.")
+
+
+def _require_two_classes(images: Images) -> None:
     present = np.unique(images.targets)
     if len(present) < 2:
         raise BitKerasError(

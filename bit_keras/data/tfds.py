@@ -6,6 +6,7 @@ that, pictures are read by their place, as from any other source.
 
 import functools
 import os
+import re
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -112,8 +113,10 @@ def _folders_in(folder: Path) -> list[Path]:
 
 def _versions(folder: Path) -> list[str]:
     """The versions prepared in a folder, the newest last."""
-    prepared = [path.name for path in folder.glob("*.*.*") if (path / "dataset_info.json").exists()]
-    return sorted(prepared, key=lambda name: [int(part) for part in name.split(".")])
+    found = [path.parent.name for path in folder.glob("*/dataset_info.json")]
+    # What a preparation that was cut off leaves is called `incomplete...`.
+    versions = [name for name in found if re.fullmatch(r"\d+\.\d+\.\d+", name)]
+    return sorted(versions, key=lambda name: [int(part) for part in name.split(".")])
 
 
 def _keys(info: Any, data: str) -> tuple[str, str]:

@@ -40,7 +40,8 @@ class Metadata:
         variant: str. `"classification"` or `"feature_extraction"`.
         input_range: tuple of 2 floats. What the pixels must be scaled to.
         outputs: int. Width of the output: classes, or channels.
-        labels: str or None. Name of a packaged class list, if it fits.
+        task: dict or None. What `Task.from_json` reads: the labels, transform and
+            activation of a classifier, where they are known.
         tolerance: float. Largest relative difference that `verify` accepts.
         versions: dict of str. Of the packages that wrote it.
     """
@@ -50,7 +51,7 @@ class Metadata:
     variant: Variant
     input_range: tuple[float, float]
     outputs: int
-    labels: str | None
+    task: dict[str, Any] | None
     tolerance: float
     versions: dict[str, str]
 

@@ -24,6 +24,8 @@ from bit_keras.export.artifact import (
     golden_images,
     write_golden,
 )
+from bit_keras.export.task import checked_task
+from bit_keras.preprocessing import Task
 from bit_keras.registry import model_info
 
 
@@ -31,6 +33,7 @@ def export_hub(
     model: keras.Model,
     path: str | os.PathLike,
     input_range: tuple[float, float] = (-1.0, 1.0),
+    task: Task | None = None,
 ) -> Metadata:
     """Writes a model as a reusable SavedModel.
 
@@ -46,13 +49,15 @@ def export_hub(
         path: The folder to create; it must not exist. Whole or absent.
         input_range: `(-1.0, 1.0)`, BiT's own, or `(0.0, 1.0)`, the common image
             range of TF Hub. Defaults to `(-1.0, 1.0)`.
+        task: Task. The labels and the transform of a classifier, which travel in
+            the metadata. Defaults to what the registry knows of the model's name.
 
     Returns:
         Metadata, as stored in the artifact.
 
     Raises:
-        ExportError: Another backend, an unknown range, a model that is no BiT,
-            or TensorFlow cannot write.
+        ExportError: Another backend, an unknown range, a model that is no BiT, a
+            task with another number of classes, or TensorFlow cannot write.
         BitKerasError: The path exists, or its parent does not.
 
     Example:
@@ -70,7 +75,7 @@ def export_hub(
             f"runs on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow."
         )
     input_range = _checked(input_range)
-    metadata = _describe(model, input_range)
+    metadata = _describe(model, input_range, task)
     with new_directory(path) as partial:
         root = ReusableModel(model, OUTPUTS[metadata.variant], input_range)
         try:
@@ -152,7 +157,7 @@ def _regularization_loss(variable: keras.Variable) -> Callable[[], tf.Tensor]:
     )
 
 
-def _describe(model: keras.Model, input_range: tuple[float, float]) -> Metadata:
+def _describe(model: keras.Model, input_range: tuple[float, float], task: Task | None) -> Metadata:
     checkpoint = model_info(model.name)
     variants: dict[str, Variant] = {"head": "classification", "features": "feature_extraction"}
     last = model.layers[-1].name
@@ -166,16 +171,17 @@ def _describe(model: keras.Model, input_range: tuple[float, float]) -> Metadata:
             f"{model.name} takes pixels in [0, 255]; build it without include_preprocessing, and "
             "say with input_range what the artifact takes."
         )
-    classes_fit = (
-        variants[last] == "classification" and model.output_shape[-1] == checkpoint.classes
-    )
+    if variants[last] == "classification":
+        task = checked_task(model, task)
+    elif task is not None:
+        raise ExportError(f"{model.name} returns features, and the task is that of a classifier.")
     return Metadata(
         model=checkpoint.name,
         target="hub",
         variant=variants[last],
         input_range=input_range,
         outputs=model.output_shape[-1],
-        labels=checkpoint.labels if classes_fit else None,
+        task=None if task is None else task.to_json(),
         tolerance=TOLERANCE,
         versions={
             "bit_keras": bit_keras.__version__,
@@ -187,7 +193,8 @@ def _describe(model: keras.Model, input_range: tuple[float, float]) -> Metadata:
 
 def _golden_size(model: keras.Model, metadata: Metadata) -> int:
     fixed = model.input_shape[1]
-    return fixed or model_info(metadata.model).size or 224
+    tasked = metadata.task and metadata.task["transform"]["size"]
+    return fixed or tasked or model_info(metadata.model).size or 224
 
 
 def _checked(input_range: tuple[float, float]) -> tuple[float, float]:

@@ -2,3 +2,4 @@
 
 from bit_keras.inference.predict import Predictor as Predictor
 from bit_keras.inference.predict import load_predictor as load_predictor
+from bit_keras.inference.sources import load_network as load_network

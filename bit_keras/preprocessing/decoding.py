@@ -1,17 +1,18 @@
 """From logits to the names and scores of the best classes."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from bit_keras.errors import DecodingError
-from bit_keras.preprocessing.labels import Labels, load_labels
-from bit_keras.registry import Checkpoint, model_info
+from bit_keras.preprocessing.labels import Labels, labels_of
+from bit_keras.preprocessing.task import Activation, Task
+from bit_keras.registry import model_info
 
 
 def decode_predictions(
-    logits: Any, name: str | Sequence[str] | Labels, top: int = 5
+    logits: Any, name: str | Task | Sequence[str] | Labels, top: int = 5
 ) -> list[list[tuple[str, str, float]]]:
     """The best classes of each image, with their scores.
 
@@ -26,9 +27,9 @@ def decode_predictions(
     Args:
         logits: Anything NumPy converts, NumPy, TensorFlow, JAX and PyTorch
             tensors included: `(batch, classes)`, or `(classes,)` for one image.
-        name: str, list of str, or Labels. A model name, whose head gave the
-            logits, or one's own labels in the order of the logits; these are
-            scored with softmax, and a list's labels are also the ids.
+        name: str, Task, list of str, or Labels. A model name or a task, whose
+            head gave the logits, or one's own labels in the order of the logits;
+            these are scored with softmax, and a list's labels are also the ids.
         top: int. How many classes, from 1. A head with fewer gives all it has.
             Defaults to `5`.
 
@@ -39,7 +40,7 @@ def decode_predictions(
     Raises:
         DecodingError: The logits have another number of classes than the list,
             another rank, or values that are not finite; `top` is below 1; or
-            `name` is none of the three.
+            `name` is none of the four.
         UnknownModelError: No model has that name.
 
     Example:
@@ -55,13 +56,13 @@ def decode_predictions(
     if isinstance(top, bool) or not isinstance(top, int | np.integer) or top < 1:
         raise DecodingError(f"`top` must be an integer from 1; {top!r} came.")
     values = _as_batch(logits)
-    labels, activation = _classes(name, values.shape[1])
+    labels, activation, owner = _classes(name, values.shape[1])
     if len(labels) != values.shape[1]:
         raise DecodingError(
-            f"The logits have {values.shape[1]} classes and {labels.name} has {len(labels)}; "
+            f"The logits have {values.shape[1]} classes and {owner} has {len(labels)}; "
             "for a head of one's own, pass its labels as a list instead of a model name."
         )
-    scores = _sigmoid(values) if activation == "sigmoid" else _softmax(values)
+    scores = scores_of(values, activation)
     best = np.argsort(-values, axis=1, kind="stable")[:, :top]
     return [
         [(labels.ids[index], labels.names[index], float(row[index])) for index in indices]
@@ -93,31 +94,32 @@ def _as_batch(logits: Any) -> np.ndarray:
 
 
 def _classes(
-    name: str | Sequence[str] | Labels, width: int
-) -> tuple[Labels, Literal["softmax", "sigmoid"]]:
-    """The classes that `name` stands for, and what turns their logits into scores."""
+    name: str | Task | Sequence[str] | Labels, width: int
+) -> tuple[Labels, Activation, str]:
+    """The classes that `name` stands for, what turns logits into scores, and whose they are."""
+    if isinstance(name, Task):
+        return name.labels, name.activation, name.labels.name
     if isinstance(name, Labels):
-        return name, "softmax"
+        return name, "softmax", name.name
     if isinstance(name, str):
         checkpoint = model_info(name)
-        return _checkpoint_labels(checkpoint, width), checkpoint.activation
+        # Where no source states the width of the head, the logits do.
+        labels = labels_of(checkpoint, checkpoint.classes or width)
+        owner = checkpoint.name + (f" ({checkpoint.labels})" if checkpoint.labels else "")
+        return labels, checkpoint.activation, owner
     is_list = isinstance(name, list | tuple | np.ndarray)
     if not is_list or not all(isinstance(label, str) for label in name):
         raise DecodingError(
-            f"`name` must be a model name, a list of strings or a Labels; {type(name).__name__} "
-            f"came{', with entries that are no strings' if is_list else ''}."
+            f"`name` must be a model name, a Task, a list of strings or a Labels; "
+            f"{type(name).__name__} came{', with entries that are no strings' if is_list else ''}."
         )
-    labels = tuple(str(label) for label in name)
-    return Labels("the list of labels", labels, labels), "softmax"
+    own = tuple(str(label) for label in name)
+    return Labels("the list of labels", own, own), "softmax", "the list of labels"
 
 
-def _checkpoint_labels(checkpoint: Checkpoint, width: int) -> Labels:
-    if checkpoint.labels is not None:
-        labels = load_labels(checkpoint.labels)
-        return Labels(f"{checkpoint.name} ({labels.name})", labels.ids, labels.names)
-    # Where no source states the width of the head, the logits do.
-    numbered = tuple(f"class_{index}" for index in range(checkpoint.classes or width))
-    return Labels(checkpoint.name, numbered, numbered)
+def scores_of(logits: np.ndarray, activation: Activation) -> np.ndarray:
+    """Scores in [0, 1] from logits `(batch, classes)`, in float64 where these are."""
+    return _sigmoid(logits) if activation == "sigmoid" else _softmax(logits)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -3,14 +3,17 @@
 import dataclasses
 import functools
 import importlib.resources
+import json
 
 from bit_keras.errors import UnknownLabelsError
+from bit_keras.registry import Checkpoint
 
 #: The packaged lists; their files and origins are in `class_lists/README.md`.
 LISTS = ("imagenet_1k", "imagenet_21k", "cifar10")
 
 _FOLDER = "class_lists"
 _LEMMAS = "wordnet_lemmas.txt"
+_REAL = "imagenet_real_labels.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +94,57 @@ def load_labels(list_name: str) -> Labels:
     return Labels(list_name, ids, ids)
 
 
+def labels_of(checkpoint: Checkpoint, classes: int | None = None) -> Labels:
+    """The classes of a checkpoint's head, numbered where nobody has named them.
+
+    Args:
+        checkpoint: Checkpoint.
+        classes: int. Width of the head, where it is known to be another or no
+            source states it: its classes are not the published ones.
+
+    Raises:
+        UnknownLabelsError: `classes` is not given, and no source states the width.
+    """
+    if checkpoint.labels is not None and classes in (None, checkpoint.classes):
+        return load_labels(checkpoint.labels)
+    classes = classes or checkpoint.classes
+    if classes is None:
+        raise UnknownLabelsError(f"No source states how many classes {checkpoint.name} has.")
+    return numbered_labels(checkpoint.name, classes)
+
+
+def numbered_labels(name: str, classes: int) -> Labels:
+    """Labels `class_0`, `class_1`, ... for a head whose classes nobody has named."""
+    numbered = tuple(f"class_{index}" for index in range(classes))
+    return Labels(name, numbered, numbered)
+
+
+@functools.cache
+def load_real_labels() -> tuple[tuple[int, ...], ...]:
+    """The ReaL labels of the ImageNet validation set: all the classes that are right.
+
+    Returns:
+        50,000 tuples of indices of `"imagenet_1k"`. Entry `i` belongs to the
+        picture `ILSVRC2012_val_{i+1:08d}.JPEG`; 3,163 are empty, and their
+        pictures are left out of averages.
+
+    Example:
+
+    ```python
+    real = bit_keras.preprocessing.load_real_labels()
+    len(real), real[3]  # (50000, (809,))
+    ```
+
+    Reference:
+        [Beyer et al., 2020](https://arxiv.org/abs/2006.07159).
+    """
+    return tuple(tuple(indices) for indices in json.loads(_read(_REAL)))
+
+
 def _read_lines(file: str) -> list[str]:
+    return _read(file).splitlines()
+
+
+def _read(file: str) -> str:
     folder = importlib.resources.files("bit_keras.preprocessing")
-    return folder.joinpath(_FOLDER, file).read_text("utf-8").splitlines()
+    return folder.joinpath(_FOLDER, file).read_text("utf-8")

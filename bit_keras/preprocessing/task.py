@@ -5,8 +5,10 @@ from typing import Any, Literal
 
 from bit_keras.errors import BitKerasError
 from bit_keras.preprocessing.evaluation import EvalTransform, eval_transform
-from bit_keras.preprocessing.labels import LISTS, Labels, load_labels
-from bit_keras.registry import Checkpoint, Resizing, model_info
+from bit_keras.preprocessing.labels import LISTS, Labels, labels_of, load_labels
+from bit_keras.registry import Resizing, model_info
+
+Activation = Literal["softmax", "sigmoid"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +34,29 @@ class Task:
 
     labels: Labels
     transform: EvalTransform
-    activation: Literal["softmax", "sigmoid"] = "softmax"
+    activation: Activation = "softmax"
+
+    def at_size(self, size: int) -> "Task":
+        """The same task with images of another size, resized to the same multiple of the crop.
+
+        Raises:
+            SizeError: `size` is below 32.
+        """
+        before = self.transform
+        if size == before.size:
+            return self
+        resizing = dataclasses.replace(
+            before.resizing,
+            side=max(size, round(size * before.resizing.side / before.size)),
+            source=f"{before.resizing.source}, scaled from {before.size} pixels",
+        )
+        return dataclasses.replace(self, transform=EvalTransform(size, resizing))
 
     def to_json(self) -> dict[str, Any]:
         """A document that `from_json` reads; packaged class lists are only named."""
         labels: dict[str, Any] = {"name": self.labels.name}
-        if self.labels.name not in LISTS:
+        # Others may bear the name of a packaged list.
+        if self.labels.name not in LISTS or self.labels != load_labels(self.labels.name):
             labels |= {"ids": list(self.labels.ids), "names": list(self.labels.names)}
         return {
             "labels": labels,
@@ -55,33 +74,36 @@ class Task:
         try:
             labels, transform = document["labels"], document["transform"]
             return cls(
-                load_labels(labels["name"])
-                if labels["name"] in LISTS
-                else Labels(labels["name"], tuple(labels["ids"]), tuple(labels["names"])),
+                Labels(labels["name"], tuple(labels["ids"]), tuple(labels["names"]))
+                if "ids" in labels
+                else load_labels(labels["name"]),
                 EvalTransform(transform["size"], Resizing(**transform["resizing"])),
                 document["activation"],
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BitKerasError(
-                "The description of a classifier's labels and transform cannot be read "
-                f"({type(error).__name__}: {error}); it was written by another version of bit_keras."
+                f"The labels and the transform of a classifier cannot be read ({error!r}); they "
+                "were written by another version of bit_keras."
             ) from error
 
 
-def task_of(name: str, size: int | None = None) -> Task:
+def task_of(name: str, size: int | None = None, classes: int | None = None) -> Task:
     """The task of a model of the registry.
 
     Args:
         name: str. A model name or an alias.
         size: int. Side of the images where it is not the published one.
+        classes: int. Width of the head where it was replaced, or where no source
+            states it. Defaults to that of the checkpoint.
 
     Returns:
-        Task. Classes without a published list are called `"class_0"`, `"class_1"`, ...
+        Task. Classes without a published list are called `"class_0"`, `"class_1"`,
+        ..., and scored with softmax where the head is not the published one.
 
     Raises:
         UnknownModelError: No model has that name.
         SizeError: `size` is below 32, or neither given nor published.
-        BitKerasError: No source states how many classes the model has.
+        UnknownLabelsError: No source states how many classes the model has.
 
     Example:
 
@@ -90,18 +112,9 @@ def task_of(name: str, size: int | None = None) -> Task:
     ```
     """
     checkpoint = model_info(name)
-    return Task(_labels(checkpoint), eval_transform(name, size), checkpoint.activation)
-
-
-def _labels(checkpoint: Checkpoint) -> Labels:
-    if checkpoint.labels is not None:
-        return load_labels(checkpoint.labels)
-    if checkpoint.classes is None:
-        raise BitKerasError(f"No source states how many classes {checkpoint.name} has.")
-    return numbered_labels(checkpoint.name, checkpoint.classes)
-
-
-def numbered_labels(name: str, classes: int) -> Labels:
-    """Labels `class_0`, `class_1`, ... for a head whose classes nobody has named."""
-    numbered = tuple(f"class_{index}" for index in range(classes))
-    return Labels(name, numbered, numbered)
+    replaced = classes not in (None, checkpoint.classes)
+    return Task(
+        labels_of(checkpoint, classes),
+        eval_transform(name, size),
+        "softmax" if replaced else checkpoint.activation,
+    )

@@ -247,10 +247,18 @@ def _training_images(data: Any) -> Images:
             f"The data has the splits {', '.join(splits)} and none called train to learn from."
         )
     images = open_images(data, "train" if splits else None)
-    if len(np.unique(images.targets)) < 2:
+    present = np.unique(images.targets)
+    if len(present) < 2:
         raise TrainingError(
             f"All {len(images):,} pictures to learn from are of one class, "
-            f"{images.classes[int(images.targets[0])]!r}; add pictures of a second one."
+            f"{images.classes[present[0]]!r}; add pictures of a second one."
+        )
+    # Sources give one list of classes for all splits.
+    absent = sorted(set(images.classes) - {images.classes[index] for index in present})
+    if absent:
+        raise TrainingError(
+            f"There are no pictures to learn {', '.join(absent)} from; the train split needs some "
+            "of every class that the data names."
         )
     return images
 
@@ -263,25 +271,11 @@ def _split(
         splits = splits_of(data)
         validation = next((name for name in _VALIDATION_SPLITS if name in splits), None)
     if isinstance(validation, str):
-        other = _with_classes(open_images(data, validation), images.classes)
-        return images, other, f"the split {validation}"
+        return images, open_images(data, validation), f"the split {validation}"
     if validation is None:
         validation = _HELD_OUT if len(images) >= MEDIUM else _HELD_OUT_OF_SMALL
     train, other = hold_out(images, validation, seed)
     return train, other, f"{validation:.0%} held out of training"
-
-
-def _with_classes(images: Images, classes: tuple[str, ...]) -> Images:
-    """The pictures with targets that count in `classes`."""
-    unknown = [name for name in images.classes if name not in classes]
-    if unknown:
-        raise TrainingError(
-            f"The validation split has classes that the train split lacks: {', '.join(unknown)}."
-        )
-    positions = np.array([classes.index(name) for name in images.classes])
-    images.targets = positions[images.targets]
-    images.classes = classes
-    return images
 
 
 def _rule(options: dict[str, Any], checkpoint: Checkpoint, images: Images, training: int) -> Rule:

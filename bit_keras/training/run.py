@@ -1,6 +1,7 @@
 """The folder of a training: what it was asked, where it stands, what came out."""
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -109,9 +110,11 @@ def write_document(path: Path, document: dict[str, Any]) -> None:
 
 def environment() -> dict[str, str]:
     """The versions that a training ran with."""
+    backend = keras.backend.backend()
     return {
         "bit_keras": bit_keras.__version__,
         "keras": keras.__version__,
+        backend: importlib.metadata.version(backend),
         "numpy": np.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),

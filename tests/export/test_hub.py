@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from bit_keras.checkpoints import fill_with_seeded_values
 from bit_keras.errors import BitKerasError, ExportError
-from bit_keras.export.artifact import Metadata
+from bit_keras.export.artifact import Metadata, read_golden
 from bit_keras.export.hub import export_hub
 from bit_keras.models import create_classifier, create_feature_maps
+from bit_keras.preprocessing import Labels, Task, eval_transform
 from tests.cifar10 import cifar10_images
 
 #: Same operations in the same process, but another order of float32 sums.
@@ -122,13 +123,35 @@ def test_metadata_says_what_the_artifact_is(classifier_artifact):
     assert fields["model"] == "bit_tiny.cifar10"
     assert fields["variant"] == "classification"
     assert fields["input_range"] == [-1.0, 1.0]
-    assert fields["labels"] == "cifar10"
+    assert fields["task"]["labels"] == {"name": "cifar10"}
+    assert fields["task"]["transform"]["size"] == 32
     assert fields["outputs"] == 10
 
 
 def test_labels_are_not_claimed_for_a_replaced_head(tmp_path):
-    model = create_classifier("bit_tiny.cifar10", weights=None, num_classes=4)
-    assert export_hub(model, tmp_path / "four").labels is None
+    model = create_classifier("bit_tiny.cifar10", weights=None, num_classes=2)
+    task = export_hub(model, tmp_path / "two").task
+    assert task["labels"]["names"] == ["class_0", "class_1"]
+
+
+def test_own_labels_and_transform_travel_with_a_classifier(extractor, tmp_path):
+    model = create_classifier("bit_tiny.cifar10", weights=None, num_classes=2)
+    task = Task(Labels("pets", ("c", "d"), ("cat", "dog")), eval_transform("bit_tiny.cifar10", 48))
+    export_hub(model, tmp_path / "pets", task=task)
+    assert Task.from_json(Metadata.read(tmp_path / "pets").task) == task
+    inputs, _ = read_golden(tmp_path / "pets")
+    assert inputs.shape == (2, 48, 48, 3)
+    ten = create_classifier("bit_tiny.cifar10", weights=None)
+    with pytest.raises(ExportError, match="has 10 classes and the labels of its task are 2"):
+        export_hub(ten, tmp_path / "a", task=task)
+    with pytest.raises(ExportError, match="returns features"):
+        export_hub(extractor, tmp_path / "a", task=task)
+    assert export_hub(extractor, tmp_path / "features").task is None
+
+
+def test_a_classifier_that_no_transform_fits_is_exported_without_a_task(tmp_path):
+    model = create_classifier("bit_tiny.cifar10", weights=None, input_shape=(48, 64, 3))
+    assert export_hub(model, tmp_path / "oblong").task is None
 
 
 def test_no_file_but_those_a_saved_model_may_hold(classifier_artifact):

@@ -20,7 +20,7 @@ def saved(folder, **arguments):
 def test_many_images_are_classified_as_each_alone(tmp_path):
     predictor = load_predictor(saved(tmp_path))
     pictures = np.random.default_rng(0).integers(0, 256, (37, 40, 50, 3), np.uint8)
-    images = [predictor.transform(picture) for picture in pictures]
+    images = [predictor.task.transform(picture) for picture in pictures]
     together = predictor(images, top=10)
     assert len(together) == 37
     for image, ranked in zip(images, together, strict=True):
@@ -41,7 +41,7 @@ def test_predictions_are_the_same_whatever_the_model_does_around_the_network(tmp
     ranked = []
     for options in ({}, arguments):
         predictor = load_predictor(saved(tmp_path, **options))
-        ranked.append(dict_of(predictor([predictor.transform(picture)], top=10)[0]))
+        ranked.append(dict_of(predictor([predictor.task.transform(picture)], top=10)[0]))
     # Rescaling back and forth rounds twice in float32.
     assert ranked[0] == pytest.approx(ranked[1], rel=1e-4)
     assert max(ranked[0].values()) > 2 * min(ranked[0].values())
@@ -49,8 +49,8 @@ def test_predictions_are_the_same_whatever_the_model_does_around_the_network(tmp
 
 def test_a_fixed_input_shape_decides_the_size_of_the_images(tmp_path):
     predictor = load_predictor(saved(tmp_path, input_shape=(48, 48, 3)))
-    assert predictor.transform.size == 48
-    assert len(predictor([predictor.transform(np.zeros((60, 50, 3), np.uint8))])[0]) == 5
+    assert predictor.task.transform.size == 48
+    assert len(predictor([predictor.task.transform(np.zeros((60, 50, 3), np.uint8))])[0]) == 5
     with pytest.raises(BitKerasError, match="images of 48x64 pixels"):
         load_predictor(saved(tmp_path, input_shape=(48, 64, 3)))
 
@@ -58,7 +58,7 @@ def test_a_fixed_input_shape_decides_the_size_of_the_images(tmp_path):
 def test_a_saved_model_of_fixed_size_decides_it_too(tmp_path):
     model = create_classifier("bit_tiny.cifar10", weights=None, input_shape=(40, 40, 3))
     export_hub(model, tmp_path / "fixed")
-    assert load_predictor(tmp_path / "fixed").transform.size == 40
+    assert load_predictor(tmp_path / "fixed").task.transform.size == 40
 
 
 def test_no_images_give_no_predictions(tmp_path):

@@ -183,7 +183,7 @@ def test_the_big_vision_rule():
 def test_the_rule_for_random_weights():
     rule = scratch_rule(49_000, size=64, batch=256, epochs=30)
     assert (rule.steps, rule.warmup_steps) == (5_742, 574)
-    assert (rule.learning_rate, rule.precrop, rule.size) == (0.2, 80, 64)
+    assert (rule.learning_rate, rule.precrop, rule.evaluation_side, rule.size) == (0.2, 72, 72, 64)
     assert "this project's own" in rule.explain()
 
 

@@ -1,0 +1,143 @@
+"""`bit-keras evaluate`: how often is it right?"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import rich.progress
+from rich.table import Table
+
+import bit_keras.progress
+from bit_keras.cli.printing import console, print_json, progress, start_keras
+from bit_keras.registry import MINIMUM_SIZE
+
+if TYPE_CHECKING:
+    from bit_keras.evaluation import Evaluation
+
+#: The split that is evaluated unless another is asked for: the first one that the data has.
+_SPLITS = ("test", "validation", "val", "valid", "train")
+
+_WORST = 5
+
+
+@click.command("evaluate", short_help="Measure accuracy on labelled pictures.")
+@click.argument("source", metavar="NAME|ARTIFACT")
+@click.option(
+    "--data", required=True, metavar="DATA", help="A folder, a tar, or tfds:NAME; see below."
+)
+@click.option("--split", help="Defaults to test, then to validation, then to all there is.")
+@click.option("--real", is_flag=True, help="Also ImageNet ReaL accuracy.")
+@click.option("--batch", default=32, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--size",
+    type=click.IntRange(min=MINIMUM_SIZE),
+    help="Side of the images; by default what the model was made for.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="A new folder for a report: HTML and JSON."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(
+    source: str,
+    data: str,
+    split: str | None,
+    real: bool,
+    batch: int,
+    size: int | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure the accuracy of a model, a fine-tuned or an exported one.
+
+    NAME is a model name, ARTIFACT the folder of a fine-tuning run or of a
+    SavedModel, a .keras file or an official npz file. DATA is a folder or an
+    uncompressed tar with a folder per class, perhaps below folders per split, or
+    tfds:NAME, prepared on disk. Every picture that can be read counts once; the
+    others are named.
+
+    \b
+    Examples:
+      bit-keras evaluate run --data flowers/ --out report
+      bit-keras evaluate exported/ --data flowers/ --json
+      bit-keras evaluate R50x1_224 --data imagenet/val --real
+    """
+    with progress(f"Loading {source}"):
+        start_keras()
+        from bit_keras.data import open_images
+        from bit_keras.evaluation import evaluate, write_report
+        from bit_keras.evaluation.report import PAGE, require_free, require_packages
+        from bit_keras.inference import load_predictor
+
+        if out is not None:
+            require_packages()
+            require_free(out)
+        split = split or _default_split(data)
+        images = open_images(data, split)
+        predictor = load_predictor(source, size)
+    with _bar(len(images)) as advance:
+        evaluation = evaluate(predictor.network, predictor.task, images, batch, real, advance)
+    described = f"{data}, {f'split {split}' if split else 'all of it'}"
+    if out is not None:
+        with progress(f"Writing {out}"):
+            write_report(evaluation, images, out, source, described)
+
+    if as_json:
+        print_json({"model": source, "data": described, **evaluation.to_json()})
+        return
+    click.echo(f"{source} on {described}, at {predictor.task.transform.size} pixels")
+    console().print(_summary(evaluation))
+    _print_worst(evaluation)
+    if out is not None:
+        click.echo(f"\nThe report is {out / PAGE}.")
+
+
+def _default_split(data: str) -> str | None:
+    from bit_keras.data import splits_of
+
+    splits = splits_of(data)
+    preferred = [split for name in _SPLITS for split in splits if split.lower() == name]
+    return next(iter([*preferred, *splits]), None)
+
+
+@contextlib.contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    columns = (
+        *rich.progress.Progress.get_default_columns(),
+        rich.progress.MofNCompleteColumn(),
+    )
+    display = bit_keras.progress.console()
+    with rich.progress.Progress(*columns, console=display, disable=not display.is_terminal) as bar:
+        task = bar.add_task("Evaluating", total=total)
+        yield lambda pictures: bar.advance(task, pictures)
+
+
+def _summary(evaluation: "Evaluation") -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("top-1", f"{100 * evaluation.top1:.2f} %")
+    if evaluation.top5 is not None:
+        table.add_row("top-5", f"{100 * evaluation.top5:.2f} %")
+    if evaluation.real is not None:
+        table.add_row("ReaL", f"{100 * evaluation.real:.2f} %")
+    table.add_row("pictures", f"{evaluation.pictures:,}")
+    table.add_row("unreadable", f"{len(evaluation.unreadable):,}")
+    table.add_row("pictures/s", f"{evaluation.pictures_per_second:,.0f}")
+    table.add_row("network alone", f"{evaluation.network_pictures_per_second:,.0f}")
+    return table
+
+
+def _print_worst(evaluation: "Evaluation") -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("worst classes")
+    table.add_column("accuracy", justify="right", no_wrap=True)
+    table.add_column("pictures", justify="right", no_wrap=True)
+    table.add_column("most often taken for")
+    for result in sorted(evaluation.classes, key=lambda result: result.accuracy)[:_WORST]:
+        mistake = f"{result.mistaken_for} ({result.mistaken})" if result.mistaken_for else ""
+        share = f"{100 * result.accuracy:.1f} %"
+        table.add_row(result.label, share, f"{result.pictures:,}", mistake)
+    click.echo()
+    console().print(table)

@@ -1,0 +1,110 @@
+"""Which class of the model a class of the data is."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from bit_keras.errors import UnknownLabelsError
+from bit_keras.preprocessing import Labels
+
+#: Classes that an error message lists before it only counts the rest.
+_SHOWN = 10
+
+
+def match_classes(classes: Sequence[str], labels: Labels) -> np.ndarray:
+    """The model's class of each class of the data.
+
+    A class is known by its id or its label, exactly; else by its label whatever
+    the case, with `_` and `-` as spaces, and for ImageNet by a single one of the
+    comma-separated names in its label that no other class has. Data may have some
+    of the model's classes only.
+
+    Args:
+        classes: sequence of str. The names of the data's classes, for example of
+            its folders.
+        labels: Labels. The model's classes.
+
+    Returns:
+        int64 array `(len(classes),)`: indices into `labels`, all different.
+
+    Raises:
+        UnknownLabelsError: The model does not have some of the classes, a name
+            stands for several of its classes, or two names for the same one.
+
+    Example:
+
+    ```python
+    labels = bit_keras.preprocessing.load_labels("imagenet_1k")
+    bit_keras.evaluation.match_classes(["n01440764", "tabby_cat"], labels).tolist()  # [0, 281]
+    ```
+    """
+    ids = {class_id: {index} for index, class_id in enumerate(labels.ids)}
+    exact, loose = _names(labels)
+    found = {
+        name: ids.get(name) or exact.get(name) or loose.get(_loosened(name), set())
+        for name in classes
+    }
+    _require_known([name for name in classes if not found[name]], len(classes), labels)
+    for name, indices in found.items():
+        if len(indices) > 1:
+            raise UnknownLabelsError(
+                f"The data's class {name!r} may be {' or '.join(_described(labels, indices))}; "
+                "call it by the id."
+            )
+    matched = [next(iter(found[name])) for name in classes]
+    _require_different(classes, matched, labels)
+    return np.array(matched, np.int64)
+
+
+def _names(labels: Labels) -> tuple[dict[str, set[int]], dict[str, set[int]]]:
+    """The classes that each name stands for: read exactly, and generously."""
+    exact: dict[str, set[int]] = {}
+    loose: dict[str, set[int]] = {}
+    for index, label in enumerate(labels.names):
+        # Even whole labels are not unique: ImageNet-1k has two cranes.
+        exact.setdefault(label, set()).add(index)
+        # Only WordNet's labels are lists of names; a comma elsewhere may be part of one.
+        names = [label, *label.split(", ")] if labels.name.startswith("imagenet") else [label]
+        for name in names:
+            loose.setdefault(_loosened(name), set()).add(index)
+    return exact, loose
+
+
+def _loosened(name: str) -> str:
+    return name.lower().replace("_", " ").replace("-", " ").strip()
+
+
+def _require_known(unknown: Sequence[str], count: int, labels: Labels) -> None:
+    if unknown:
+        has = _shortened(_described(labels, range(len(labels))))
+        raise UnknownLabelsError(
+            f"The model does not have {len(unknown)} of the data's {count} classes: "
+            f"{_shortened([repr(name) for name in unknown])}. It has {len(labels)}: {has}. "
+            "Name the class folders by the model's ids or labels."
+        )
+
+
+def _require_different(classes: Sequence[str], matched: Sequence[int], labels: Labels) -> None:
+    first: dict[int, str] = {}
+    for name, index in zip(classes, matched, strict=True):
+        if index in first:
+            (described,) = _described(labels, [index])
+            raise UnknownLabelsError(
+                f"The data's classes {first[index]!r} and {name!r} are one class of the model, "
+                f"{described}; put their pictures into one folder."
+            )
+        first[index] = name
+
+
+def _described(labels: Labels, indices: Iterable[int]) -> list[str]:
+    return [
+        labels.names[index]
+        if labels.names[index] == labels.ids[index]
+        else f"{labels.ids[index]} ({labels.names[index]})"
+        for index in sorted(indices)
+    ]
+
+
+def _shortened(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

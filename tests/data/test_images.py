@@ -1,0 +1,124 @@
+"""Parts of the data, what identifies it, and a part held out for validation."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from bit_keras.data import hold_out, open_images
+from bit_keras.errors import BitKerasError
+
+
+def with_labels(labels):
+    return open_images((np.zeros((len(labels), 8, 8, 3), np.uint8), labels))
+
+
+# Parts
+
+
+def test_part_keeps_order_classes_and_names(greys):
+    images = open_images(greys(6, classes=3))
+    part = images.select([5, 0, 4]).select([2, 0])
+    assert (len(part), part.classes) == (2, images.classes)
+    assert part.targets.tolist() == [1, 2]
+    assert list(part.names) == ["image 4", "image 5"]
+    assert [int(part[index].max()) for index in range(2)] == [4, 5]
+
+
+def test_part_shares_what_could_not_be_read(greys):
+    images = open_images(greys(4))
+    images.select([2, 3]).note_unreadable(1, "truncated")
+    assert images.unreadable == {"image 3": "truncated"}
+
+
+def test_unreadable_picture_is_logged_once(greys, caplog):
+    images = open_images(greys(4))
+    for _ in range(3):
+        images.note_unreadable(2, "truncated")
+    assert [record.getMessage() for record in caplog.records] == ["image 2 is left out: truncated"]
+
+
+# The fingerprint
+
+
+def test_fingerprint_is_that_of_the_data_wherever_it_lies(make_folder, make_tar, encoded, tmp_path):
+    files = {"cat/a.jpg": encoded(1), "dog/b.jpg": encoded(2)}
+    here = open_images(make_folder(files)).fingerprint
+    shutil.move(tmp_path / "pictures", tmp_path / "moved")
+    assert open_images(tmp_path / "moved").fingerprint == here
+    assert open_images(make_tar(files)).fingerprint == here
+    assert len(here) == 64
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"cat/a.jpg": 1, "dog/c.jpg": 2},
+        {"cat/a.jpg": 1, "cat/b.jpg": 2},
+        {"cat/a.jpg": 1, "cow/b.jpg": 2},
+        {"cat/a.jpg": 1, "dog/b.jpg": 2, "dog/c.jpg": 2},
+    ],
+    ids=["name", "class", "class name", "one more"],
+)
+def test_fingerprint_of_other_data_differs(make_folder, encoded, files):
+    def fingerprint(of, name):
+        return open_images(
+            make_folder({path: encoded(value) for path, value in of.items()}, name)
+        ).fingerprint
+
+    assert fingerprint(files, "other") != fingerprint({"cat/a.jpg": 1, "dog/b.jpg": 2}, "one")
+
+
+def test_fingerprint_sees_another_size(make_folder, encoded):
+    first = open_images(make_folder({"cat/a.jpg": encoded(1)}, "one")).fingerprint
+    longer = {"cat/a.jpg": encoded(1) + b"\0"}
+    assert open_images(make_folder(longer, "other")).fingerprint != first
+
+
+def test_fingerprint_of_arrays_sees_pixels_and_parts(greys):
+    pixels, labels = greys(4)
+    images = open_images((pixels, labels))
+    assert open_images((pixels.copy(), labels)).fingerprint == images.fingerprint
+    assert open_images((pixels + 1, labels)).fingerprint != images.fingerprint
+    assert images.select([0, 1]).fingerprint != images.select([0, 3]).fingerprint
+
+
+# Holding out
+
+
+def test_every_class_gives_its_share():
+    images = with_labels([0] * 50 + [1] * 20 + [2] * 10)
+    train, validation = hold_out(images, 0.1, seed=0)
+    assert np.bincount(validation.targets).tolist() == [5, 2, 1]
+    assert np.bincount(train.targets).tolist() == [45, 18, 9]
+    assert not set(train.names) & set(validation.names)
+    assert set(train.names) | set(validation.names) == set(images.names)
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.999])
+def test_every_class_keeps_a_picture_in_both_parts(fraction):
+    train, validation = hold_out(with_labels([0] * 9 + [1] * 2), fraction, seed=0)
+    assert set(train.targets) == set(validation.targets) == {0, 1}
+
+
+def test_class_without_pictures_is_no_obstacle(greys):
+    pixels, labels = greys(4)
+    train, _ = hold_out(open_images((pixels, labels, ["a", "b", "none"])), 0.5, seed=0)
+    assert train.classes == ("a", "b", "none")
+
+
+def test_split_depends_on_the_seed_alone():
+    images = with_labels([0, 1] * 20)
+    names = [tuple(hold_out(images, 0.25, seed)[1].names) for seed in (0, 0, 1)]
+    assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5])
+def test_impossible_fraction(fraction):
+    with pytest.raises(BitKerasError, match=f"between 0 and 1; {fraction} came"):
+        hold_out(with_labels([0, 0, 1, 1]), fraction, seed=0)
+
+
+def test_class_of_one_picture_cannot_give_one():
+    with pytest.raises(BitKerasError, match=r"'class_1' has a single picture \(image 2\)"):
+        hold_out(with_labels([0, 0, 1]), 0.5, seed=0)

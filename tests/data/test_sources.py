@@ -1,0 +1,185 @@
+"""Folders and arrays: what is found in them, and each mistake in one sentence."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from bit_keras.data import open_images, splits_of
+from bit_keras.errors import BitKerasError
+
+# Folders
+
+
+def test_folder_of_classes(make_folder, encoded):
+    root = make_folder(
+        {
+            "dog/b.jpg": encoded(1),
+            "dog/deep/er/a.JPG": encoded(2),
+            "cat/a.png": encoded(3),
+        }
+    )
+    images = open_images(root)
+    assert splits_of(root) == ()
+    assert images.classes == ("cat", "dog")
+    assert list(images.names) == ["cat/a.png", "dog/b.jpg", "dog/deep/er/a.JPG"]
+    assert images.targets.tolist() == [0, 1, 1]
+    assert images.targets.dtype == np.int64
+    assert [images[index] for index in range(3)] == [encoded(3), encoded(1), encoded(2)]
+
+
+def test_folder_of_splits_shares_its_classes(make_folder, encoded):
+    root = make_folder(
+        {
+            "test/dog/a.jpg": encoded(1),
+            "train/ant/a.jpg": encoded(2),
+            "train/dog/a.jpg": encoded(3),
+            "val/ant/a.jpg": encoded(4),
+        }
+    )
+    assert splits_of(str(root)) == ("train", "val", "test")
+    images = open_images(root, "test")
+    # A class that only training has does not shift the targets of the test.
+    assert images.classes == ("ant", "dog")
+    assert (images.targets.tolist(), list(images.names)) == ([1], ["test/dog/a.jpg"])
+    assert len(open_images(root, "train")) == 2
+
+
+def test_class_may_be_called_like_a_split(make_folder, encoded):
+    root = make_folder({"bus/a.jpg": encoded(1), "train/a.jpg": encoded(2)})
+    assert splits_of(root) == ()
+    assert open_images(root).classes == ("bus", "train")
+
+
+def test_hidden_and_other_files_are_ignored_and_counted(make_folder, encoded, caplog):
+    root = make_folder(
+        {
+            "cat/a.jpg": encoded(1),
+            "cat/.hidden.jpg": b"",
+            ".cache/dog/a.jpg": encoded(2),
+            "dog/a.jpg": encoded(3),
+            "dog/notes.txt": b"text",
+            "Thumbs.db": b"",
+        }
+    )
+    with caplog.at_level(logging.INFO, "bit_keras"):
+        images = open_images(root)
+    assert list(images.names) == ["cat/a.jpg", "dog/a.jpg"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{root}: 2 files that are no pictures are ignored."
+    ]
+
+
+def test_links_to_folders_are_followed(make_folder, encoded, tmp_path):
+    root = make_folder({"cat/a.jpg": encoded(1)})
+    whole = make_folder({"dog/a.jpg": encoded(2)}, "elsewhere")
+    (root / "dog").symlink_to(whole / "dog", target_is_directory=True)
+    assert open_images(root).classes == ("cat", "dog")
+
+
+def test_class_names_are_any_text(make_folder, encoded):
+    root = make_folder({"größe ñ/a.jpg": encoded(1), "b c/ü.jpg": encoded(2)})
+    images = open_images(root)
+    assert images.classes == ("b c", "größe ñ")
+    assert images[1] == encoded(1)
+    assert len(images.fingerprint) == 64
+
+
+@pytest.mark.parametrize(
+    ("files", "split", "message"),
+    [
+        ({".keep": b""}, None, "is empty; pictures lie in one folder per class"),
+        (
+            {"a.txt": b"", "b/c.py": b""},
+            None,
+            r"holds 2 files and no picture \(the first is a.txt\)",
+        ),
+        (
+            {"a.jpg": b"", "cat/a.jpg": b""},
+            None,
+            "holds 1 pictures outside of class folders, such as a.jpg",
+        ),
+        ({"cat/a.jpg": b""}, "train", "has no splits, and 'train' was asked for"),
+        (
+            {"train/cat/a.jpg": b"", "test/cat/a.jpg": b""},
+            "val",
+            "has the splits train, test, and 'val' came; name one of them",
+        ),
+        ({"train/cat/a.jpg": b"", "test/cat/a.jpg": b""}, None, "and none was named"),
+    ],
+)
+def test_folders_that_cannot_be_used(make_folder, files, split, message):
+    with pytest.raises(BitKerasError, match=message):
+        open_images(make_folder(files), split)
+
+
+@pytest.mark.parametrize("find", [open_images, splits_of])
+def test_no_such_path(find, tmp_path):
+    with pytest.raises(BitKerasError, match=r"no folder or archive .*pets; .* write tfds:pets"):
+        find(tmp_path / "pets")
+
+
+def test_something_else_than_a_path():
+    with pytest.raises(BitKerasError, match="type int holds no pictures"):
+        open_images(3)
+
+
+# Arrays
+
+
+def test_array_with_numbers(greys):
+    pixels, labels = greys(5)
+    images = open_images((pixels, labels))
+    assert (images.classes, images.targets.tolist()) == (("class_0", "class_1"), [0, 1, 0, 1, 0])
+    np.testing.assert_array_equal(images[3], pixels[3])
+    assert images.names[3] == "image 3"
+    assert splits_of((pixels, labels)) == ()
+
+
+def test_column_of_labels_as_in_keras_datasets(greys):
+    pixels, labels = greys(4)
+    assert open_images((pixels, labels[:, None])).targets.tolist() == [0, 1, 0, 1]
+
+
+def test_names_for_numbers_keep_their_order(greys):
+    pixels, labels = greys(3)
+    assert open_images((pixels, labels, ["zebra", "ant", "bee"])).classes == ("zebra", "ant", "bee")
+
+
+def test_labels_as_names(greys):
+    pixels, _ = greys(3)
+    images = open_images((pixels, ["b", "a", "b"]))
+    assert (images.classes, images.targets.tolist()) == (("a", "b"), [1, 0, 1])
+    images = open_images((pixels, ["b", "a", "b"], ["c", "b", "a"]))
+    assert (images.classes, images.targets.tolist()) == (("c", "b", "a"), [1, 2, 1])
+
+
+def test_pictures_of_different_sizes():
+    pixels = [np.zeros((40, 50, 3), np.uint8), np.zeros((30, 20), np.uint8)]
+    assert open_images((pixels, [0, 1]))[1].shape == (30, 20)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ((np.zeros((3, 8, 8, 3), np.uint8), [0, 1]), "3 pictures came with 2 labels"),
+        ((np.zeros((2, 8, 8, 3), np.uint8), [0, -1]), "count from 0; -1 came"),
+        ((np.zeros((2, 8, 8, 3), np.uint8), [0.0, 1.0]), r"float64, \(2,\) came"),
+        ((np.zeros((2, 8, 8, 3), np.uint8), np.eye(2, dtype=int)), r"int64, \(2, 2\) came"),
+        ((np.zeros((2, 8, 8, 3), np.uint8), [0, 2], ["a", "b"]), "label 2 has no name; 2 class"),
+        ((np.zeros((2, 8, 8, 3), np.uint8), ["a", "c"], ["a", "b"]), "'c' is none of the 2"),
+        ((np.zeros((2, 8, 8, 3)), [0, 1]), r"image 0 came as float64, \(8, 8, 3\)"),
+        (([np.zeros((8, 8, 3), np.uint8), "a.jpg"], [0, 1]), "image 1 came as str"),
+        ((np.zeros((2, 3, 8, 8), np.uint8), [0, 1]), r"image 0 came as uint8, \(3, 8, 8\)"),
+        ((np.zeros((0, 8, 8, 3), np.uint8), []), "pictures is empty"),
+        ((np.zeros((2, 8, 8, 3), np.uint8),), "a tuple of 1 came"),
+    ],
+)
+def test_arrays_that_cannot_be_used(data, message):
+    with pytest.raises(BitKerasError, match=message):
+        open_images(data)
+
+
+def test_arrays_have_no_splits(greys):
+    with pytest.raises(BitKerasError, match="has no splits, and 'train'"):
+        open_images(greys(2), "train")

@@ -1,0 +1,196 @@
+"""Data sets of TensorFlow Datasets that the tests themselves prepare, without a network."""
+
+import shutil
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+from bit_keras.data import image_dataset, open_images, splits_of
+from bit_keras.errors import BitKerasError
+from bit_keras.preprocessing import load_image
+
+with warnings.catch_warnings():
+    # What the import of other packages warns about is not ours to mend.
+    warnings.simplefilter("ignore")
+    tfds = pytest.importorskip("tensorflow_datasets", reason="needs the extra `tfds`")
+
+
+class Greys(tfds.core.GeneratorBasedBuilder):
+    """Grey pictures whose value is their class times 10 plus their number."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    # TFDS 4.9 finds it by a package that it does not require.
+    code_path = None
+
+    def _features(self):
+        return {
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+            "label": tfds.features.ClassLabel(names=["zebra", "ant"]),
+        }
+
+    def _info(self):
+        features = tfds.features.FeaturesDict(self._features())
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, _):
+        return {"train": self._generate_examples(7), "test": self._generate_examples(3)}
+
+    def _generate_examples(self, count):
+        for index in range(count):
+            label = index % 2
+            image = np.full((40, 36 + index, 3), 10 * label + index, np.uint8)
+            yield index, {"image": image, "label": label}
+
+
+class Boxes(Greys):
+    def _features(self):
+        return {"label": tfds.features.ClassLabel(names=["zebra", "ant"])}
+
+    def _generate_examples(self, count):
+        for index in range(count):
+            yield index, {"label": index % 2}
+
+
+class Unlabelled(Greys):
+    def _generate_examples(self, count):
+        for key, example in super()._generate_examples(count):
+            yield key, example | {"label": -1 if count == 3 else example["label"]}
+
+
+def prepare(builder, root, file_format="tfrecord"):
+    tfds.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        builder(data_dir=root, file_format=file_format).download_and_prepare()
+    return root
+
+
+@pytest.fixture(scope="module", params=["tfrecord", "array_record"])
+def prepared(request, tmp_path_factory):
+    if request.param == "array_record":
+        pytest.importorskip("array_record", reason="has no package for this system")
+    return prepare(Greys, tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture
+def root(prepared, tmp_path, monkeypatch):
+    """A copy of a prepared data set, in the place where such are looked for."""
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_reads_what_is_prepared(root):
+    assert splits_of("tfds:greys") == ("train", "test")
+    images = open_images("tfds:greys", "train")
+    # The data set's own order of classes, which its labels count in.
+    assert images.classes == ("zebra", "ant")
+    assert np.bincount(images.targets).tolist() == [4, 3]
+    assert images.names[2] == "greys/1.0.0 train[2]"
+    pictures = [np.asarray(load_image(images[index])) for index in range(7)]
+    values = [int(picture[0, 0, 0]) for picture in pictures]
+    assert sorted(values) == [0, 2, 4, 6, 11, 13, 15]
+    assert [value >= 10 for value in values] == images.targets.tolist()
+    assert {picture.shape[1] - 36 for picture in pictures} == set(range(7))
+
+
+def test_gives_batches(root):
+    ((images, targets),) = image_dataset(
+        "tfds:greys", size=32, batch=7, split="train"
+    ).as_numpy_iterator()
+    values = np.round((images[:, 0, 0, 0] + 1) * 127.5)
+    np.testing.assert_array_equal(values >= 10, targets.argmax(axis=1))
+
+
+def test_formats_hold_the_same(tmp_path, monkeypatch):
+    pytest.importorskip("array_record", reason="has no package for this system")
+    fingerprints = set()
+    for file_format in ("tfrecord", "array_record"):
+        monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / file_format))
+        prepare(Greys, tmp_path / file_format, file_format)
+        fingerprints.add(open_images("tfds:greys", "test").fingerprint)
+    assert len(fingerprints) == 1
+
+
+@pytest.mark.parametrize("name", ["greys:1.0.0", "renamed/small", "renamed", "renamed/small:1.0.0"])
+def test_versions_and_configurations(root, name):
+    shutil.copytree(root / "greys", root / "renamed" / "small")
+    assert len(open_images(f"tfds:{name}", "test")) == 3
+
+
+def test_newest_version_is_taken(root):
+    for version in ("1.0.9", "1.0.10", "incomplete.XYZ_1.0.11"):
+        shutil.copytree(root / "greys" / "1.0.0", root / "greys" / version)
+        description = root / "greys" / version / "dataset_info.json"
+        description.write_text(description.read_text().replace("1.0.0", version))
+    assert open_images("tfds:greys", "test").names[0].startswith("greys/1.0.10 ")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tfds:nothing", "is not prepared in .* prepare it with `tfds build nothing`"),
+        ("tfds:greys:2.0.0", r"is not prepared in .* \(there are the versions 1.0.0\)"),
+        ("tfds:greys/none", "is not prepared in .*`tfds build greys/none`"),
+        ("tfds:", "names no data set; write tfds:NAME"),
+    ],
+)
+@pytest.mark.parametrize("find", [open_images, splits_of])
+def test_what_is_not_prepared_is_not_downloaded(root, find, name, message):
+    with pytest.raises(BitKerasError, match=message):
+        find(name)
+
+
+def test_looks_in_the_home_folder_by_default(root, monkeypatch):
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    monkeypatch.setenv("HOME", str(root))
+    with pytest.raises(BitKerasError, match=f"not prepared in {root}/tensorflow_datasets"):
+        open_images("tfds:greys", "test")
+
+
+def test_configuration_must_be_named_where_there_are_several(root):
+    for config in ("large", "small"):
+        shutil.copytree(root / "greys", root / "renamed" / config)
+    with pytest.raises(BitKerasError, match="has the configurations large, small; name one"):
+        open_images("tfds:renamed", "test")
+
+
+def test_unknown_split(root):
+    with pytest.raises(BitKerasError, match="has the splits train, test, and 'val' came"):
+        open_images("tfds:greys", "val")
+
+
+def test_damaged_records(root):
+    (shard,) = (root / "greys" / "1.0.0").glob("*train*")
+    content = shard.read_bytes()
+    for damaged in (content[:-30], content[: len(content) // 2]):
+        shard.write_bytes(damaged)
+        with pytest.raises(BitKerasError, match=r"tfds:greys is damaged \(.*\); prepare it again"):
+            open_images("tfds:greys", "train")
+
+
+def test_damaged_description(root):
+    (root / "greys" / "1.0.0" / "dataset_info.json").write_text("{")
+    with pytest.raises(BitKerasError, match="tfds:greys is damaged"):
+        open_images("tfds:greys", "train")
+
+
+def test_data_without_pictures(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepare(Boxes, tmp_path)))
+    with pytest.raises(BitKerasError, match="one label each; its features are label"):
+        open_images("tfds:boxes", "train")
+
+
+def test_split_without_labels(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepare(Unlabelled, tmp_path)))
+    assert len(open_images("tfds:unlabelled", "train")) == 7
+    with pytest.raises(BitKerasError, match=r"3 of 3 pictures of .*, split test, have no label"):
+        open_images("tfds:unlabelled", "test")
+
+
+def test_missing_package_is_named(root, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(BitKerasError, match=r"pip install 'bit_keras\[tfds\]'"):
+        splits_of("tfds:greys")

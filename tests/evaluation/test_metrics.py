@@ -1,0 +1,208 @@
+"""The metrics beside a restatement in plain loops, on logits made up here."""
+
+import keras
+import numpy as np
+import pytest
+
+from bit_keras.data import open_images
+from bit_keras.errors import BitKerasError, DecodingError, UnknownLabelsError
+from bit_keras.evaluation import evaluate
+from bit_keras.preprocessing import EvalTransform, Labels, Task, decode_predictions, load_labels
+from bit_keras.registry import Resizing
+from tests.cifar10 import SAMPLES
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="No network of Keras takes part."
+)
+
+TRANSFORM = EvalTransform(32, Resizing("squash", 32, "bilinear", "this test"))
+
+
+def task_with(classes, activation="softmax"):
+    names = tuple(f"kind {index}" for index in range(classes))
+    ids = tuple(f"k{index}" for index in range(classes))
+    return Task(Labels("kinds", ids, names), TRANSFORM, activation)
+
+
+def numbered_pictures(targets, classes):
+    """Plain pictures whose grey value is their number."""
+    pixels = np.arange(len(targets), dtype=np.uint8)[:, None, None, None]
+    pixels = np.broadcast_to(pixels, (len(targets), 32, 32, 3))
+    names = [f"k{index}" for index in range(classes)]
+    return open_images((pixels, [names[target] for target in targets]))
+
+
+def answers(logits):
+    """A network that knows the pictures by their grey value."""
+
+    def network(images):
+        assert images.dtype == np.float32
+        assert images.shape[1:] == (32, 32, 3)
+        return logits[np.round((images[:, 0, 0, 0] + 1) * 127.5).astype(int)]
+
+    return network
+
+
+@pytest.fixture(scope="module")
+def made_up():
+    generator = np.random.default_rng(0)
+    # Few values, so that most rows hold equal logits.
+    logits = generator.integers(0, 4, (103, 7)).astype(np.float32)
+    targets = generator.integers(0, 7, 103)
+    return logits, targets
+
+
+def test_metrics_agree_with_plain_loops(made_up):
+    logits, targets = made_up
+    images = numbered_pictures(targets, 7)
+    evaluation = evaluate(answers(logits), task_with(7), images, batch=10)
+    correct1 = correct5 = 0
+    confusion = [[0] * 7 for _ in range(7)]
+    loss = 0.0
+    for row, target in zip(logits.tolist(), targets.tolist(), strict=True):
+        order = sorted(range(7), key=lambda index: (-row[index], index))
+        correct1 += order[0] == target
+        correct5 += target in order[:5]
+        confusion[target][order[0]] += 1
+        loss -= np.log(np.exp(row[target]) / sum(np.exp(value) for value in row))
+    assert evaluation.pictures == 103
+    assert evaluation.top1 == correct1 / 103
+    assert evaluation.top5 == correct5 / 103
+    assert evaluation.confusion.dtype == np.int64
+    assert evaluation.confusion.tolist() == confusion
+    # Both are float64; the order of the sum differs.
+    assert evaluation.loss == pytest.approx(loss / 103, rel=1e-12)
+    for index, result in enumerate(evaluation.classes):
+        row = confusion[index]
+        wrong = [0 if column == index else count for column, count in enumerate(row)]
+        assert (result.id, result.label) == (f"k{index}", f"kind {index}")
+        assert (result.pictures, result.correct) == (sum(row), row[index])
+        assert result.mistaken == max(wrong)
+        assert result.mistaken_for == f"kind {wrong.index(max(wrong))}"
+
+
+def test_equal_logits_are_resolved_as_decode_predictions_does(made_up):
+    logits, targets = made_up
+    evaluation = evaluate(answers(logits), task_with(7), numbered_pictures(targets, 7))
+    decoded = decode_predictions(logits, task_with(7), top=5)
+    true = [f"k{target}" for target in targets]
+    hits = [name == best[0][0] for name, best in zip(true, decoded, strict=True)]
+    among = [name in {e[0] for e in best} for name, best in zip(true, decoded, strict=True)]
+    assert evaluation.top1 == np.mean(hits)
+    assert evaluation.top5 == np.mean(among)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 32, 103, 500])
+def test_every_picture_counts_once_whatever_the_batch(made_up, batch):
+    logits, targets = made_up
+    seen, told = [], []
+
+    def network(images):
+        seen.extend(np.round((images[:, 0, 0, 0] + 1) * 127.5).astype(int))
+        return answers(logits)(images)
+
+    images = numbered_pictures(targets, 7)
+    evaluation = evaluate(network, task_with(7), images, batch=batch, progress=told.append)
+    assert seen == list(range(103))
+    assert sum(told) == evaluation.confusion.sum() == evaluation.pictures == 103
+
+
+def test_the_most_confident_mistakes_come_first():
+    logits = np.array([[9, 0, 0], [0, 9, 0], [3, 0, 0], [0, 0, 6]], np.float32)
+    images = numbered_pictures([1, 1, 1, 0], 3)
+    evaluation = evaluate(answers(logits), task_with(3), images)
+    assert evaluation.top5 is None
+    assert [mistake.picture for mistake in evaluation.mistakes] == [0, 3, 2]
+    first = evaluation.mistakes[0]
+    assert (first.label, first.predicted) == ("kind 1", "kind 0")
+    assert first.score == pytest.approx(np.exp(9) / (np.exp(9) + 2), rel=1e-12)
+
+
+def test_data_with_some_of_the_classes_is_fine():
+    logits = np.eye(8, dtype=np.float32)[[5, 5, 2, 7]]
+    evaluation = evaluate(answers(logits), task_with(8), numbered_pictures([5, 5, 2, 2], 8))
+    assert [result.id for result in evaluation.classes] == ["k2", "k5"]
+    assert evaluation.confusion.shape == (2, 8)
+    assert evaluation.top1 == 0.75
+    assert evaluation.to_json()["confusion"] == [["k2", "k2", 1], ["k2", "k7", 1], ["k5", "k5", 2]]
+
+
+def test_multi_label_heads_have_no_cross_entropy():
+    logits = np.array([[800, 900, -900]], np.float32)
+    evaluation = evaluate(answers(logits), task_with(3, "sigmoid"), numbered_pictures([0], 3))
+    assert evaluation.loss is None
+    assert evaluation.mistakes[0].score == 1.0
+
+
+def test_truncated_pictures_are_named_and_left_out(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "whole.jpg").write_bytes((SAMPLES / f"{name}.jpg").read_bytes())
+    (tmp_path / "cat" / "cut.jpg").write_bytes((SAMPLES / "cat.jpg").read_bytes()[:400])
+    task = Task(load_labels("cifar10"), TRANSFORM)
+    images = open_images(str(tmp_path))
+    evaluation = evaluate(lambda x: np.eye(10)[[3] * len(x)], task, images, batch=1)
+    assert (evaluation.pictures, evaluation.top1) == (2, 0.5)
+    assert list(evaluation.unreadable) == ["cat/cut.jpg"]
+    assert evaluation.fingerprint == images.fingerprint
+    (tmp_path / "cat" / "whole.jpg").unlink()
+    (tmp_path / "dog" / "whole.jpg").write_bytes(b"no picture")
+    with pytest.raises(BitKerasError, match="None of the 2 pictures can be read; the first is"):
+        evaluate(lambda x: x, task, open_images(str(tmp_path)))
+
+
+def test_networks_that_answer_nonsense_are_named():
+    images = numbered_pictures([0, 1], 3)
+    with pytest.raises(DecodingError, match=r"array \(2, 4\) for 2 images of a task with 3"):
+        evaluate(lambda x: np.zeros((len(x), 4)), task_with(3), images)
+    broken = np.array([[0, 0, 0], [0, np.nan, 0]])
+    with pytest.raises(DecodingError, match="logits of image 1 are not finite"):
+        evaluate(answers(broken), task_with(3), images)
+
+
+def test_classes_that_the_model_does_not_have_stop_it_before_any_work():
+    images = open_images((np.zeros((2, 32, 32, 3), np.uint8), ["k1", "zebra"]))
+    with pytest.raises(
+        UnknownLabelsError, match="does not have 1 of the data's 2 classes: 'zebra'"
+    ):
+        evaluate(lambda x: pytest.fail("called"), task_with(3), images)
+
+
+def test_the_document_is_stable_and_differs_in_throughput_alone(made_up):
+    logits, targets = made_up
+    documents = [
+        evaluate(answers(logits), task_with(7), numbered_pictures(targets, 7)).to_json()
+        for _ in range(2)
+    ]
+    throughputs = [document.pop("throughput") for document in documents]
+    assert documents[0] == documents[1]
+    assert all(value > 0 for throughput in throughputs for value in throughput.values())
+    assert throughputs[0].keys() == {
+        "seconds",
+        "pictures_per_second",
+        "network_pictures_per_second",
+    }
+    assert documents[0].keys() == {
+        "pictures",
+        "unreadable",
+        "fingerprint",
+        "top1",
+        "top5",
+        "loss",
+        "real",
+        "real_pictures",
+        "classes",
+        "confusion",
+        "mistakes",
+    }
+    assert documents[0]["classes"][0].keys() == {
+        "id",
+        "label",
+        "pictures",
+        "correct",
+        "accuracy",
+        "mistaken_for",
+        "mistaken",
+    }
+    assert documents[0]["mistakes"][0].keys() == {"picture", "name", "label", "predicted", "score"}
+    assert len(documents[0]["mistakes"]) == 24

@@ -1,0 +1,62 @@
+"""A `.keras` file with its task inside, as Keras and as this package read it."""
+
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+from bit_keras.errors import BitKerasError, ExportError
+from bit_keras.export.keras_file import export_keras, read_task
+from bit_keras.models import create_classifier
+from bit_keras.preprocessing import Labels, Task, eval_transform, task_of
+
+
+def test_keras_loads_the_file_as_any_other(classifier, tmp_path):
+    export_keras(classifier, tmp_path / "a.keras")
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype("float32")
+    loaded = keras.models.load_model(tmp_path / "a.keras")
+    assert np.array_equal(loaded.predict(images, verbose=0), classifier.predict(images, verbose=0))
+
+
+def test_the_task_travels_along(classifier, extractor, tmp_path):
+    export_keras(classifier, tmp_path / "a.keras")
+    assert read_task(tmp_path / "a.keras") == task_of("bit_tiny.cifar10")
+    pets = Labels("pets", tuple("abcdefghij"), tuple("ABCDEFGHIJ"))
+    task = Task(pets, eval_transform("bit_tiny.cifar10", 48), "sigmoid")
+    export_keras(classifier, tmp_path / "a.keras", task)
+    assert read_task(tmp_path / "a.keras") == task
+    export_keras(extractor, tmp_path / "b.keras")
+    assert read_task(tmp_path / "b.keras") is None
+
+
+def test_files_that_keras_wrote_alone_have_no_task(classifier, tmp_path):
+    classifier.save(tmp_path / "a.keras")
+    assert read_task(tmp_path / "a.keras") is None
+
+
+def test_mistakes_are_named_and_leave_nothing(classifier, tmp_path):
+    with pytest.raises(ExportError, match=r"ends in \.keras; .*a\.h5 does not"):
+        export_keras(classifier, tmp_path / "a.h5")
+    task = task_of("bit_tiny.cifar10", classes=2)
+    with pytest.raises(ExportError, match="10 classes and the labels of its task are 2"):
+        export_keras(classifier, tmp_path / "a.keras", task)
+    with pytest.raises(BitKerasError, match="does not exist; create it first"):
+        export_keras(classifier, tmp_path / "no" / "a.keras")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_tasks_are_named(tmp_path):
+    (tmp_path / "a.keras").write_bytes(b"nothing")
+    with pytest.raises(ExportError, match="cannot be read"):
+        read_task(tmp_path / "a.keras")
+    with zipfile.ZipFile(tmp_path / "b.keras", "w") as archive:
+        archive.writestr("bit_keras.json", "{")
+    with pytest.raises(ExportError, match="cannot be read"):
+        read_task(tmp_path / "b.keras")
+
+
+def test_a_head_with_scores_behind_it_counts_as_well(tmp_path):
+    model = create_classifier("bit_tiny.cifar10", weights=None, classifier_activation="softmax")
+    export_keras(model, tmp_path / "a.keras")
+    assert read_task(tmp_path / "a.keras").labels.name == "cifar10"

@@ -1,0 +1,58 @@
+"""Small data that a network can learn, and the options of a training of seconds."""
+
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+COLOURS = {"blue": (30, 40, 200), "green": (40, 180, 60), "red": (210, 50, 40)}
+
+
+def _coloured(count, seed=0):
+    """`count` noisy pictures of 32 pixels, in turn blue, green and red, and their labels."""
+    generator = np.random.default_rng(seed)
+    labels = [list(COLOURS)[index % 3] for index in range(count)]
+    noise = generator.normal(0, 60, (count, 32, 32, 3))
+    pixels = np.stack([COLOURS[label] for label in labels])[:, None, None] + noise
+    return np.clip(pixels, 0, 255).astype("uint8"), labels
+
+
+@pytest.fixture(scope="session")
+def coloured():
+    """A function that draws so many pictures and gives their labels."""
+    return _coloured
+
+
+@pytest.fixture(scope="session")
+def colours():
+    """What `finetune` takes as data: 60 pictures and their labels."""
+    return _coloured(60)
+
+
+@pytest.fixture(scope="session")
+def colour_folder(tmp_path_factory):
+    """The same pictures as PNG files in class folders."""
+    root = tmp_path_factory.mktemp("data") / "colours"
+    for index, (picture, label) in enumerate(zip(*_coloured(60), strict=True)):
+        (root / label).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(root / label / f"{index:03d}.png")
+    return root
+
+
+@pytest.fixture
+def log_lines():
+    """The lines of the package's log while a test runs."""
+    lines = []
+
+    class Keeping(logging.Handler):
+        def emit(self, record):
+            lines.append(record.getMessage())
+
+    logger, handler = logging.getLogger("bit_keras"), Keeping()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield lines
+    logger.removeHandler(handler)
+    logger.setLevel(level)

@@ -1,0 +1,417 @@
+"""A training from the outside: what it learns, writes and refuses."""
+
+import csv
+import json
+import signal
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import bit_keras
+from bit_keras.checkpoints import NpzCheckpoint
+from bit_keras.errors import BitKerasError, SizeError
+from bit_keras.training import Interrupted, TrainingError, finetune, is_run, load_run
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="Each of these compiles a network; test_backends.py has one on every backend.",
+)
+
+NAME = "bit_tiny.cifar10"
+SHORT = {"weights": "random", "size": 32, "batch": 12, "steps": 4, "learning_rate": 0.01}
+
+
+def weights_of(path):
+    with NpzCheckpoint(path) as arrays:
+        return dict(arrays)
+
+
+def same(one, other):
+    one, other = weights_of(one), weights_of(other)
+    return one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
+
+
+def stop_at(step, monkeypatch):
+    """Presses Ctrl-C while the training shows that it has done `step` steps."""
+    from bit_keras.training.records import LiveProgress
+
+    update = LiveProgress.update
+
+    def pressing(self, done, *arguments):
+        if done == step:
+            signal.raise_signal(signal.SIGINT)
+        update(self, done, *arguments)
+
+    monkeypatch.setattr(LiveProgress, "update", pressing)
+
+
+@pytest.fixture(scope="module")
+def trained(colours, tmp_path_factory):
+    """A training of 40 steps, and what it returned."""
+    path = tmp_path_factory.mktemp("runs") / "colours"
+    return path, finetune(NAME, colours, path, **{**SHORT, "steps": 40, "validation": 0.2})
+
+
+# What a training gives
+
+
+def test_a_training_learns(trained, colours):
+    path, result = trained
+    assert is_run(path)
+    # Three classes by colour alone; chance is 0.33. The pictures held out are 12.
+    assert result.best_accuracy >= 0.9
+    model, task = load_run(path)
+    images = np.stack([task.transform(picture) for picture in colours[0]])
+    predictions = bit_keras.decode_predictions(model.predict(images, verbose=0), task.labels, 1)
+    right = [row[0][1] == label for row, label in zip(predictions, colours[1], strict=True)]
+    assert np.mean(right) >= 0.9
+
+
+def test_the_folder_holds_what_it_says(trained):
+    path, result = trained
+    assert {file.name for file in path.iterdir() if not file.name.startswith(".")} == {
+        *("run.json", "best.npz", "last.npz", "checkpoint.npz", "history.csv", "curve.png", "logs")
+    }
+    with (path / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [4, 8, 12, 16, 20, 24, 28, 32, 36, 40]
+    assert float(rows[-1]["validation_accuracy"]) == result.last_accuracy
+    assert max(float(row["validation_accuracy"]) for row in rows) == result.best_accuracy
+    with Image.open(path / "curve.png") as picture:
+        assert picture.size == (700, 700)
+
+
+def test_tensorboard_reads_the_logs(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    path, result = trained
+    events = EventAccumulator(str(path / "logs")).Reload()
+    tags = events.Tags()["tensors"]
+    assert {"loss", "accuracy", "validation/accuracy", "learning_rate"} <= set(tags)
+    assert [event.step for event in events.Tensors("loss")] == list(range(4, 41, 4))
+
+
+def test_run_json_says_how_to_repeat_it(trained):
+    path, result = trained
+    document = json.loads((path / "run.json").read_text())
+    assert document["model"] == NAME
+    assert document["options"]["learning_rate"] == 0.01
+    assert document["options"]["seed"] == 0
+    assert document["options"]["backend"] == "tensorflow"
+    assert document["rule"]["steps"] == 40
+    assert document["data"]["classes"] == ["blue", "green", "red"]
+    assert document["data"]["train"] == [16, 16, 16]
+    assert document["data"]["validation"] == [4, 4, 4]
+    assert document["environment"]["keras"] == keras.__version__
+    assert document["results"]["best_accuracy"] == result.best_accuracy
+
+
+def test_the_weights_are_official_and_float32(trained):
+    path, _ = trained
+    model = bit_keras.create_classifier(NAME, weights=path / "best.npz", num_classes=3)
+    assert model.output_shape == (None, 3)
+    assert {array.dtype.name for array in weights_of(path / "last.npz").values()} == {"float32"}
+
+
+def test_the_rule_and_every_validation_are_logged(colours, tmp_path, log_lines):
+    finetune(NAME, colours, tmp_path / "run", **SHORT)
+    text = "\n".join(log_lines)
+    assert "training from random weights (this project's own): 4 steps of 12 pictures" in text
+    assert "4 steps were asked for instead of" in text
+    assert "a new head, all zero; validation on 6 pictures, 10% held out of training" in text
+    assert "A test split is not looked at." in text
+    lines = [line for line in log_lines if line.startswith("step ")]
+    assert len(lines) == 4
+    assert lines[-1].startswith("step 4/4: loss ")
+    assert "validation accuracy" in lines[-1]
+    assert "images/s" in lines[-1]
+
+
+def test_the_head_is_new_even_where_the_classes_are_as_many(tiny_npz, colours, tmp_path):
+    pixels, _ = colours
+    ten = (pixels, [f"class {index % 10}" for index in range(60)])
+    # The learning rate of step 0 is 0, so one step leaves the weights as they were.
+    options = {**SHORT, "steps": 1, "rule": "code", "weights": tiny_npz}
+    finetune(NAME, ten, tmp_path / "run", **options)
+    before, after = weights_of(tiny_npz), weights_of(tmp_path / "run" / "last.npz")
+    head = "resnet/head/conv2d/kernel"
+    assert np.abs(before[head]).max() > 0
+    stem = "resnet/root_block/standardized_conv2d/kernel"
+    # With one step there is no warm-up: the head has moved, from zero, by one update.
+    assert not np.array_equal(before[head], after[head])
+    assert np.abs(after[head]).max() < 0.1
+    # The head was zero, so no gradient has come through it.
+    assert np.array_equal(before[stem], after[stem])
+
+
+def test_frozen_parts_do_not_learn(colours, tmp_path, tiny_npz):
+    options = {**SHORT, "weights": tiny_npz, "rule": "code", "freeze": ("stem", "block1", "block2")}
+    finetune(NAME, colours, tmp_path / "run", **options)
+    before, after = weights_of(tiny_npz), weights_of(tmp_path / "run" / "last.npz")
+    for name in before:
+        if "head" in name:
+            continue
+        frozen = any(part in name for part in ("root_block", "block1/", "block2/"))
+        assert np.array_equal(before[name], after[name]) == frozen, name
+
+
+def test_bfloat16_learns_and_leaves_the_policy_alone(colours, tmp_path):
+    options = {**SHORT, "steps": 40, "precision": "bfloat16", "validation": 0.2}
+    result = finetune(NAME, colours, tmp_path / "run", **options)
+    assert result.best_accuracy >= 0.9
+    assert keras.config.dtype_policy().name == "float32"
+    model, _ = load_run(tmp_path / "run")
+    assert model.dtype_policy.name == "float32"
+
+
+# Validation
+
+
+def test_a_validation_split_is_used_and_a_test_split_is_not(coloured, tmp_path):
+    for split, count in (("train", 24), ("val", 6)):
+        for index, (picture, label) in enumerate(zip(*coloured(count), strict=True)):
+            folder = tmp_path / "data" / split / label
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(folder / f"{index}.png")
+    for label in ("blue", "green", "red"):
+        (tmp_path / "data" / "test" / label).mkdir(parents=True)
+        (tmp_path / "data" / "test" / label / "broken.png").write_bytes(b"never read")
+    result = finetune(NAME, tmp_path / "data", tmp_path / "run", **SHORT)
+    document = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert document["data"]["validation_from"] == "the split val"
+    assert document["data"]["validation"] == [2, 2, 2]
+    assert document["data"]["train"] == [8, 8, 8]
+    assert result.unreadable == {}
+
+
+def test_patience_ends_a_training_that_does_not_get_better(tmp_path):
+    pixels = np.zeros((40, 32, 32, 3), "uint8")  # Nothing to learn.
+    options = {**SHORT, "steps": 50, "patience": 2, "learning_rate": 1e-6}
+    result = finetune(NAME, (pixels, [0, 1] * 20), tmp_path / "run", **options)
+    assert result.last_step < 50
+    with (tmp_path / "run" / "history.csv").open() as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    assert [step for step in steps if step > result.best_step] == steps[-2:]
+
+
+def test_unreadable_pictures_are_named_and_not_fatal(colour_folder, tmp_path):
+    import shutil
+
+    data = shutil.copytree(colour_folder, tmp_path / "data")
+    for picture in sorted(data.rglob("*.png"))[::20]:
+        picture.write_bytes(picture.read_bytes()[:200])
+    result = finetune(NAME, data, tmp_path / "run", **SHORT)
+    document = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert 0 < len(result.unreadable) <= 3
+    assert document["results"]["unreadable"] == result.unreadable
+
+
+# Stopping and going on
+
+
+def test_ctrl_c_saves_and_the_same_call_gives_the_same_weights(
+    colours, tmp_path, monkeypatch, log_lines
+):
+    # 54 pictures in batches of 12: each stop is in the middle of an epoch.
+    options = {**SHORT, "steps": 20, "mixup": 0.2}
+    whole = finetune(NAME, colours, tmp_path / "whole", **options)
+    for step in (3, 8, 13):
+        with monkeypatch.context() as patch:
+            stop_at(step, patch)
+            with pytest.raises(Interrupted, match=f"Stopped after step {step} of 20, and saved"):
+                finetune(NAME, colours, tmp_path / "parts", **options)
+    parts = finetune(NAME, colours, tmp_path / "parts", **options)
+    assert "Going on after step 13." in log_lines
+    for file in ("best.npz", "last.npz"):
+        assert same(tmp_path / "whole" / file, tmp_path / "parts" / file)
+    assert (whole.best_step, whole.best_accuracy) == (parts.best_step, parts.best_accuracy)
+
+
+def test_another_seed_gives_other_weights(colours, tmp_path):
+    for seed in (0, 1):
+        finetune(NAME, colours, tmp_path / str(seed), **SHORT, seed=seed)
+    assert not same(tmp_path / "0" / "last.npz", tmp_path / "1" / "last.npz")
+
+
+def test_a_finished_training_is_left_alone(trained, colours, log_lines):
+    path, result = trained
+    before = {file: file.stat().st_mtime_ns for file in path.iterdir()}
+    again = finetune(NAME, colours, path, **{**SHORT, "steps": 40, "validation": 0.2})
+    assert again == result
+    assert any("is finished; nothing is left to do" in line for line in log_lines)
+    assert {file: file.stat().st_mtime_ns for file in path.iterdir() if file.name != ".lock"} == {
+        file: time for file, time in before.items() if file.name != ".lock"
+    }
+
+
+def test_other_options_or_data_are_refused_and_nothing_changes(trained, colours):
+    path, _ = trained
+    before = {file.name: file.read_bytes() for file in path.glob("*.*") if file.is_file()}
+    options = {**SHORT, "steps": 40, "validation": 0.2}
+    with pytest.raises(TrainingError, match=r"options learning_rate was 0\.01 and is 0\.02"):
+        finetune(NAME, colours, path, **{**options, "learning_rate": 0.02})
+    other = colours[0].copy()
+    other[0, 0, 0, 0] ^= 1
+    with pytest.raises(TrainingError, match="data train_fingerprint was"):
+        finetune(NAME, (other, colours[1]), path, **options)
+    assert before == {f.name: f.read_bytes() for f in path.glob("*.*") if f.is_file()}
+
+
+def test_a_folder_of_something_else_is_refused(colours, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("years of work")
+    with pytest.raises(TrainingError, match="is no run of `bit-keras finetune`"):
+        finetune(NAME, colours, tmp_path / "run", **SHORT)
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["thesis.txt"]
+
+
+def test_two_processes_do_not_train_in_one_folder(colours, tmp_path, monkeypatch):
+    import filelock
+
+    with monkeypatch.context() as patch:
+        stop_at(1, patch)
+        with pytest.raises(Interrupted):
+            finetune(NAME, colours, tmp_path / "run", **SHORT)
+    with (
+        filelock.FileLock(tmp_path / "run" / ".lock"),
+        pytest.raises(TrainingError, match="Another process is training in"),
+    ):
+        finetune(NAME, colours, tmp_path / "run", **SHORT)
+
+
+# What goes wrong
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(colours, tmp_path):
+    options = {**SHORT, "steps": 40, "learning_rate": 1e20}
+    with pytest.raises(TrainingError, match="Try an --lr below 1e.20, with another --out") as error:
+        finetune(NAME, colours, tmp_path / "run", **options)
+    assert "not finite" in str(error.value) or "The loss is" in str(error.value)
+    state = tmp_path / "run" / "checkpoint.npz"
+    if state.exists():
+        with np.load(state) as arrays:
+            assert all(np.isfinite(arrays[name]).all() for name in arrays.files)
+
+
+def test_a_full_disk_gets_a_sentence_and_loses_nothing(colours, tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource", reason="This system has no file size limits.")
+    options = {**SHORT, "steps": 20}
+    with monkeypatch.context() as patch:
+        stop_at(5, patch)
+        with pytest.raises(Interrupted):
+            finetune(NAME, colours, tmp_path / "run", **options)
+    state = (tmp_path / "run" / "checkpoint.npz").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, limits[1]))  # The state has 16 MB.
+    try:
+        with pytest.raises(BitKerasError, match="could not be written"):
+            finetune(NAME, colours, tmp_path / "run", **options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "run" / "checkpoint.npz").read_bytes() == state
+    assert finetune(NAME, colours, tmp_path / "run", **options).last_step == 20
+
+
+def test_a_damaged_checkpoint_gets_a_sentence(colours, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(1, patch)
+        with pytest.raises(Interrupted):
+            finetune(NAME, colours, tmp_path / "run", **SHORT)
+    state = tmp_path / "run" / "checkpoint.npz"
+    whole = state.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for damaged in (bytes(flipped), whole[: len(whole) // 2], b"", b"no archive at all"):
+        state.write_bytes(damaged)
+        with pytest.raises(TrainingError, match=r"checkpoint\.npz is damaged"):
+            finetune(NAME, colours, tmp_path / "run", **SHORT)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"freeze": ("block7",)}, "block7 cannot be frozen; what can is stem, block1"),
+        ({"accumulate": 5}, "A batch of 12 pictures cannot be split into 5 equal parts"),
+        ({"precision": "float16"}, "precision is one of float32, bfloat16; 'float16' came"),
+        ({"rule": "thumb"}, "rule is one of code, paper, big_vision, scratch; 'thumb' came"),
+        ({"batch": 0}, "batch must be at least 1"),
+        ({"patience": 0}, "patience must be at least 1"),
+        ({"learning_rate": -1.0}, "The learning rate must be a positive number"),
+        ({"mixup": -1.0}, "mixup must be 0 or a positive number"),
+        ({"seed": -1}, "seed must not be negative"),
+        ({"weights": "nowhere.npz"}, "there is no file nowhere.npz"),
+        ({"validation": 1.5}, "between 0 and 1"),
+        ({"validation": "holiday"}, "holiday"),
+    ],
+)
+def test_senseless_options_get_a_sentence_before_anything_is_written(
+    colours, tmp_path, options, message
+):
+    with pytest.raises(BitKerasError, match=message):
+        finetune(NAME, colours, tmp_path / "run", **{**SHORT, **options})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_size_that_the_network_cannot_take_is_refused(colours, tmp_path):
+    with pytest.raises(SizeError):
+        finetune(NAME, colours, tmp_path / "run", **{**SHORT, "size": 16})
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_class_is_nothing_to_learn(colours, tmp_path):
+    with pytest.raises(TrainingError, match="are of one class, 'blue'; add pictures of a second"):
+        finetune(NAME, (colours[0], ["blue"] * 60), tmp_path / "run", **SHORT)
+
+
+def test_folders_that_are_no_finished_runs_get_a_sentence(tmp_path):
+    assert not is_run(tmp_path)
+    with pytest.raises(TrainingError, match="is no run"):
+        load_run(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        load_run(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(TrainingError, match="was not written by"):
+        load_run(tmp_path)
+
+
+def test_a_run_without_weights_yet_says_so(colours, tmp_path, monkeypatch):
+    stop_at(1, monkeypatch)
+    with pytest.raises(Interrupted):
+        finetune(NAME, colours, tmp_path / "run", **{**SHORT, "steps": 20})
+    with pytest.raises(TrainingError, match=r"has no best\.npz yet"):
+        load_run(tmp_path / "run")
+
+
+# Memory
+
+
+def gradients_step(parts, remat=False):
+    """The weights after two steps of 8 pictures in so many parts."""
+    from bit_keras.training import compile_for, scratch_rule
+
+    keras.utils.set_random_seed(0)
+    with keras.RematScope("full" if remat else None):
+        model = bit_keras.create_classifier(NAME, weights=None, input_shape=(32, 32, 3))
+    rule = scratch_rule(80, size=32, batch=8, epochs=1)
+    compile_for(model, rule, parts)
+    images = np.random.default_rng(0).uniform(-1, 1, (24, 32, 32, 3)).astype("float32")
+    targets = np.eye(10, dtype="float32")[np.arange(24) % 10]
+    for start in range(0, 24, 8 // parts):
+        part = slice(start, start + 8 // parts)
+        model.train_on_batch(images[part], targets[part])
+    return [keras.ops.convert_to_numpy(weight) for weight in model.weights]
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch():
+    for whole, parts in zip(gradients_step(1), gradients_step(2), strict=True):
+        # float32 sums in another order, over three steps of which the last uses the first.
+        np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=2e-5)
+
+
+def test_rematerialised_gradients_are_the_same():
+    for kept, again in zip(gradients_step(1), gradients_step(1, remat=True), strict=True):
+        # float32 sums in another order, as above.
+        np.testing.assert_allclose(again, kept, rtol=1e-3, atol=2e-5)

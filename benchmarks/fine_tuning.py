@@ -133,7 +133,9 @@ class Contender:
         # A fresh process: a fork would share the threads and the memory of this one.
         context = multiprocessing.get_context("spawn")
         self._pipe, end = context.Pipe()
-        context.Process(target=_serve, args=(end, name, precision, batch, size), daemon=True).start()
+        context.Process(
+            target=_serve, args=(end, name, precision, batch, size), daemon=True
+        ).start()
         end.close()
         self.missing: str | None = self._pipe.recv()
 

@@ -556,7 +556,7 @@ def _own() -> Iterator[Checkpoint]:
         url=None,
         classes=10,
         labels="cifar10",
-        description="A small BiT, trained by this project on CIFAR-10, that comes with the package.",
+        description="A small BiT that this project trained on CIFAR-10; comes with the package.",
         size=64,
         resizing=Resizing("squash", 72, "bilinear", "this project"),
     )

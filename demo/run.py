@@ -96,7 +96,9 @@ def draw(files: list[Path], predictions: list, path: Path) -> None:
         left.set_title(file.stem)
         left.axis("off")
         colors = ["tab:green" if label == file.stem else "tab:grey" for _, label, _ in ranked]
-        right.barh([label for _, label, _ in ranked], [score for _, _, score in ranked], color=colors)
+        right.barh(
+            [label for _, label, _ in ranked], [score for _, _, score in ranked], color=colors
+        )
         right.set_xlim(0, 1)
         right.invert_yaxis()
         right.spines[["top", "right"]].set_visible(False)

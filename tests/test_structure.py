@@ -149,4 +149,13 @@ def test_help_names_every_command_and_what_it_does():
     script = "from bit_keras.cli import main; main(['--help'])"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     commands = result.stdout.partition("Commands:")[2].split()
-    assert {"list", "info", "predict", "finetune", "evaluate", "convert", "export", "verify"} <= set(commands)
+    assert {
+        "list",
+        "info",
+        "predict",
+        "finetune",
+        "evaluate",
+        "convert",
+        "export",
+        "verify",
+    } <= set(commands)

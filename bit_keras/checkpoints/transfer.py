@@ -179,13 +179,20 @@ def require_known(arrays: NpzCheckpoint) -> Architecture:
     return architecture
 
 
-def save_weights(model: keras.Model, path: str | os.PathLike, format: str = "npz") -> None:
+def save_weights(
+    model: keras.Model,
+    path: str | os.PathLike,
+    format: str = "npz",
+    dtype: str = "float32",
+) -> None:
     """Writes a network's weights under the official names.
 
     Args:
         model: A network of this package.
         path: The file to create or to replace; whole or absent.
         format: str. `"npz"`, the layout of the official files. Defaults to `"npz"`.
+        dtype: str. Of the arrays: `"float32"`, or `"float16"` for half the size.
+            Defaults to `"float32"`.
 
     Raises:
         CheckpointError: An unknown format, or a model that is no BiT.
@@ -200,7 +207,7 @@ def save_weights(model: keras.Model, path: str | os.PathLike, format: str = "npz
     """
     if format != "npz":
         raise CheckpointError(f"The format {format!r} is unknown; 'npz' can be written.")
-    write_npz(path, ModelArrays(model))
+    write_npz(path, ModelArrays(model), dtype)
 
 
 def _is_head(name: str) -> bool:

@@ -95,7 +95,7 @@ def train_pipeline(
     if mixup_alpha:
         coefficient = _Coefficients(mixup_alpha, seed, step // batch)
         batches = tf.data.Dataset.zip(tf.data.Dataset.range(start, end), batches).map(
-            lambda number, pair: mixup(*pair, coefficient.in_graph(number))
+            lambda number, pair: mixup(pair[0], pair[1], coefficient.in_graph(number))
         )
     count = tf.data.INFINITE_CARDINALITY if stop is None else stop - start
     return _counted(batches, count)

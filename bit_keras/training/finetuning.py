@@ -19,7 +19,7 @@ from bit_keras.models import create_classifier
 from bit_keras.preprocessing import EvalTransform, Labels, Task
 from bit_keras.registry import Checkpoint, Resizing, model_info
 from bit_keras.training import run
-from bit_keras.training.loop import Training
+from bit_keras.training.loop import Training, recompute_blocks
 from bit_keras.training.records import require_packages
 from bit_keras.training.rules import MEDIUM, Rule, big_vision_rule, hyper_rule, scratch_rule
 from bit_keras.training.state import TrainingError
@@ -122,8 +122,8 @@ def finetune(
             weights are float32 in either. Defaults to `"float32"`.
         accumulate: int. Parts that a batch is split into to save memory. The
             gradients are the same; mixup pairs pictures of one part. Defaults to `1`.
-        remat: bool. Compute activations again for the gradients instead of keeping
-            them. Defaults to `False`.
+        remat: bool. Keep activations between blocks only, and compute the others
+            again for the gradients: less memory, more time. Defaults to `False`.
         validation: str or float. Name of a split, or the fraction to hold out.
         patience: int. Stop after so many validations without a better one.
             Defaults to `None`, never.
@@ -351,19 +351,20 @@ def _network(checkpoint: Checkpoint, task: Task, options: dict[str, Any]) -> ker
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(PRECISIONS[options["precision"]])
     try:
-        with keras.RematScope("full") if options["remat"] else contextlib.nullcontext():
-            model = create_classifier(
-                checkpoint.name,
-                weights=None if weights == "random" else weights,
-                num_classes=len(task.labels),
-                input_shape=(size, size, 3),
-            )
+        model = create_classifier(
+            checkpoint.name,
+            weights=None if weights == "random" else weights,
+            num_classes=len(task.labels),
+            input_shape=(size, size, 3),
+        )
     finally:
         keras.config.set_dtype_policy(policy)
     for variable in model.get_layer("head").variables:
         variable.assign(np.zeros(variable.shape, "float32"))
     for part in options["freeze"]:
         model.get_layer(FREEZABLE[part]).trainable = False
+    if options["remat"]:
+        recompute_blocks(model)
     return model
 
 

@@ -168,8 +168,7 @@ class Rule:
             self,
             size=size,
             precrop=round(self.precrop * size / self.size),
-            evaluation_side=self.evaluation_side
-            and round(self.evaluation_side * size / self.size),
+            evaluation_side=self.evaluation_side and round(self.evaluation_side * size / self.size),
             reasons=(
                 *self.reasons,
                 f"Crops of {size} pixels were asked for instead of {self.size}.",

@@ -16,7 +16,8 @@ generator = np.random.default_rng(0)
 labels = np.arange(48) % 2
 pixels = generator.integers(0, 120, (48, 32, 32, 3)) + 120 * labels[:, None, None, None]
 data = (pixels.astype("uint8"), labels)
-options = dict(weights="random", size=32, batch=12, steps=30, learning_rate=0.01, accumulate=2)
+options = dict(weights="random", size=32, batch=12, steps=30, learning_rate=0.01)
+options |= dict(accumulate=2, remat=True)
 result = finetune("bit_tiny.cifar10", data, sys.argv[1], **options)
 model, task = load_run(sys.argv[1])
 assert keras.backend.backend() == sys.argv[2]

@@ -18,7 +18,7 @@ pytestmark = [
         reason="Only TensorFlow on processors is promised to repeat to the bit.",
     ),
     pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="This system has no SIGKILL."),
-    
+    pytest.mark.long,
 ]
 
 #: Writes a checkpoint after every step, so that a kill falls into one now and then.
@@ -30,7 +30,7 @@ from bit_keras.cli import main
 main()
 """
 
-# 54 pictures in batches of 12: nearly every batch but the first of few epochs is in the middle of one.
+# 54 pictures in batches of 12: nearly every batch is in the middle of an epoch.
 OPTIONS = (
     *("finetune", "bit_tiny.cifar10", "--weights", "random", "--size", "32", "--lr", "0.01"),
     *("--batch", "12", "--steps", "60", "--mixup", "0.2", "--seed", "3"),

@@ -97,7 +97,12 @@ def test_hyper_rule_agrees_with_the_original_at_every_step(examples):
 
 def test_the_rest_of_the_hyper_rule():
     rule = hyper_rule(19_999, SMALL)
-    assert (rule.momentum, rule.nesterov, rule.weight_decay, rule.clip_norm) == (0.9, False, 0, None)
+    assert (rule.momentum, rule.nesterov, rule.weight_decay, rule.clip_norm) == (
+        0.9,
+        False,
+        0,
+        None,
+    )
     assert (rule.batch, rule.learning_rate, rule.crop, rule.flip) == (512, 0.003, "random", True)
     assert rule.mixup_alpha == 0.0
     assert hyper_rule(20_000, SMALL).mixup_alpha == 0.1

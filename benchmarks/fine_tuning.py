@@ -9,6 +9,9 @@ on all weights. They take turns, one at work while the others wait. Prints the
 median of the images per second, the median of the ratios to the fastest peer
 round by round (machines drift, ratios of neighbours do not), and the most memory
 that a process held. A contender that is not installed is named and left out.
+
+Only on a machine with nothing else to do: PyTorch's threads wait for one another
+actively, and beside other work its steps can take ten times as long.
 """
 
 import argparse
@@ -20,10 +23,14 @@ import statistics
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 import numpy as np
 import rich.console
 import rich.table
+
+if TYPE_CHECKING:
+    import torch
 
 #: Steps that no clock runs for: compilation, and the optimizer's first use of its memory.
 WARM_UP = 3
@@ -65,7 +72,8 @@ def bit_keras_step(images: np.ndarray, targets: np.ndarray, precision: str, back
 def transformers_step(images: np.ndarray, targets: np.ndarray, precision: str) -> Step:
     import transformers
 
-    configuration = transformers.BitConfig(num_labels=CLASSES)  # Of width and depth of R50x1.
+    configuration = transformers.BitConfig()  # Of width and depth of R50x1.
+    configuration.num_labels = CLASSES
     network = transformers.BitForImageClassification(configuration)
     return torch_step(network, lambda x: network(x).logits, images, targets, precision)
 
@@ -88,7 +96,7 @@ def timm_step(
 
 
 def torch_step(
-    network: "torch.nn.Module",  # noqa: F821
+    network: "torch.nn.Module",
     forward: Callable,
     images: np.ndarray,
     targets: np.ndarray,
@@ -200,6 +208,8 @@ def main() -> None:
                 console.print(f"Without {name}: {contender.missing}")
             else:
                 contenders.append(contender)
+        if not contenders:
+            continue
         rates = compare(contenders, arguments.batch, arguments.rounds, arguments.steps)
         medians = {name: statistics.median(column) for name, column in rates.items()}
         peers = [name for name in medians if not name.startswith("bit_keras")]

@@ -146,7 +146,7 @@ class Resizing:
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """A published accuracy in percent, never one measured here.
+    """An accuracy in percent, as those who trained the weights, or others, published it.
 
     Attributes:
         dataset: str. For example `"ImageNet-1k"`.

@@ -63,6 +63,14 @@ def test_examples_in_docstrings_run_and_are_true(text, tmp_path, monkeypatch):
         run(block, namespace)
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_the_pages_run_from_top_to_bottom(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    for block in blocks(page.read_text()):
+        run(block, namespace)
+
+
 @pytest.mark.long
 def test_the_readme_runs_from_top_to_bottom(tmp_path, monkeypatch):
     # Seeded values stand in for the published files, which the tests do not fetch.

@@ -216,7 +216,21 @@ def test_the_cache_is_a_folder_of_the_user_by_default(tmp_path, monkeypatch):
     assert cache_folder().is_absolute()
 
 
-@pytest.mark.parametrize("name", ["bit_tiny.cifar10", "resnetv2_50.a1h_in1k"])
+def test_the_small_network_comes_with_the_package(monkeypatch, tmp_path):
+    # Neither a mirror nor a cache is asked.
+    monkeypatch.setenv("BIT_KERAS_WEIGHTS", str(tmp_path))
+    checkpoint = bit_keras.model_info("bit_tiny.cifar10")
+    path = pretrained_path(checkpoint)
+    content = path.read_bytes()
+    assert len(content) == checkpoint.bytes <= 6_000_000
+    assert hashlib.sha256(content).hexdigest() == checkpoint.sha256
+    with NpzCheckpoint(path) as arrays:
+        model = bit_keras.create_classifier("bit_tiny.cifar10")
+        head = keras.ops.convert_to_numpy(model.get_layer("head").kernel)
+        assert np.array_equal(head, arrays["resnet/head/conv2d/kernel"].astype("float32")[0, 0])
+
+
+@pytest.mark.parametrize("name", ["resnetv2_50.a1h_in1k"])
 def test_a_model_without_a_published_npz_says_so(cache, name):
     assert failure(bit_keras.model_info(name)) == (
         f"No npz file is published for {name}; pass weights=None for random weights, or the path "

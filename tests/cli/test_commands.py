@@ -207,6 +207,17 @@ def test_convert_gives_npz_its_official_form(tiny_npz, tmp_path):
     assert (tmp_path / "even.npz").read_bytes() == tiny_npz.read_bytes()
 
 
+def test_convert_halves_an_npz_in_float16(tiny_npz, tmp_path):
+    half = tmp_path / "half.npz"
+    assert run("convert", tiny_npz, half, "--to", "npz", "--dtype", "float16").exit_code == 0
+    with np.load(tiny_npz) as arrays, np.load(half) as halves:
+        for name in arrays:
+            assert np.array_equal(halves[name], arrays[name].astype("float16")), name
+    assert half.stat().st_size < 0.51 * tiny_npz.stat().st_size
+    arguments = ("--to", "keras", "--dtype", "float16")
+    assert "--dtype is for npz" in fails("convert", tiny_npz, tmp_path / "a.keras", *arguments)
+
+
 def test_convert_refuses_what_it_cannot_do(tiny_npz, tmp_path):
     assert "ends in .keras" in fails("convert", tiny_npz, tmp_path / "a.h5", "--to", "keras")
     assert "There is no file" in fails("convert", tmp_path / "no.npz", "b.npz", "--to", "npz")

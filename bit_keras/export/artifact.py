@@ -92,16 +92,16 @@ def _read_json(artifact: Path) -> dict[str, Any]:
     return fields if isinstance(fields, dict) else {}
 
 
-def golden_images(size: int, input_range: tuple[float, float]) -> np.ndarray:
+def golden_images(height: int, width: int, input_range: tuple[float, float]) -> np.ndarray:
     """Two pictures of coloured waves, the same everywhere and always.
 
     Returns:
-        float32 array `(2, size, size, 3)` in `input_range`; the values are those
+        float32 array `(2, height, width, 3)` in `input_range`; the values are those
         of 8-bit pixels.
     """
     generator = np.random.default_rng(0)
-    y, x = np.mgrid[:size, :size] / size
-    waves = np.zeros((2, size, size, 3))
+    y, x = np.mgrid[:height, :width] / max(height, width)
+    waves = np.zeros((2, height, width, 3))
     for frequency in (1, 3, 9, 27):
         fx, fy, phase = generator.uniform(-1, 1, (3, 2, 1, 1, 3))
         angle = frequency * (fx * x[..., None] + fy * y[..., None]) + phase

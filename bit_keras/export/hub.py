@@ -89,9 +89,9 @@ def export_hub(
                 f"{path} could not be written ({reason}); nothing was left behind."
             ) from error
         metadata.write(partial)
-        size = _golden_size(model, metadata)
-        answer = model(golden_images(size, (-1.0, 1.0)), training=False)
-        write_golden(partial, golden_images(size, input_range), answer.numpy())
+        height, width = _golden_size(model, metadata)
+        answer = model(golden_images(height, width, (-1.0, 1.0)), training=False)
+        write_golden(partial, golden_images(height, width, input_range), answer.numpy())
     return metadata
 
 
@@ -191,10 +191,11 @@ def _describe(model: keras.Model, input_range: tuple[float, float], task: Task |
     )
 
 
-def _golden_size(model: keras.Model, metadata: Metadata) -> int:
-    fixed = model.input_shape[1]
+def _golden_size(model: keras.Model, metadata: Metadata) -> tuple[int, int]:
+    height, width = model.input_shape[1:3]
     tasked = metadata.task and metadata.task["transform"]["size"]
-    return fixed or tasked or model_info(metadata.model).size or 224
+    free = tasked or model_info(metadata.model).size or 224
+    return height or free, width or free
 
 
 def _checked(input_range: tuple[float, float]) -> tuple[float, float]:

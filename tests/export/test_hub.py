@@ -124,7 +124,7 @@ def test_metadata_says_what_the_artifact_is(classifier_artifact):
     assert fields["variant"] == "classification"
     assert fields["input_range"] == [-1.0, 1.0]
     assert fields["task"]["labels"] == {"name": "cifar10"}
-    assert fields["task"]["transform"]["size"] == 32
+    assert fields["task"]["transform"]["size"] == 64
     assert fields["outputs"] == 10
 
 

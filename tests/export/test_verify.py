@@ -49,10 +49,10 @@ def test_the_golden_output_is_that_of_keras(classifier, classifier_artifact):
 
 def test_the_golden_images_are_no_noise_and_fill_their_range():
     for low, high in ((-1.0, 1.0), (0.0, 1.0)):
-        images = golden_images(64, (low, high))
+        images = golden_images(64, 64, (low, high))
         assert images.dtype == np.float32
         assert (images.min(), images.max()) == (low, high)
-        assert np.array_equal(images, golden_images(64, (low, high)))
+        assert np.array_equal(images, golden_images(64, 64, (low, high)))
     # Neighbouring pixels are alike, the two images are not.
     assert np.abs(np.diff(images, axis=2)).mean() < np.abs(images[0] - images[1]).mean()
 

@@ -117,7 +117,7 @@ def environment() -> dict[str, str]:
         backend: importlib.metadata.version(backend),
         "numpy": np.__version__,
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
     }
 
 

@@ -179,6 +179,7 @@ def test_published_sizes_are_literals():
         "bit_r152x2.in21k_ft_in1k": 945_476_668,
         "bit_r152x4.in21k_ft_in1k": 3_746_270_104,
         "bit_r152x2.teacher_in1k_384": 945_485_848,
+        "bit_tiny.cifar10": 4_754_704,
     }
 
 

@@ -218,7 +218,7 @@ def test_an_unknown_name_fails_before_anything_is_built():
 
 def test_a_step_of_fit_changes_every_trainable_weight(classifier):
     before = values(classifier)
-    assert len(classifier.trainable_weights) == len(before) == 45
+    assert len(classifier.trainable_weights) == len(before) == 63
     train_one_step(classifier)
     assert changed(classifier, before) == set(before)
 

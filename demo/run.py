@@ -48,7 +48,7 @@ def main(output: Path) -> None:
     checkpoint = bit_keras.model_info(MODEL)
     (accuracy,) = checkpoint.accuracies
     say(f"1. {MODEL}: a BiT of {checkpoint.parameters / 1e6:.1f} M parameters, in the package")
-    say(f"   Accuracy on the 10,000 CIFAR-10 test images: {accuracy.value} % ({accuracy.source})")
+    say(f"   {accuracy.value} % of the 10,000 CIFAR-10 test images ({accuracy.source})")
     model = bit_keras.create_classifier(MODEL)
 
     say("2. Export as a SavedModel for TF Hub")
@@ -81,7 +81,7 @@ def is_right(file: Path, ranked: list) -> bool:
 
 
 def print_table(files: list[Path], predictions: list) -> None:
-    table = rich.table.Table("image", "", "first", "second", "third", box=None, padding=(0, 3))
+    table = rich.table.Table("image", "", "first", "second", "third", box=None)
     for file, ranked in zip(files, predictions, strict=True):
         cells = [f"{label} {100 * score:.0f} %" for _, label, score in ranked[:3]]
         table.add_row(file.name, "right" if is_right(file, ranked) else "wrong", *cells)

@@ -43,7 +43,7 @@ def test_an_untouched_artifact_passes(artifact):
 
 def test_the_golden_output_is_that_of_keras(classifier, classifier_artifact):
     inputs, outputs = read_golden(classifier_artifact)
-    assert inputs.shape == (2, 32, 32, 3)
+    assert inputs.shape == (2, 64, 64, 3)
     assert relative_difference(classifier.predict(inputs, verbose=0), outputs) < 1e-5
 
 

@@ -317,7 +317,7 @@ def test_every_sized_checkpoint(checkpoint):
         ("BiT-M-R50x1", np.int64(160), ("short_side", 183, "bilinear", 160)),
         ("resnetv2_50.a1h_in1k", 288, ("short_side", 302, "bicubic", 288)),
         ("bit_r50x1.in21k_ft_cifar10", 160, ("squash", 160, "bilinear", 160)),
-        ("bit_tiny.cifar10", None, ("squash", 32, "bilinear", 32)),
+        ("bit_tiny.cifar10", None, ("squash", 72, "bilinear", 64)),
     ],
 )
 def test_published_transforms(name, size, expected, caplog):
@@ -358,7 +358,7 @@ def test_representation():
     assert repr(eval_transform(STUDENT)) == (
         "EvalTransform(short side to 256, bicubic, centre crop 224x224, float32 RGB in [-1, 1])"
     )
-    assert "squash both sides to 32, bilinear" in repr(eval_transform("bit_tiny.cifar10"))
+    assert "squash both sides to 72, bilinear" in repr(eval_transform("bit_tiny.cifar10"))
 
 
 @pytest.mark.parametrize("size", [31, 0, -224, 224.0, "224", True])
@@ -453,7 +453,7 @@ def test_demo_images_are_one_per_class():
     assert [file.stem for file in files] == list(load_labels("cifar10").names)
     for file in files:
         assert load_image(file).size == (32, 32)
-        assert eval_transform("bit_tiny.cifar10")(file).shape == (32, 32, 3)
+        assert eval_transform("bit_tiny.cifar10")(file).shape == (64, 64, 3)
 
 
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="the sample photographs are not distributed")

@@ -25,6 +25,14 @@ class ImageError(BitKerasError, ValueError):
     """An image that cannot be read."""
 
 
+class DataError(BitKerasError, ValueError):
+    """Pictures to train on or to evaluate that are missing, unreadable or do not fit."""
+
+
+class TrainingError(BitKerasError, ValueError):
+    """A training that cannot begin, go on or be read."""
+
+
 class ExportError(BitKerasError, ValueError):
     """An artifact that cannot be written, read or verified."""
 

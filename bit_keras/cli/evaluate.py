@@ -64,7 +64,7 @@ def command(
       bit-keras evaluate R50x1_224 --data imagenet/val --real
     """
     with progress(f"Loading {source}"):
-        start_keras()
+        start_keras(data=True)
         from bit_keras.data import open_images
         from bit_keras.evaluation import evaluate, write_report
         from bit_keras.evaluation.report import PAGE, require_free, require_packages

@@ -87,7 +87,7 @@ def command(name: str, data: str, out: Path, freeze: tuple[str, ...], **options:
           --batch 32 --accumulate 8 --precision bfloat16 --remat
     """
     with progress("Starting Keras"):
-        start_keras()
+        start_keras(data=True)
         from bit_keras.training import Interrupted, finetune
 
     try:

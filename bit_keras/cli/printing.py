@@ -35,10 +35,10 @@ class LogHandler(logging.Handler):
         )
 
 
-def start_keras() -> None:
-    """Imports Keras and starts its backend without a word.
+def start_keras(*, data: bool = False) -> None:
+    """Imports Keras, with `data` also what reads data, and starts its backend without a word.
 
-    TensorFlow's C++ prints notes on oneDNN and CUDA to file descriptor 2, some of
+    TensorFlow, which every backend's data goes through, is what speaks: its C++ prints notes on oneDNN and CUDA to file descriptor 2, some of
     them before it looks at any setting of the log level.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -49,6 +49,8 @@ def start_keras() -> None:
         os.dup2(nowhere, 2)
         # The first tensor is what makes TensorFlow look for devices.
         importlib.import_module("keras").ops.zeros(())
+        if data:
+            importlib.import_module("tensorflow").zeros(())
     finally:
         os.dup2(stderr, 2)
         os.close(nowhere)

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from bit_keras.data.images import Images
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import DataError
 
 
 def array_images(data: tuple) -> Images:
     """The pictures of `(pixels, labels)` or `(pixels, labels, classes)`."""
     if len(data) not in (2, 3):
-        raise BitKerasError(
+        raise DataError(
             "Arrays come as (pixels, labels) or (pixels, labels, classes); a tuple of "
             f"{len(data)} came."
         )
@@ -31,11 +31,11 @@ def array_images(data: tuple) -> Images:
 def _pictures(pixels: Any) -> Sequence[np.ndarray]:
     """Every picture as an array of its own; they may differ in size."""
     if len(pixels) == 0:
-        raise BitKerasError("The array or list of pictures is empty.")
+        raise DataError("The array or list of pictures is empty.")
     for index, picture in enumerate(pixels):
         shape, dtype = np.shape(picture), getattr(picture, "dtype", type(picture).__name__)
         if dtype != np.uint8 or len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (3,), (4,)):
-            raise BitKerasError(
+            raise DataError(
                 "Pictures in memory are uint8 with channels last, (pictures, height, width, 3), or "
                 f"a list of such arrays (height, width, 3); image {index} came as {dtype}, {shape}."
             )
@@ -49,19 +49,19 @@ def _labelled(labels: Any, classes: Sequence[str] | None) -> tuple[Sequence[str]
         # What `keras.datasets` returns.
         values = values[:, 0]
     if values.ndim != 1 or values.dtype.kind not in "iuU":
-        raise BitKerasError(
+        raise DataError(
             "Labels are one integer or one string for each picture; an array of "
             f"{values.dtype}, {values.shape} came."
         )
     if values.dtype.kind == "U":
         return _named(values, classes)
     if values.size and values.min() < 0:
-        raise BitKerasError(f"Labels count from 0; {values.min()} came.")
+        raise DataError(f"Labels count from 0; {values.min()} came.")
     highest = int(values.max(initial=-1))
     if classes is None:
         classes = [f"class_{index}" for index in range(highest + 1)]
     if highest >= len(classes):
-        raise BitKerasError(
+        raise DataError(
             f"The label {highest} has no name; {len(classes)} class names came, and labels count "
             "from 0."
         )
@@ -73,7 +73,7 @@ def _named(labels: np.ndarray, classes: Sequence[str] | None) -> tuple[Sequence[
     classes = present if classes is None else list(classes)
     unknown = set(present) - set(classes)
     if unknown:
-        raise BitKerasError(
+        raise DataError(
             f"The label {min(unknown)!r} is none of the {len(classes)} class names that came."
         )
     number = {name: index for index, name in enumerate(classes)}

@@ -66,7 +66,7 @@ def image_dataset(
           `open_images(data, split).classes`.
 
     Raises:
-        BitKerasError: The data cannot be found or used, see `open_images`; all
+        DataError: The data cannot be found or used, see `open_images`; all
             pictures to train with are of one class.
         SizeError: `size` or `precrop` is too small.
 

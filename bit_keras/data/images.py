@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import DataError
 
 _logger = logging.getLogger("bit_keras")
 _noting = threading.Lock()
@@ -40,7 +40,7 @@ class Images:
             that `select` gives share it.
 
     Raises:
-        BitKerasError: There are no pictures, or targets and names differ in number.
+        DataError: There are no pictures, or targets and names differ in number.
 
     Example:
 
@@ -61,9 +61,9 @@ class Images:
         in_memory: bool = False,
     ) -> None:
         if len(names) == 0:
-            raise BitKerasError("There are no pictures in this part of the data.")
+            raise DataError("There are no pictures in this part of the data.")
         if not len(targets) == len(names) == len(sizes):
-            raise BitKerasError(
+            raise DataError(
                 f"Every picture has one label; {len(names)} pictures came with "
                 f"{len(targets)} labels."
             )
@@ -145,7 +145,7 @@ def hold_out(images: Images, fraction: float, seed: int) -> tuple[Images, Images
         Two Images, `(train, validation)`, each in the order of `images`.
 
     Raises:
-        BitKerasError: A class has a single picture, or `fraction` is not
+        DataError: A class has a single picture, or `fraction` is not
             between 0 and 1.
 
     Example:
@@ -159,13 +159,13 @@ def hold_out(images: Images, fraction: float, seed: int) -> tuple[Images, Images
     ```
     """
     if not 0 < fraction < 1:
-        raise BitKerasError(f"The fraction to hold out lies between 0 and 1; {fraction!r} came.")
+        raise DataError(f"The fraction to hold out lies between 0 and 1; {fraction!r} came.")
     generator = np.random.default_rng(seed)
     held_out = np.zeros(len(images), bool)
     for target in np.unique(images.targets):
         members = np.flatnonzero(images.targets == target)
         if len(members) < 2:
-            raise BitKerasError(
+            raise DataError(
                 f"The class {images.classes[target]!r} has a single picture "
                 f"({images.names[members[0]]}), so none can be held out for validation; add "
                 "pictures, remove the class, or keep a separate validation split."

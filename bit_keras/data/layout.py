@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import DataError
 
 #: Folders above the class folders that are taken for splits.
 SPLIT_NAMES = ("train", "val", "validation", "valid", "test")
@@ -52,14 +52,14 @@ def layout_of(paths: Sequence[str], where: str) -> Layout:
         where: What messages call the folder or the archive.
 
     Raises:
-        BitKerasError: There are no pictures, or some lie outside class folders.
+        DataError: There are no pictures, or some lie outside class folders.
     """
     paths = [path for path in paths if not any(part.startswith(".") for part in path.split("/"))]
     if not paths:
-        raise BitKerasError(f"{where} is empty; {_EXPECTED}.")
+        raise DataError(f"{where} is empty; {_EXPECTED}.")
     pictures = [path for path in paths if posixpath.splitext(path)[1].lower() in _extensions()]
     if not pictures:
-        raise BitKerasError(
+        raise DataError(
             f"{where} holds {len(paths)} files and no picture (the first is {paths[0]}); "
             f"{_EXPECTED}, with an extension such as .jpg or .png."
         )
@@ -67,7 +67,7 @@ def layout_of(paths: Sequence[str], where: str) -> Layout:
     depth = 1 if splits else 0
     loose = [path for path in pictures if path.count("/") <= depth]
     if loose:
-        raise BitKerasError(
+        raise DataError(
             f"{where} holds {len(loose)} pictures outside of class folders, such as {loose[0]}; "
             f"{_EXPECTED}."
         )
@@ -82,11 +82,11 @@ def require_split(split: str | None, splits: Sequence[str], where: str) -> None:
     """Raises unless `split` is one of the splits, or None where there are none."""
     if splits and split not in splits:
         came = "none was named" if split is None else f"{split!r} came"
-        raise BitKerasError(
+        raise DataError(
             f"{where} has the splits {', '.join(splits)}, and {came}; name one of them."
         )
     if split is not None and not splits:
-        raise BitKerasError(
+        raise DataError(
             f"{where} has no splits, and {split!r} was asked for; leave the split away, or arrange "
             "the data as <split>/<class>/<picture>."
         )

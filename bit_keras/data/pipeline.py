@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from bit_keras.data.images import Images
-from bit_keras.errors import BitKerasError, ImageError
+from bit_keras.errors import DataError, ImageError
 from bit_keras.preprocessing import EvalTransform, TrainTransform
 
 # What a generator's seed starts with: the three uses never share random numbers.
@@ -69,7 +69,7 @@ def train_pipeline(
         in [-1, 1]; and targets, float32, `(batch, classes)`, one-hot, or mixed.
 
     Raises:
-        BitKerasError: All pictures are of one class, or a number is out of range.
+        DataError: All pictures are of one class, or a number is out of range.
         tf.errors.OpError: On iteration, when more than half of the pictures
             cannot be read; `require_readable(images)` then says so.
 
@@ -130,7 +130,7 @@ def eval_pipeline(images: Images, transform: EvalTransform, batch: int) -> tf.da
         RGB, in [-1, 1]; and their indices in `images`, int64, `(<= batch,)`.
 
     Raises:
-        BitKerasError: `batch` is below 1.
+        DataError: `batch` is below 1.
 
     Example:
 
@@ -190,7 +190,7 @@ def require_readable(images: Images) -> None:
         images: Images, which pipelines have read.
 
     Raises:
-        BitKerasError: More than half of the pictures cannot be read.
+        DataError: More than half of the pictures cannot be read.
     """
     _require_readable(images, sum(name in images.unreadable for name in images.names))
 
@@ -325,7 +325,7 @@ def _transformed(
 def _require_readable(images: Images, unreadable: int) -> None:
     if 2 * unreadable > len(images):
         name = next(name for name in images.names if name in images.unreadable)
-        raise BitKerasError(
+        raise DataError(
             f"{unreadable} of {len(images)} pictures cannot be read, which is more than half; the "
             f"first is {name}: {images.unreadable[name]}"
         )
@@ -336,22 +336,22 @@ def _check_numbers(
 ) -> None:
     _require_positive("batch", batch)
     if step < 1 or step % batch:
-        raise BitKerasError(f"A step of {step} pictures is no multiple of a batch of {batch}.")
+        raise DataError(f"A step of {step} pictures is no multiple of a batch of {batch}.")
     if start < 0 or (stop is not None and stop < start):
-        raise BitKerasError(
+        raise DataError(
             f"Batches are counted from 0, and training stops behind its start; start={start} and "
             f"stop={stop} came."
         )
     if seed < 0:
-        raise BitKerasError(f"`seed` is not negative; {seed!r} came.")
+        raise DataError(f"`seed` is not negative; {seed!r} came.")
     if mixup_alpha < 0:
-        raise BitKerasError(f"The alpha of mixup is not negative; {mixup_alpha!r} came.")
+        raise DataError(f"The alpha of mixup is not negative; {mixup_alpha!r} came.")
 
 
 def _require_two_classes(images: Images) -> None:
     present = np.unique(images.targets)
     if len(present) < 2:
-        raise BitKerasError(
+        raise DataError(
             f"All {len(images)} pictures are of the one class {images.classes[present[0]]!r}; "
             "training a classifier needs two classes or more, each in a folder of its own."
         )
@@ -359,4 +359,4 @@ def _require_two_classes(images: Images) -> None:
 
 def _require_positive(name: str, value: int) -> None:
     if value < 1:
-        raise BitKerasError(f"`{name}` must be at least 1; {value!r} came.")
+        raise DataError(f"`{name}` must be at least 1; {value!r} came.")

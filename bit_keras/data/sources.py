@@ -9,7 +9,7 @@ from bit_keras.data.images import Images
 from bit_keras.data.layout import require_split
 from bit_keras.data.tar import tar_images, tar_splits
 from bit_keras.data.tfds import PREFIX, tfds_images, tfds_splits
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import DataError
 
 Data = str | os.PathLike | tuple
 
@@ -40,7 +40,7 @@ def open_images(data: Data, split: str | None = None) -> Images:
         Images.
 
     Raises:
-        BitKerasError: There is no such path, data set or split; no picture is
+        DataError: There is no such path, data set or split; no picture is
             in it; pictures lie outside of class folders; the archive is
             compressed or damaged; arrays and labels do not fit.
 
@@ -68,7 +68,7 @@ def splits_of(data: Data) -> tuple[str, ...]:
         data: What `open_images` takes.
 
     Raises:
-        BitKerasError: As `open_images`, of which only the split is not needed.
+        DataError: As `open_images`, of which only the split is not needed.
 
     Example:
 
@@ -90,13 +90,13 @@ def _is_tfds(data: str | os.PathLike) -> bool:
 
 def _existing(data: str | os.PathLike) -> Path:
     if not isinstance(data, str | os.PathLike):
-        raise BitKerasError(
+        raise DataError(
             f"An object of type {type(data).__name__} holds no pictures; pass the path of a folder "
             "or of a tar, 'tfds:name', or a tuple (pixels, labels)."
         )
     path = Path(data)
     if not path.exists():
-        raise BitKerasError(
+        raise DataError(
             f"There is no folder or archive {path}; for TensorFlow Datasets, write "
             f"{PREFIX}{path.name}."
         )

@@ -10,7 +10,7 @@ import numpy as np
 
 from bit_keras.data.images import Images, read_part
 from bit_keras.data.layout import SPLIT_NAMES, Layout, layout_of, require_split
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import DataError
 
 # The first bytes of what is often taken for a plain tar, by the program that undoes it.
 _COMPRESSED = MappingProxyType(
@@ -53,9 +53,9 @@ def _index(path: Path) -> Mapping[str, tuple[int, int]]:
         status = path.stat()
         return _read_index(path.resolve(), status.st_mtime_ns, status.st_size)
     except tarfile.TarError as error:
-        raise BitKerasError(f"{_not_a_tar(path)} ({error}).") from error
+        raise DataError(f"{_not_a_tar(path)} ({error}).") from error
     except OSError as error:
-        raise BitKerasError(f"{path} cannot be read ({error.strerror or error}).") from error
+        raise DataError(f"{path} cannot be read ({error.strerror or error}).") from error
 
 
 @functools.lru_cache(maxsize=2)
@@ -77,7 +77,7 @@ def _require_whole(path: Path, end: int, size: int) -> None:
         file.seek(end)
         block = file.read(tarfile.BLOCKSIZE)
     if len(block) < tarfile.BLOCKSIZE or any(block):
-        raise BitKerasError(
+        raise DataError(
             f"{path} is damaged or was not copied to its end: behind byte {end} of {size} neither "
             "a file nor the end of the archive follows; copy or pack it again."
         )

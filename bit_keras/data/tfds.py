@@ -16,7 +16,7 @@ import numpy as np
 
 from bit_keras.data.images import Images, read_part
 from bit_keras.data.layout import require_split
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import DataError
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -55,7 +55,7 @@ def tfds_images(data: str, split: str | None) -> Images:
     except (OSError, ValueError, IndexError, RuntimeError, struct.error) as error:
         raise _damaged(data, error) from error
     if np.any(targets < 0):
-        raise BitKerasError(
+        raise DataError(
             f"{np.sum(targets < 0)} of {len(targets)} pictures of {data}, split {split}, have no "
             f"label; take another of its splits, {', '.join(info.splits)}."
         )
@@ -72,7 +72,7 @@ def _builder(data: str) -> Any:
     try:
         import tensorflow_datasets
     except ImportError as error:
-        raise BitKerasError(
+        raise DataError(
             f"{data} needs tensorflow_datasets: pip install 'bit_keras[tfds]'."
         ) from error
     folder = _prepared_folder(data)
@@ -88,11 +88,11 @@ def _prepared_folder(data: str) -> Path:
     root = Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets").expanduser()
     name, _, version = data.removeprefix(PREFIX).partition(":")
     if not name:
-        raise BitKerasError(f"{data} names no data set; write {PREFIX}NAME.")
+        raise DataError(f"{data} names no data set; write {PREFIX}NAME.")
     folder = root / name
     configs = [path.name for path in _folders_in(folder) if _versions(path)]
     if not _versions(folder) and len(configs) > 1:
-        raise BitKerasError(
+        raise DataError(
             f"{data} has the configurations {', '.join(configs)}; name one, {PREFIX}{name}/CONFIG."
         )
     if not _versions(folder) and configs:
@@ -100,7 +100,7 @@ def _prepared_folder(data: str) -> Path:
     versions = _versions(folder)
     if not versions or (version and version not in versions):
         there = f" (there are the versions {', '.join(versions)})" if versions else ""
-        raise BitKerasError(
+        raise DataError(
             f"The data set {data} is not prepared in {root}{there}, and nothing is downloaded "
             f"here; prepare it with `tfds build {name}`, or set TFDS_DATA_DIR to where it is."
         )
@@ -132,7 +132,7 @@ def _keys(info: Any, data: str) -> tuple[str, str]:
     if supervised and supervised[0] in keys[0] and supervised[1] in keys[1]:
         return supervised[0], supervised[1]
     if [len(found) for found in keys] != [1, 1]:
-        raise BitKerasError(
+        raise DataError(
             f"{data} is no data set of pictures with one label each; its features are "
             f"{', '.join(info.features)}."
         )
@@ -150,7 +150,7 @@ def _records(paths: list[Path], file_format: str, data: str) -> Iterator[_Record
         for index in range(len(source)):
             yield functools.partial(source.__getitem__, index)
     else:
-        raise BitKerasError(
+        raise DataError(
             f"{data} is stored as {file_format}; prepare it again as tfrecord or array_record."
         )
 
@@ -177,5 +177,5 @@ def _features(record: _Record) -> "tf.train.Features":
         raise OSError(f"a record cannot be parsed ({error})") from error
 
 
-def _damaged(data: str, error: Exception) -> BitKerasError:
-    return BitKerasError(f"{data} is damaged ({error}); prepare it again.")
+def _damaged(data: str, error: Exception) -> DataError:
+    return DataError(f"{data} is damaged ({error}); prepare it again.")

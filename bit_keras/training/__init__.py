@@ -11,4 +11,3 @@ from bit_keras.training.rules import scratch_rule as scratch_rule
 from bit_keras.training.run import is_run as is_run
 from bit_keras.training.run import load_run as load_run
 from bit_keras.training.schedule import RuleSchedule as RuleSchedule
-from bit_keras.training.state import TrainingError as TrainingError

@@ -15,6 +15,7 @@ import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
 from bit_keras.data import Images, hold_out, open_images, splits_of
+from bit_keras.errors import TrainingError
 from bit_keras.models import create_classifier
 from bit_keras.preprocessing import EvalTransform, Labels, Task
 from bit_keras.registry import Checkpoint, Resizing, model_info
@@ -22,7 +23,6 @@ from bit_keras.training import run
 from bit_keras.training.loop import Training, recompute_blocks
 from bit_keras.training.records import require_packages
 from bit_keras.training.rules import MEDIUM, Rule, big_vision_rule, hyper_rule, scratch_rule
-from bit_keras.training.state import TrainingError
 
 _logger = logging.getLogger("bit_keras")
 

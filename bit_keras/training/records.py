@@ -11,8 +11,8 @@ from typing import Any
 import rich.progress
 
 from bit_keras.atomic import replaced_file
+from bit_keras.errors import TrainingError
 from bit_keras.progress import console
-from bit_keras.training.state import TrainingError
 
 Rows = Sequence[dict[str, float]]
 

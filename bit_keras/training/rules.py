@@ -9,7 +9,7 @@ import dataclasses
 import math
 from typing import Any, Literal
 
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import TrainingError
 
 #: Numbers of training pictures from which a task is medium, and large (BT).
 MEDIUM, LARGE = 20_000, 500_000
@@ -138,7 +138,7 @@ class Rule:
         """The same schedule, stretched to another number of steps.
 
         Raises:
-            BitKerasError: `steps` is below 1.
+            TrainingError: `steps` is below 1.
 
         Example:
 
@@ -179,10 +179,10 @@ class Rule:
         """The same rule with another base learning rate.
 
         Raises:
-            BitKerasError: It is not a positive number.
+            TrainingError: It is not a positive number.
         """
         if not (learning_rate > 0 and math.isfinite(learning_rate)):
-            raise BitKerasError(
+            raise TrainingError(
                 f"The learning rate must be a positive number; {learning_rate} came."
             )
         reason = (
@@ -196,10 +196,10 @@ class Rule:
         """The same rule with another mixup; 0 is none.
 
         Raises:
-            BitKerasError: `alpha` is negative.
+            TrainingError: `alpha` is negative.
         """
         if not (alpha >= 0 and math.isfinite(alpha)):
-            raise BitKerasError(f"mixup must be 0 or a positive number; {alpha} came.")
+            raise TrainingError(f"mixup must be 0 or a positive number; {alpha} came.")
         reason = f"Mixup {alpha:g} was asked for instead of {self.mixup_alpha:g}."
         return dataclasses.replace(self, mixup_alpha=float(alpha), reasons=(*self.reasons, reason))
 
@@ -245,7 +245,7 @@ def hyper_rule(
         Rule.
 
     Raises:
-        BitKerasError: An argument that makes no sense.
+        TrainingError: An argument that makes no sense.
 
     Example:
 
@@ -260,7 +260,7 @@ def hyper_rule(
     """
     _require_positive("batch", batch)
     if variant not in ("code", "paper"):
-        raise BitKerasError(f"The variants are 'code' and 'paper'; {variant!r} came.")
+        raise TrainingError(f"The variants are 'code' and 'paper'; {variant!r} came.")
     kind, reason = _task_size(examples)
     warmup, *drops, steps = SUPPORTS[kind]
     if variant == "paper":
@@ -309,7 +309,7 @@ def big_vision_rule(examples: int, batch: int = BASE_BATCH) -> Rule:
         Rule.
 
     Raises:
-        BitKerasError: An argument that makes no sense.
+        TrainingError: An argument that makes no sense.
 
     Example:
 
@@ -361,7 +361,7 @@ def scratch_rule(examples: int, size: int, batch: int = SMALL_BATCH, epochs: int
         Rule.
 
     Raises:
-        BitKerasError: An argument that makes no sense.
+        TrainingError: An argument that makes no sense.
 
     Example:
 
@@ -422,7 +422,7 @@ def _size_reason(image_size: tuple[int, int], precrop: int, size: int) -> str:
 
 def _require_positive(name: str, value: int) -> None:
     if value < 1:
-        raise BitKerasError(f"{name} must be at least 1; {value} came.")
+        raise TrainingError(f"{name} must be at least 1; {value} came.")
 
 
 def _listed(numbers: tuple[int, ...]) -> str:

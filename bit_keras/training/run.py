@@ -16,9 +16,9 @@ import numpy as np
 import bit_keras
 from bit_keras.atomic import new_directory, replaced_file
 from bit_keras.checkpoints import load_weights
+from bit_keras.errors import TrainingError
 from bit_keras.models import create_classifier
 from bit_keras.preprocessing import Task
-from bit_keras.training.state import TrainingError
 
 #: The file that makes a folder a run.
 MARKER = "run.json"

@@ -12,15 +12,11 @@ import numpy as np
 
 from bit_keras.atomic import replaced_file
 from bit_keras.checkpoints.transfer import ModelArrays
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import TrainingError
 
 _PROGRESS = "progress"
 _WEIGHTS = "weights/"
 _OPTIMIZER = "optimizer/"
-
-
-class TrainingError(BitKerasError, ValueError):
-    """A training that cannot begin, go on or be read."""
 
 
 @dataclasses.dataclass

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bit_keras.data import hold_out, open_images
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import DataError
 
 
 def with_labels(labels):
@@ -115,10 +115,10 @@ def test_split_depends_on_the_seed_alone():
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5])
 def test_impossible_fraction(fraction):
-    with pytest.raises(BitKerasError, match=f"between 0 and 1; {fraction} came"):
+    with pytest.raises(DataError, match=f"between 0 and 1; {fraction} came"):
         hold_out(with_labels([0, 0, 1, 1]), fraction, seed=0)
 
 
 def test_class_of_one_picture_cannot_give_one():
-    with pytest.raises(BitKerasError, match=r"'class_1' has a single picture \(image 2\)"):
+    with pytest.raises(DataError, match=r"'class_1' has a single picture \(image 2\)"):
         hold_out(with_labels([0, 0, 1]), 0.5, seed=0)

@@ -16,7 +16,7 @@ from bit_keras.data import (
     require_readable,
     train_pipeline,
 )
-from bit_keras.errors import BitKerasError, SizeError
+from bit_keras.errors import DataError, SizeError
 from bit_keras.preprocessing import EvalTransform, TrainTransform
 from bit_keras.registry import Resizing
 
@@ -301,7 +301,7 @@ def test_training_ends_where_most_pictures_are_unreadable(make_folder, encoded, 
     )
     with pytest.raises(tf.errors.OpError, match="of 10 pictures cannot be read, which is more"):
         batches(train_pipeline(images, TRANSFORM, 5, seed=0, stop=4))
-    with pytest.raises(BitKerasError, match=r"\d of 10 pictures cannot be read.* is not an image"):
+    with pytest.raises(DataError, match=r"\d of 10 pictures cannot be read.* is not an image"):
         require_readable(images)
 
 
@@ -316,7 +316,7 @@ def test_evaluation_of_unreadable_pictures_is_empty(make_folder):
 
 def test_one_class_cannot_be_trained_but_evaluated(make_folder, encoded):
     images = open_images(make_folder({f"cat/{value}.jpg": encoded(value) for value in range(3)}))
-    with pytest.raises(BitKerasError, match="All 3 pictures are of the one class 'cat'"):
+    with pytest.raises(DataError, match="All 3 pictures are of the one class 'cat'"):
         train_pipeline(images, TRANSFORM, 2, seed=0)
     assert len(batches(eval_pipeline(images, EVALUATION, 4))) == 1
 
@@ -334,12 +334,12 @@ def test_one_class_cannot_be_trained_but_evaluated(make_folder, encoded):
     ],
 )
 def test_impossible_arguments(photos, arguments, message):
-    with pytest.raises(BitKerasError, match=message):
+    with pytest.raises(DataError, match=message):
         train_pipeline(photos, TRANSFORM, **{"batch": 8, "seed": 0} | arguments)
 
 
 def test_evaluation_needs_a_batch(photos):
-    with pytest.raises(BitKerasError, match="at least 1; 0 came"):
+    with pytest.raises(DataError, match="at least 1; 0 came"):
         eval_pipeline(photos, EVALUATION, 0)
 
 

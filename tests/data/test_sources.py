@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bit_keras.data import open_images, splits_of
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import DataError
 
 # Folders
 
@@ -109,18 +109,18 @@ def test_class_names_are_any_text(make_folder, encoded):
     ],
 )
 def test_folders_that_cannot_be_used(make_folder, files, split, message):
-    with pytest.raises(BitKerasError, match=message):
+    with pytest.raises(DataError, match=message):
         open_images(make_folder(files), split)
 
 
 @pytest.mark.parametrize("find", [open_images, splits_of])
 def test_no_such_path(find, tmp_path):
-    with pytest.raises(BitKerasError, match=r"no folder or archive .*pets; .* write tfds:pets"):
+    with pytest.raises(DataError, match=r"no folder or archive .*pets; .* write tfds:pets"):
         find(tmp_path / "pets")
 
 
 def test_something_else_than_a_path():
-    with pytest.raises(BitKerasError, match="type int holds no pictures"):
+    with pytest.raises(DataError, match="type int holds no pictures"):
         open_images(3)
 
 
@@ -176,10 +176,10 @@ def test_pictures_of_different_sizes():
     ],
 )
 def test_arrays_that_cannot_be_used(data, message):
-    with pytest.raises(BitKerasError, match=message):
+    with pytest.raises(DataError, match=message):
         open_images(data)
 
 
 def test_arrays_have_no_splits(greys):
-    with pytest.raises(BitKerasError, match="has no splits, and 'train'"):
+    with pytest.raises(DataError, match="has no splits, and 'train'"):
         open_images(greys(2), "train")

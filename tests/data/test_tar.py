@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from bit_keras.data import open_images, splits_of
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import DataError
 from tests.cifar10 import ARCHIVE
 
 
@@ -92,21 +92,19 @@ def test_threads_do_not_disturb_each_other(make_tar, encoded):
 )
 def test_compressed_archive(make_tar, encoded, mode, program):
     path = make_tar({"cat/a.jpg": encoded(1)}, f"a.tar.{mode}", f"w:{mode}")
-    with pytest.raises(
-        BitKerasError, match=f"is compressed, .* decompress it first with `{program}`"
-    ):
+    with pytest.raises(DataError, match=f"is compressed, .* decompress it first with `{program}`"):
         open_images(path)
 
 
 def test_file_of_another_kind(tmp_path, encoded):
     for name, content in (("a.jpg", encoded(1)), ("empty.tar", b""), ("short.tar", b"abc")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(BitKerasError, match=f"{name} is (no tar archive|damaged|empty)"):
+        with pytest.raises(DataError, match=f"{name} is (no tar archive|damaged|empty)"):
             open_images(tmp_path / name)
 
 
 def test_empty_archive(make_tar):
-    with pytest.raises(BitKerasError, match="is empty; pictures lie"):
+    with pytest.raises(DataError, match="is empty; pictures lie"):
         open_images(make_tar({}))
 
 
@@ -116,7 +114,7 @@ def test_archive_cut_anywhere_is_damaged(make_tar, encoded):
     path = make_tar({})
     for length in (*range(300, end + 512, 300), 512, 1536):
         path.write_bytes(content[:length])
-        with pytest.raises(BitKerasError, match=r"damaged|no tar archive"):
+        with pytest.raises(DataError, match=r"damaged|no tar archive"):
             open_images(path)
 
 
@@ -126,7 +124,7 @@ def test_damaged_header_does_not_hide_what_follows(make_tar, encoded):
     second = content.index(b"cat/1.jpg")
     content[second : second + 512] = b"\x01" * 512
     path.write_bytes(content)
-    with pytest.raises(BitKerasError, match="damaged or was not copied to its end"):
+    with pytest.raises(DataError, match="damaged or was not copied to its end"):
         open_images(path)
 
 

@@ -4,12 +4,14 @@ import shutil
 import sys
 import warnings
 
+import keras
 import numpy as np
 import pytest
 
 from bit_keras.data import image_dataset, open_images, splits_of
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import DataError
 from bit_keras.preprocessing import load_image
+from bit_keras.training import finetune, load_run
 
 with warnings.catch_warnings():
     # What the import of other packages warns about is not ours to mend.
@@ -104,6 +106,18 @@ def test_gives_batches(root):
     np.testing.assert_array_equal(values >= 10, targets.argmax(axis=1))
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="One backend compiles it.")
+def test_trains_a_network(root, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "greys"
+    finetune(
+        *("bit_tiny.cifar10", "tfds:greys", run),
+        **{"weights": "random", "size": 32, "batch": 4, "steps": 2, "learning_rate": 0.01},
+    )
+    model, task = load_run(run)
+    assert task.labels.names == ("zebra", "ant")
+    assert model.output_shape == (None, 2)
+
+
 def test_formats_hold_the_same(tmp_path, monkeypatch):
     pytest.importorskip("array_record", reason="has no package for this system")
     fingerprints = set()
@@ -139,26 +153,26 @@ def test_newest_version_is_taken(root):
 )
 @pytest.mark.parametrize("find", [open_images, splits_of])
 def test_what_is_not_prepared_is_not_downloaded(root, find, name, message):
-    with pytest.raises(BitKerasError, match=message):
+    with pytest.raises(DataError, match=message):
         find(name)
 
 
 def test_looks_in_the_home_folder_by_default(root, monkeypatch):
     monkeypatch.delenv("TFDS_DATA_DIR")
     monkeypatch.setenv("HOME", str(root))
-    with pytest.raises(BitKerasError, match=f"not prepared in {root}/tensorflow_datasets"):
+    with pytest.raises(DataError, match=f"not prepared in {root}/tensorflow_datasets"):
         open_images("tfds:greys", "test")
 
 
 def test_configuration_must_be_named_where_there_are_several(root):
     for config in ("large", "small"):
         shutil.copytree(root / "greys", root / "renamed" / config)
-    with pytest.raises(BitKerasError, match="has the configurations large, small; name one"):
+    with pytest.raises(DataError, match="has the configurations large, small; name one"):
         open_images("tfds:renamed", "test")
 
 
 def test_unknown_split(root):
-    with pytest.raises(BitKerasError, match="has the splits train, test, and 'val' came"):
+    with pytest.raises(DataError, match="has the splits train, test, and 'val' came"):
         open_images("tfds:greys", "val")
 
 
@@ -167,30 +181,30 @@ def test_damaged_records(root):
     content = shard.read_bytes()
     for damaged in (content[:-30], content[: len(content) // 2]):
         shard.write_bytes(damaged)
-        with pytest.raises(BitKerasError, match=r"tfds:greys is damaged \(.*\); prepare it again"):
+        with pytest.raises(DataError, match=r"tfds:greys is damaged \(.*\); prepare it again"):
             open_images("tfds:greys", "train")
 
 
 def test_damaged_description(root):
     (root / "greys" / "1.0.0" / "dataset_info.json").write_text("{")
-    with pytest.raises(BitKerasError, match="tfds:greys is damaged"):
+    with pytest.raises(DataError, match="tfds:greys is damaged"):
         open_images("tfds:greys", "train")
 
 
 def test_data_without_pictures(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(prepare(Boxes, tmp_path)))
-    with pytest.raises(BitKerasError, match="one label each; its features are label"):
+    with pytest.raises(DataError, match="one label each; its features are label"):
         open_images("tfds:boxes", "train")
 
 
 def test_split_without_labels(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(prepare(Unlabelled, tmp_path)))
     assert len(open_images("tfds:unlabelled", "train")) == 7
-    with pytest.raises(BitKerasError, match=r"3 of 3 pictures of .*, split test, have no label"):
+    with pytest.raises(DataError, match=r"3 of 3 pictures of .*, split test, have no label"):
         open_images("tfds:unlabelled", "test")
 
 
 def test_missing_package_is_named(root, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(BitKerasError, match=r"pip install 'bit_keras\[tfds\]'"):
+    with pytest.raises(DataError, match=r"pip install 'bit_keras\[tfds\]'"):
         splits_of("tfds:greys")

@@ -13,8 +13,8 @@ from PIL import Image
 
 import bit_keras
 from bit_keras.checkpoints import NpzCheckpoint
-from bit_keras.errors import BitKerasError, SizeError
-from bit_keras.training import Interrupted, TrainingError, finetune, is_run, load_run
+from bit_keras.errors import BitKerasError, SizeError, TrainingError
+from bit_keras.training import Interrupted, finetune, is_run, load_run
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow",

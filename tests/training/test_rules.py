@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import TrainingError
 from bit_keras.training import Rule, big_vision_rule, hyper_rule, scratch_rule
 
 SMALL, OTHER = (32, 32), (224, 224)
@@ -214,5 +214,5 @@ def test_a_rule_comes_back_from_json(rule):
     ],
 )
 def test_senseless_numbers_get_a_sentence(wrong):
-    with pytest.raises(BitKerasError, match="came"):
+    with pytest.raises(TrainingError, match="came"):
         wrong()

@@ -38,8 +38,9 @@ class LogHandler(logging.Handler):
 def start_keras(*, data: bool = False) -> None:
     """Imports Keras, with `data` also what reads data, and starts its backend without a word.
 
-    TensorFlow, which every backend's data goes through, is what speaks: its C++ prints notes on oneDNN and CUDA to file descriptor 2, some of
-    them before it looks at any setting of the log level.
+    TensorFlow, which data goes through under every backend, is what speaks: its
+    C++ prints notes on oneDNN and CUDA to file descriptor 2, some of them before
+    it looks at any setting of the log level.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()

@@ -61,7 +61,11 @@ class _SplitOrFraction(click.ParamType):
     type=click.IntRange(min=1),
     help="Parts of a batch, one after the other in memory.",
 )
-@click.option("--remat", is_flag=True, help="Compute activations twice instead of keeping them.")
+@click.option(
+    "--remat",
+    is_flag=True,
+    help="Compute activations within a block twice instead of keeping them.",
+)
 @click.option(
     "--validation",
     type=_SplitOrFraction(),

@@ -64,12 +64,12 @@ def test_pax_header_long_names_links_and_folders(tmp_path, encoded):
 
 
 def test_nothing_is_written(make_tar, encoded, tmp_path, monkeypatch):
-    path = make_tar({"/root/a.jpg": encoded(1), "evil/../../b/c.jpg": encoded(2)})
+    path = make_tar({"/absolute/a.jpg": encoded(1), "evil/../../b/c.jpg": encoded(2)})
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
     images = open_images(path)
     assert images[0] == encoded(1)
-    assert list(images.names) == ["root/a.jpg"]
+    assert list(images.names) == ["absolute/a.jpg"]
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -121,25 +121,24 @@ def environment() -> dict[str, str]:
     }
 
 
-def require_usable(path: Path, document: dict[str, Any]) -> bool:
-    """Whether `path` is this same training, begun before; nothing is changed.
+def require_usable(path: Path, document: dict[str, Any]) -> None:
+    """Raises unless `path` is free, or this same training, begun before; nothing is changed.
 
     Raises:
         TrainingError: It is something else.
     """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return False
+        return
     if not is_run(path):
         raise TrainingError(
             f"{path} exists and is no run of `bit-keras finetune`; choose another --out."
         )
-    differences = list(_differences(read_document(path), as_json(document)))
+    differences = list(_differences(read_document(path), _as_json(document)))
     if differences:
         raise TrainingError(
             f"{path} holds a training that was begun otherwise, and nothing was changed: "
             f"{'; '.join(differences)}. Use the same options to go on with it, or another --out."
         )
-    return True
 
 
 @contextlib.contextmanager
@@ -186,6 +185,6 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def as_json(document: dict[str, Any]) -> dict[str, Any]:
+def _as_json(document: dict[str, Any]) -> dict[str, Any]:
     """The document as it comes back from a file: lists for tuples."""
     return json.loads(json.dumps(document))

@@ -16,6 +16,10 @@ from bit_keras.errors import ExportError
 Variant = Literal["classification", "feature_extraction"]
 VARIANTS: tuple[Variant, ...] = ("classification", "feature_extraction")
 
+#: The kinds of SavedModel, the numbers that one computes with.
+TARGETS = ("hub", "serving")
+PRECISIONS = ("float32", "bfloat16")
+
 #: The name of the output of each variant, in signatures and files.
 OUTPUTS: dict[Variant, str] = {"classification": "logits", "feature_extraction": "features"}
 

@@ -1,0 +1,228 @@
+"""A recipe: which artifacts make up a collection, and under which names they are published."""
+
+import dataclasses
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bit_keras.errors import ExportError
+from bit_keras.export.artifact import OUTPUTS, PRECISIONS, TARGETS, VARIANTS
+from bit_keras.registry import Checkpoint, list_models, model_info
+
+#: What tfhub.dev takes as the name of a publisher and of a model
+#: (`tensorflow/tfhub.dev` @81fdea8, `tools/validator.py`), a model's without slashes:
+#: it is also the name of a folder.
+_PUBLISHER = re.compile(r"[a-z\d-]+")
+_NAME = re.compile(r"[\w.-]+")
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One artifact of a collection.
+
+    Attributes:
+        name: str. The name that it is published under, below the publisher; also
+            that of its folder.
+        model: str. The registry's name of the weights.
+        variant: str. `"classification"` or `"feature_extraction"`.
+        target: str. `"hub"` or `"serving"`.
+        version: int. Of the artifact, from 1.
+        size: int or None. Side of the images; the checkpoint's where it is `None`.
+        precision: str. `"float32"` or `"bfloat16"`.
+        archive: str. The file name of its archive where it is published.
+    """
+
+    name: str
+    model: str
+    variant: str = VARIANTS[0]
+    target: str = TARGETS[0]
+    version: int = 1
+    size: int | None = None
+    precision: str = PRECISIONS[0]
+    archive: str = ""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return model_info(self.model)
+
+    @property
+    def output(self) -> str:
+        """The name of the output that makes the variant."""
+        return OUTPUTS[self.variant]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A collection as data, read from a TOML file.
+
+    Attributes:
+        name: str. The collection's name in addresses, for example `"bit-resnet"`.
+        title: str. What a person reads.
+        publisher: str. The publisher's name in addresses.
+        publisher_title: str. What a person reads.
+        description: str. One sentence.
+        archives: str. The address that the archives are published under.
+        items: tuple of Item, in the order of the recipe.
+        folder: Path. Where the recipe lies; the page templates lie in its
+            `templates`.
+    """
+
+    name: str
+    title: str
+    publisher: str
+    publisher_title: str
+    description: str
+    archives: str
+    items: tuple[Item, ...]
+    folder: Path
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> "Recipe":
+        """Reads a recipe.
+
+        Under `[collection]` stand the fields of this class, under each `[[models]]`
+        those of `Item`. `model` may also be an alias, or a shell pattern that stands
+        for every checkpoint that it matches and that nothing above in the file names;
+        `name` then holds `{model}` and, like `model`, is used once for each. `variant`
+        may be a list, and `name` then holds `{variant}`.
+
+        Args:
+            path: The TOML file.
+
+        Returns:
+            Recipe.
+
+        Raises:
+            ExportError: The file is missing, no TOML, or says something impossible.
+
+        Example:
+
+        ```python
+        from pathlib import Path
+
+        from bit_keras.export.recipe import Recipe
+
+        Path("small.toml").write_text('''
+        [collection]
+        name = "small"
+        title = "Small networks"
+        publisher = "somebody"
+        publisher_title = "Somebody"
+        description = "One small network."
+        archives = "https://example.com/bit/"
+
+        [[models]]
+        name = "bit_tiny_{variant}"
+        model = "bit_tiny.cifar10"
+        variant = ["classification", "feature_extraction"]
+        ''')
+        [item.name for item in Recipe.read("small.toml").items]
+        # ['bit_tiny_classification', 'bit_tiny_feature_extraction']
+        ```
+        """
+        path = Path(path)
+        document = _read_toml(path)
+        collection, models = document.get("collection"), document.get("models")
+        if not isinstance(collection, dict) or not isinstance(models, list) or not models:
+            raise ExportError(
+                f"{path} is no recipe: it needs a [collection] and at least one [[models]]."
+            )
+        fields = {field.name for field in dataclasses.fields(cls)} - {"items", "folder"}
+        _require_fields(f"[collection] of {path}", collection, fields, required=fields)
+        if not _PUBLISHER.fullmatch(collection["publisher"]):
+            raise ExportError(
+                f"The publisher of {path} is {collection['publisher']!r}; small letters, digits "
+                "and dashes are allowed."
+            )
+        items = tuple(_items(path, models))
+        _require_unique(path, items)
+        return cls(**collection, items=items, folder=path.parent)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ExportError(f"{path} cannot be read ({error.strerror or error}).") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ExportError(f"{path} is no TOML file: {error}.") from error
+
+
+def _require_fields(
+    where: str, table: dict[str, Any], known: set[str], required: set[str]
+) -> None:
+    unknown, missing = sorted(table.keys() - known), sorted(required - table.keys())
+    if unknown or missing:
+        raise ExportError(
+            f"{where} "
+            + " and ".join(
+                [f"has no {key!r}" for key in missing]
+                + [f"has {key!r}, which is not known" for key in unknown]
+            )
+            + f"; allowed are {', '.join(sorted(known))}."
+        )
+
+
+def _items(path: Path, models: list[dict[str, Any]]) -> Iterator[Item]:
+    fields = {field.name for field in dataclasses.fields(Item)}
+    named: set[str] = set()
+    for number, table in enumerate(models, start=1):
+        where = f"[[models]] number {number} of {path}"
+        _require_fields(where, table, fields, required={"name", "model"})
+        found = _models(table["model"], named, where)
+        variants = table.get("variant", VARIANTS[0])
+        variants = [variants] if isinstance(variants, str) else variants
+        for model in found:
+            for variant in variants:
+                name = _formatted(table["name"], model, variant, where)
+                item = Item(**{**table, "name": name, "model": model, "variant": variant})
+                item = dataclasses.replace(item, archive=item.archive or f"{name}.tar.gz")
+                _check(item, where)
+                yield item
+        named |= set(found)
+
+
+def _models(pattern: str, named: set[str], where: str) -> list[str]:
+    if not any(character in pattern for character in "*?["):
+        return [model_info(pattern).name]
+    found = [name for name in list_models(pattern) if name not in named]
+    if not found:
+        raise ExportError(f"{where}: no model matches {pattern!r} that is not named above it.")
+    return found
+
+
+def _formatted(name: str, model: str, variant: str, where: str) -> str:
+    try:
+        return name.format(model=model, variant=variant)
+    except (ValueError, KeyError, IndexError):
+        raise ExportError(
+            f"{where} has the name {name!r}; {{model}} and {{variant}} can stand in it."
+        ) from None
+
+
+def _check(item: Item, where: str) -> None:
+    for field, value, allowed in (
+        ("variant", item.variant, VARIANTS),
+        ("target", item.target, TARGETS),
+        ("precision", item.precision, PRECISIONS),
+    ):
+        if value not in allowed:
+            raise ExportError(
+                f"{where} has the {field} {value!r}; allowed are {', '.join(allowed)}."
+            )
+    if not _NAME.fullmatch(item.name):
+        raise ExportError(
+            f"{where} has the name {item.name!r}; letters, digits, '_', '.' and '-' are allowed."
+        )
+    if item.precision != PRECISIONS[0] and item.target != "serving":
+        raise ExportError(f"{where} has a precision, which goes with the target serving.")
+
+
+def _require_unique(path: Path, items: tuple[Item, ...]) -> None:
+    names = [item.name for item in items]
+    double = sorted({name for name in names if names.count(name) > 1})
+    if double:
+        raise ExportError(f"{path} gives the name {double[0]!r} to more than one artifact.")

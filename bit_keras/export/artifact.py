@@ -1,17 +1,23 @@
 """What travels inside an artifact beside the graph: what it is, and its own proof.
 
 Both files lie in `assets.extra`, the folder of a SavedModel that every loader
-leaves alone.
+leaves alone; Keras leaves such a member of a `.keras` file alone too.
 """
 
+import contextlib
 import dataclasses
+import io
 import json
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 
-from bit_keras.errors import ExportError
+from bit_keras.errors import ExportError, UnknownModelError
+from bit_keras.registry import model_info
 
 Variant = Literal["classification", "feature_extraction"]
 VARIANTS: tuple[Variant, ...] = ("classification", "feature_extraction")
@@ -27,11 +33,17 @@ OUTPUTS: dict[Variant, str] = {"classification": "logits", "feature_extraction":
 #: image signature (`tensorflow/hub`, `docs/common_saved_model_apis/images.md`).
 INPUT_RANGES: tuple[tuple[float, float], ...] = ((-1.0, 1.0), (0.0, 1.0))
 
-#: Largest relative difference between an artifact and Keras in float32.
+#: Largest relative difference between an artifact that computes in float32 and Keras,
+#: and of one in half precision, whose numbers have 8 (bfloat16) or 11 bits.
 TOLERANCE = 1e-5
+HALF_PRECISION_TOLERANCE = 5e-2
 
-_METADATA = "assets.extra/bit_keras.json"
-_GOLDEN = "assets.extra/golden.npz"
+#: The files of an artifact that say what it is and prove it; members of a `.keras` file.
+METADATA = "assets.extra/bit_keras.json"
+GOLDEN = "assets.extra/golden.npz"
+
+#: Side of the images that prove an artifact, where nothing says how large they should be.
+_GOLDEN_SIZE = 224
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +52,12 @@ class Metadata:
 
     Attributes:
         model: str. The registry's name of the weights.
-        target: str. The kind of artifact, `"hub"`.
+        target: str. The kind of artifact: `"hub"`, `"serving"` or `"keras"`.
         variant: str. `"classification"` or `"feature_extraction"`.
+        precision: str. The dtype that its convolutions compute in.
+        folded: bool. Whether its signatures use kernels that were standardised once.
         input_range: tuple of 2 floats. What the pixels must be scaled to.
+        size: int or None. The only side of images that it takes, if there is one.
         outputs: int. Width of the output: classes, or channels.
         task: dict or None. What `Task.from_json` reads: the labels, transform and
             activation of a classifier, where they are known.
@@ -53,47 +68,71 @@ class Metadata:
     model: str
     target: str
     variant: Variant
+    precision: str
+    folded: bool
     input_range: tuple[float, float]
+    size: int | None
     outputs: int
     task: dict[str, Any] | None
     tolerance: float
     versions: dict[str, str]
 
-    def write(self, artifact: Path) -> None:
-        path = artifact / _METADATA
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+    def to_json(self) -> str:
+        """The text that `read` finds in an artifact."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
     def read(cls, artifact: Path) -> "Metadata":
         """Reads the metadata of an artifact.
 
         Raises:
-            ExportError: The folder is no artifact of this package.
+            ExportError: The path is no artifact of this package.
         """
         fields = _read_json(artifact)
         names = {field.name for field in dataclasses.fields(cls)}
         if fields.keys() != names:
             differing = ", ".join(sorted(fields.keys() ^ names))
             raise ExportError(
-                f"{artifact / _METADATA} was written by another version of bit_keras "
+                f"{artifact / METADATA} was written by another version of bit_keras "
                 f"(it differs in {differing}); export the model again."
             )
         return cls(**{**fields, "input_range": tuple(fields["input_range"])})
+
+
+def located(path: Path) -> Path:
+    """The artifact at a path, or the newest version in a folder of versions.
+
+    TensorFlow Serving serves the version with the highest number too.
+    """
+    if not path.is_dir() or (path / "saved_model.pb").exists():
+        return path
+    versions = [folder for folder in path.iterdir() if folder.name.isdecimal()]
+    return max(versions, key=lambda folder: int(folder.name), default=path)
 
 
 def _read_json(artifact: Path) -> dict[str, Any]:
     if not artifact.exists():
         raise ExportError(f"There is no artifact {artifact}.")
     try:
-        fields = json.loads((artifact / _METADATA).read_text())
-    except (FileNotFoundError, NotADirectoryError):
+        with _opened(artifact) as root:
+            fields = json.loads((root / METADATA).read_text())
+    except (KeyError, FileNotFoundError, NotADirectoryError):
         raise ExportError(
-            f"{artifact} was not exported by bit_keras: it has no {_METADATA}."
+            f"{artifact} was not exported by bit_keras: it has no {METADATA}."
         ) from None
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{artifact / _METADATA} cannot be read ({error}).") from error
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ExportError(f"{artifact / METADATA} cannot be read ({error}).") from error
     return fields if isinstance(fields, dict) else {}
+
+
+@contextlib.contextmanager
+def _opened(artifact: Path) -> Iterator[Path | zipfile.Path]:
+    """The folder that holds the files of an artifact, or what acts like it in a `.keras` file."""
+    if not zipfile.is_zipfile(artifact):
+        yield artifact
+        return
+    with zipfile.ZipFile(artifact) as archive:
+        yield zipfile.Path(archive)
 
 
 def golden_images(height: int, width: int, input_range: tuple[float, float]) -> np.ndarray:
@@ -115,15 +154,45 @@ def golden_images(height: int, width: int, input_range: tuple[float, float]) -> 
     return (low + pixels / 255 * (high - low)).astype("float32")
 
 
-def write_golden(artifact: Path, inputs: np.ndarray, outputs: np.ndarray) -> None:
-    """Stores an input and what Keras answers to it."""
-    np.savez_compressed(artifact / _GOLDEN, inputs=inputs, outputs=outputs)
+def golden_pictures(size: int) -> list[bytes]:
+    """Two encoded pictures, a JPEG and a PNG, that are no squares and larger than `size`."""
+    pictures: list[bytes] = []
+    for height, width, format in ((4 * size // 3, 3 * size // 2, "JPEG"), (2 * size, size, "PNG")):
+        pixels = np.rint(golden_images(height | 1, width | 1, (0.0, 1.0))[len(pictures)] * 255)
+        file = io.BytesIO()
+        Image.fromarray(pixels.astype(np.uint8)).save(file, format)
+        pictures.append(file.getvalue())
+    return pictures
 
 
-def read_golden(artifact: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The stored input and output of an artifact."""
-    with np.load(artifact / _GOLDEN, allow_pickle=False) as arrays:
-        return arrays["inputs"], arrays["outputs"]
+def golden_size(input_shape: Sequence[int | None], metadata: Metadata) -> tuple[int, int]:
+    """Height and width of the images that prove an artifact."""
+    height, width = input_shape[1:3]
+    size = metadata.size or (metadata.task and metadata.task["transform"]["size"])
+    if size is None:
+        with contextlib.suppress(UnknownModelError):
+            size = model_info(metadata.model).size
+    return height or size or _GOLDEN_SIZE, width or size or _GOLDEN_SIZE
+
+
+def golden_bytes(arrays: Mapping[str, Any]) -> bytes:
+    """Inputs and what Keras answers to them, as the file that `read_golden` finds."""
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def read_golden(artifact: Path) -> dict[str, np.ndarray]:
+    """The stored inputs and outputs of an artifact, by name."""
+    with _opened(artifact) as root:
+        file = io.BytesIO((root / GOLDEN).read_bytes())
+    with np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def tolerance_of(precision: str) -> float:
+    """Largest relative difference that an artifact may show, by the dtype it computes in."""
+    return HALF_PRECISION_TOLERANCE if precision in ("bfloat16", "float16") else TOLERANCE
 
 
 def relative_difference(outputs: np.ndarray, golden: np.ndarray) -> float:

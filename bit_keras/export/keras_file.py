@@ -1,26 +1,35 @@
-"""Target `keras`: a `.keras` file that knows its labels and its transform."""
+"""Target `keras`: a `.keras` file that knows its labels and its transform, and proves itself."""
 
-import json
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
+import numpy as np
 
+import bit_keras
 from bit_keras.atomic import replaced_file
 from bit_keras.errors import ExportError
+from bit_keras.export.artifact import (
+    GOLDEN,
+    METADATA,
+    Metadata,
+    golden_bytes,
+    golden_images,
+    golden_size,
+    tolerance_of,
+)
 from bit_keras.export.task import checked_task
 from bit_keras.preprocessing import Task
-
-#: A member that Keras leaves alone: it reads its own by their names (Keras 3.15,
-#: `saving/saving_lib.py`).
-_MEMBER = "bit_keras.json"
 
 
 def export_keras(model: keras.Model, path: str | os.PathLike, task: Task | None = None) -> None:
     """Writes a model as a `.keras` file with its labels and transform inside.
 
-    Keras loads the file as any other; `load_predictor` also reads the task.
+    Keras loads the file as any other, since it reads its own members by their names;
+    `load_predictor` also reads the task, and `bit_keras.export.verify` a stored input
+    and output.
 
     Args:
         model: A network of this package.
@@ -48,9 +57,44 @@ def export_keras(model: keras.Model, path: str | os.PathLike, task: Task | None 
     task = checked_task(model, task)
     with replaced_file(path) as partial:
         model.save(partial)
-        if task is not None:
-            with zipfile.ZipFile(partial, "a") as archive:
-                archive.writestr(_MEMBER, json.dumps(task.to_json(), indent=2))
+        metadata = _describe(model, task)
+        with zipfile.ZipFile(partial, "a") as archive:
+            archive.writestr(METADATA, metadata.to_json())
+            archive.writestr(GOLDEN, golden_bytes(_answers(model, metadata)))
+
+
+def _describe(model: keras.Model, task: Task | None) -> Metadata:
+    layers = {layer.name: layer for layer in model.layers}
+    precision = layers["stem_conv"].compute_dtype
+    (output, *_) = keras.tree.flatten(model.output)
+    return Metadata(
+        model=model.name,
+        target="keras",
+        variant="classification" if "head" in layers else "feature_extraction",
+        precision=precision,
+        folded=False,
+        input_range=(0.0, 255.0) if "rescaling" in layers else (-1.0, 1.0),
+        size=None,
+        outputs=output.shape[-1],
+        task=None if task is None else task.to_json(),
+        tolerance=tolerance_of(precision),
+        versions={"bit_keras": bit_keras.__version__, "keras": keras.__version__},
+    )
+
+
+def _answers(model: keras.Model, metadata: Metadata) -> Mapping[str, np.ndarray]:
+    height, width = golden_size(model.input_shape, metadata)
+    images = golden_images(height, width, metadata.input_range)
+    return {"inputs": images, **named_outputs(model, images)}
+
+
+def named_outputs(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+    """What a network answers, as arrays `output_0`, `output_1` and so on."""
+    outputs = keras.tree.flatten(model.predict_on_batch(images))
+    return {
+        f"output_{number}": keras.ops.convert_to_numpy(output).astype("float32")
+        for number, output in enumerate(outputs)
+    }
 
 
 def require_keras_name(path: str | os.PathLike) -> None:
@@ -68,9 +112,9 @@ def read_task(path: str | os.PathLike) -> Task | None:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            if _MEMBER not in archive.namelist():
+            if METADATA not in archive.namelist():
                 return None
-            document = json.loads(archive.read(_MEMBER))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile) as error:
         raise ExportError(f"{path} cannot be read ({error}); it is damaged.") from error
-    return Task.from_json(document)
+    task = Metadata.read(Path(path)).task
+    return None if task is None else Task.from_json(task)

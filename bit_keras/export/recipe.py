@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bit_keras.errors import ExportError
-from bit_keras.export.artifact import OUTPUTS, PRECISIONS, TARGETS, VARIANTS
+from bit_keras.export.artifact import OUTPUTS, PRECISIONS, TARGETS, VARIANTS, Variant
 from bit_keras.registry import Checkpoint, list_models, model_info
 
 #: What tfhub.dev takes as the name of a publisher and of a model
@@ -37,7 +37,7 @@ class Item:
 
     name: str
     model: str
-    variant: str = VARIANTS[0]
+    variant: Variant = VARIANTS[0]
     target: str = TARGETS[0]
     version: int = 1
     size: int | None = None
@@ -151,9 +151,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ExportError(f"{path} is no TOML file: {error}.") from error
 
 
-def _require_fields(
-    where: str, table: dict[str, Any], known: set[str], required: set[str]
-) -> None:
+def _require_fields(where: str, table: dict[str, Any], known: set[str], required: set[str]) -> None:
     unknown, missing = sorted(table.keys() - known), sorted(required - table.keys())
     if unknown or missing:
         raise ExportError(

@@ -1,14 +1,18 @@
 """The labels and the transform that travel with an exported classifier."""
 
 import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import keras
+from bit_keras.errors import BitKerasError, ExportError, SizeError, UnknownModelError
+from bit_keras.preprocessing import EvalTransform, Task, eval_transform, task_of
+from bit_keras.registry import model_info
 
-from bit_keras.errors import ExportError, SizeError, UnknownModelError
-from bit_keras.preprocessing import Task, task_of
+if TYPE_CHECKING:
+    import keras
 
 
-def checked_task(model: keras.Model, task: Task | None = None) -> Task | None:
+def checked_task(model: "keras.Model", task: Task | None = None) -> Task | None:
     """The task to store with a model: the given one, or what the registry knows of its name.
 
     Args:
@@ -38,7 +42,86 @@ def checked_task(model: keras.Model, task: Task | None = None) -> Task | None:
     return None
 
 
-def _classes(model: keras.Model) -> int | None:
+def transform_and_task(
+    model: "keras.Model", outputs: int, size: int | None, task: Task | None
+) -> tuple[EvalTransform, Task | None]:
+    """What encoded pictures go through, and the task of a classifier, both at one size.
+
+    Args:
+        model: A network of this package.
+        outputs: int. Width of its output.
+        size: int or None. The side of images that is asked for.
+        task: Task or None. Of an extractor, only the transform is used.
+
+    Raises:
+        SizeError: The network takes another size, or none is given and none is known.
+    """
+    side = network_side(model.input_shape)
+    if _classes(model) is not None:
+        task = task_for(model.name, task, outputs, side, size)
+        return task.transform, task
+    size = size_for(model.name, side, size)
+    if task is None:
+        return eval_transform(model.name, size), None
+    return (task if size is None else task.at_size(size)).transform, None
+
+
+def _classes(model: "keras.Model") -> int | None:
     """Width of the head, whatever follows it."""
     heads = [layer for layer in model.layers if layer.name == "head"]
     return heads[0].output.shape[-1] if heads else None
+
+
+def task_for(
+    name: str, task: Task | None, classes: int, side: int | None, size: int | None
+) -> Task:
+    """The task of a classifier at the size that is asked for.
+
+    Args:
+        name: str. What the network calls itself.
+        task: Task or None. What is stored with it.
+        classes: int. Width of its head.
+        side: int or None. The only side of images that it takes.
+        size: int or None. The side that the user asks for.
+
+    Raises:
+        SizeError: The two sides differ, or none is given and none is known.
+        BitKerasError: Nothing is stored, and the registry does not know the name.
+    """
+    size = size_for(name, side, size)
+    if task is None:
+        return task_of(_known(name), size, classes)
+    return task if size is None else task.at_size(size)
+
+
+def size_for(name: str, side: int | None, size: int | None) -> int | None:
+    """The side of images that is asked for, or the only one that a network takes.
+
+    Raises:
+        SizeError: The two differ.
+    """
+    if side is not None and size not in (None, side):
+        raise SizeError(f"{name} takes images of {side} pixels alone, and {size} were asked for.")
+    return side or size
+
+
+def network_side(input_shape: Sequence[int | None]) -> int | None:
+    """The fixed side of the images that a network takes, if it is fixed."""
+    height, width = input_shape[1:3]
+    if height != width:
+        raise BitKerasError(
+            f"The network takes images of {height}x{width} pixels, and the evaluation transform "
+            "gives squares; build it with a square input_shape, or with (None, None, 3)."
+        )
+    return height
+
+
+def _known(name: str) -> str:
+    try:
+        return model_info(name).name
+    except UnknownModelError:
+        raise BitKerasError(
+            f"The network calls itself {name!r}, which is no checkpoint of the registry, so the "
+            "size of its images and its labels are unknown; build it by a model name "
+            "(`bit-keras list`) with weights=PATH and save that."
+        ) from None

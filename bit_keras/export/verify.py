@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from bit_keras.errors import ExportError
-from bit_keras.export.artifact import Metadata
+from bit_keras.export.artifact import Metadata, located
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +37,15 @@ def verify(artifact: str | os.PathLike) -> Verification:
     """Reloads an artifact in a fresh process and compares it with its stored output.
 
     Args:
-        artifact: The folder of a SavedModel that this package exported.
+        artifact: What this package exported: the folder of a SavedModel, or of its
+            versions, of which the newest is taken; or a `.keras` file.
 
     Returns:
         Verification. It says whether the artifact passed; a difference above the
         tolerance does not raise.
 
     Raises:
-        ExportError: The folder is no such artifact, or it cannot be loaded.
+        ExportError: The path is no such artifact, or it cannot be loaded.
 
     Example:
 
@@ -58,7 +59,7 @@ def verify(artifact: str | os.PathLike) -> Verification:
     verify("bit_tiny").passed  # True
     ```
     """
-    artifact = Path(artifact)
+    artifact = located(Path(artifact))
     metadata = Metadata.read(artifact)
     process = subprocess.run(
         [sys.executable, "-m", "bit_keras.export.replay", str(artifact)],

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from bit_keras.errors import BitKerasError
-from bit_keras.export.artifact import Metadata
-from bit_keras.inference.sources import is_saved_model, load_network, network_side, task_for
+from bit_keras.export.artifact import Metadata, located
+from bit_keras.export.task import network_side, task_for
+from bit_keras.inference.sources import is_saved_model, load_network
 from bit_keras.preprocessing import Task, decode_predictions
 
 #: Images that go through the network at once.
@@ -101,6 +102,7 @@ def _from_keras(source: str | os.PathLike, size: int | None) -> Predictor:
 
 
 def _from_saved_model(path: Path, size: int | None) -> Predictor:
+    path = located(path)
     metadata = Metadata.read(path)
     _require_classifier(str(path), is_classifier=metadata.variant == "classification")
 

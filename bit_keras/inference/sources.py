@@ -2,12 +2,11 @@
 
 import os
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bit_keras.errors import BitKerasError, SizeError, UnknownModelError
-from bit_keras.preprocessing import Task, task_of
+from bit_keras.errors import BitKerasError, UnknownModelError
+from bit_keras.preprocessing import Task
 from bit_keras.registry import CHECKPOINTS, model_info
 
 if TYPE_CHECKING:
@@ -102,49 +101,3 @@ def _from_keras_file(path: Path) -> tuple["keras.Model", Task | None]:
     except Exception as error:
         raise BitKerasError(f"{path} cannot be loaded by Keras ({error}).") from error
     return model, read_task(path)
-
-
-def task_for(
-    name: str, task: Task | None, classes: int, side: int | None, size: int | None
-) -> Task:
-    """The task of a classifier at the size that is asked for.
-
-    Args:
-        name: str. What the network calls itself.
-        task: Task or None. What is stored with it.
-        classes: int. Width of its head.
-        side: int or None. The only side of images that it takes.
-        size: int or None. The side that the user asks for.
-
-    Raises:
-        SizeError: The two sides differ, or none is given and none is known.
-        BitKerasError: Nothing is stored, and the registry does not know the name.
-    """
-    if side is not None and size not in (None, side):
-        raise SizeError(f"{name} takes images of {side} pixels alone, and {size} were asked for.")
-    size = side or size
-    if task is None:
-        return task_of(_known(name), size, classes)
-    return task if size is None else task.at_size(size)
-
-
-def network_side(input_shape: Sequence[int | None]) -> int | None:
-    """The fixed side of the images that a network takes, if it is fixed."""
-    height, width = input_shape[1:3]
-    if height != width:
-        raise BitKerasError(
-            f"The network takes images of {height}x{width} pixels, and the evaluation transform "
-            "gives squares; build it with a square input_shape, or with (None, None, 3)."
-        )
-    return height
-
-
-def _known(name: str) -> str:
-    try:
-        return model_info(name).name
-    except UnknownModelError:
-        raise BitKerasError(
-            f"The network calls itself {name!r}, which is no checkpoint of the registry, so the "
-            "size of its images and its labels are unknown; build it by a model name "
-            "(`bit-keras list`) with weights=PATH and save that."
-        ) from None

@@ -67,7 +67,8 @@ class EvalTransform:
         y = x / 127.5 - 1.
 
     The long side is truncated and the crop's offset rounded half to even, as
-    torchvision does. Greyscale becomes three equal channels, 16-bit values keep
+    torchvision does; the width is resized before the height, as in every Pillow
+    below 13. Greyscale becomes three equal channels, 16-bit values keep
     their high byte, alpha is dropped, animations give their first frame.
 
     Args:
@@ -124,7 +125,10 @@ class EvalTransform:
                 f"{_describe(source)} is too elongated: {image.width}x{image.height} pixels "
                 f"would be resized to {width}x{height}; crop it first."
             )
-        image = image.resize((width, height), _FILTERS[self.resizing.interpolation])
+        # Two calls, because Pillow 13 passes over tall pictures in the other order, which moves
+        # pixels by up to 13 of 255 (python-pillow/Pillow pull request 9549).
+        kernel = _FILTERS[self.resizing.interpolation]
+        image = image.resize((width, image.height), kernel).resize((width, height), kernel)
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         image = image.crop((left, top, left + self.size, top + self.size))
         return np.asarray(image, np.float32) / 127.5 - 1

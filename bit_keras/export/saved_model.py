@@ -1,0 +1,178 @@
+"""What the two kinds of SavedModel have in common: how they are described and written."""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import fingerprint_pb2
+
+import bit_keras
+from bit_keras.errors import ExportError
+from bit_keras.export.artifact import (
+    GOLDEN,
+    INPUT_RANGES,
+    METADATA,
+    OUTPUTS,
+    TOLERANCE,
+    Metadata,
+    Variant,
+    golden_bytes,
+    golden_images,
+    golden_size,
+)
+from bit_keras.export.task import checked_task
+from bit_keras.preprocessing import EvalTransform, Task
+from bit_keras.registry import model_info
+
+#: The last layer of what the builders return, by variant.
+_LAST_LAYERS: dict[str, Variant] = {"head": "classification", "features": "feature_extraction"}
+
+
+def describe(
+    model: keras.Model, target: str, input_range: tuple[float, float], task: Task | None
+) -> Metadata:
+    """What the artifact of a model is going to be.
+
+    Raises:
+        ExportError: Another backend, an unknown range, a model that is no BiT, or a
+            task with another number of classes.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            "A SavedModel can be written with the TensorFlow backend alone, and this process "
+            f"runs on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow."
+        )
+    checkpoint, variant = model_info(model.name), _variant(model, target)
+    if variant == "classification":
+        task = checked_task(model, task)
+    return Metadata(
+        model=checkpoint.name,
+        target=target,
+        variant=variant,
+        precision="float32",
+        folded=False,
+        input_range=_checked(input_range),
+        size=None,
+        outputs=model.output_shape[-1],
+        task=task.to_json() if task is not None and variant == "classification" else None,
+        tolerance=TOLERANCE,
+        versions={
+            "bit_keras": bit_keras.__version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+        },
+    )
+
+
+def _variant(model: keras.Model, target: str) -> Variant:
+    last = model.layers[-1].name
+    if last not in _LAST_LAYERS:
+        raise ExportError(
+            f"The last layer of {model.name} is {last!r}; the target {target} takes what "
+            "create_classifier (without an activation) and create_feature_extractor return."
+        )
+    if any(layer.name == "rescaling" for layer in model.layers):
+        raise ExportError(
+            f"{model.name} takes pixels in [0, 255]; build it without include_preprocessing, and "
+            "say with input_range what the artifact takes."
+        )
+    return _LAST_LAYERS[last]
+
+
+def _checked(input_range: tuple[float, float]) -> tuple[float, float]:
+    input_range = (float(input_range[0]), float(input_range[1]))
+    if input_range not in INPUT_RANGES:
+        raise ExportError(
+            f"input_range must be (-1, 1) or (0, 1). Received: input_range={input_range}"
+        )
+    return input_range
+
+
+def features_and_outputs(model: keras.Model) -> keras.Model:
+    """The same network with both outputs: pooled features, and what the model returns."""
+    return keras.Model(model.input, (model.get_layer("features").output, model.output))
+
+
+def save(
+    root: tf.train.Checkpoint,
+    signatures: Mapping[str, Callable],
+    folder: Path,
+    path: str | os.PathLike,
+) -> None:
+    """Saves an object to `folder`, the same bytes for the same object in a fresh process.
+
+    Args:
+        root: What the SavedModel holds.
+        signatures: Its signatures by name.
+        folder: An empty folder.
+        path: What error messages call the folder.
+
+    Raises:
+        ExportError: TensorFlow cannot write.
+    """
+    try:
+        tf.saved_model.save(root, os.fspath(folder), signatures=dict(signatures))
+    except tf.errors.OpError as error:
+        # Without the graph node in front and the name of the kernel behind.
+        reason = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]", "", error.message)
+        raise ExportError(
+            f"{path} could not be written ({reason}); nothing was left behind."
+        ) from error
+    _fix_fingerprint(folder / "fingerprint.pb")
+
+
+def _fix_fingerprint(path: Path) -> None:
+    """Replaces the random identifier, the only bytes that differ from one export to the next."""
+    fingerprint = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
+    fingerprint.uuid = ""
+    content = fingerprint.SerializeToString(deterministic=True)
+    fingerprint.uuid = str(int.from_bytes(hashlib.sha256(content).digest()[:16]))
+    path.write_bytes(fingerprint.SerializeToString(deterministic=True))
+
+
+def write_proof(
+    model: keras.Model,
+    metadata: Metadata,
+    folder: Path,
+    pictures: Mapping[str, np.ndarray] = MappingProxyType({}),
+) -> None:
+    """Writes the metadata, stored images and what Keras answers to them.
+
+    Args:
+        model: The network in float32, as it was before any change for the artifact.
+        metadata: Metadata.
+        folder: The artifact.
+        pictures: What `picture_answers` gives, to store beside.
+    """
+    height, width = golden_size(model.input_shape, metadata)
+    features, outputs = features_and_outputs(model)(
+        golden_images(height, width, (-1.0, 1.0)), training=False
+    )
+    arrays = {
+        "inputs": golden_images(height, width, metadata.input_range),
+        "features": features.numpy(),
+        OUTPUTS[metadata.variant]: outputs.numpy(),
+        **pictures,
+    }
+    (folder / METADATA).parent.mkdir(exist_ok=True)
+    (folder / METADATA).write_text(metadata.to_json())
+    (folder / GOLDEN).write_bytes(golden_bytes(arrays))
+
+
+def picture_answers(
+    model: keras.Model, metadata: Metadata, pictures: list[bytes], transform: EvalTransform
+) -> dict[str, np.ndarray]:
+    """Encoded pictures and what Keras answers to them, in the arrays of `write_golden`."""
+    images = np.stack([transform(picture) for picture in pictures])
+    arrays = {
+        f"picture_{number}": np.frombuffer(picture, np.uint8)
+        for number, picture in enumerate(pictures)
+    }
+    output = OUTPUTS[metadata.variant]
+    return {**arrays, f"picture_{output}": model(images, training=False).numpy()}

@@ -1,0 +1,193 @@
+"""Target `serving`: a versioned SavedModel for TensorFlow Serving and its like.
+
+It is written for speed, not for training: kernels are standardised once, at
+export, and the height and width of images are fixed.
+"""
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from bit_keras.atomic import new_directory
+from bit_keras.errors import ExportError
+from bit_keras.export.artifact import PRECISIONS, Metadata, golden_pictures, tolerance_of
+from bit_keras.export.saved_model import (
+    describe,
+    features_and_outputs,
+    picture_answers,
+    save,
+    write_proof,
+)
+from bit_keras.export.signatures import LabelTables, serving_signatures
+from bit_keras.export.task import transform_and_task
+from bit_keras.export.warm_up import write_warm_up
+from bit_keras.models.folding import clone_with, fold_weight_standardization
+from bit_keras.preprocessing import EvalTransform, Task
+
+#: Batch sizes that a server is warmed up for: those of `export/serving/batching.config`.
+BATCH_SIZES = (1, 2, 4, 8)
+
+
+def export_serving(
+    model: keras.Model,
+    path: str | os.PathLike,
+    version: int = 1,
+    size: int | None = None,
+    precision: str = "float32",
+    input_range: tuple[float, float] = (-1.0, 1.0),
+    task: Task | None = None,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+) -> Metadata:
+    """Writes a model as a SavedModel for servers, in a folder named after its version.
+
+    The signatures, for a classifier:
+
+    - `serving_default`: `inputs`, float32 `(batch, size, size, 3)` -> `logits` and
+      `probabilities`, float32 `(batch, classes)`;
+    - `features`: `inputs` -> `features`, float32 `(batch, channels)`;
+    - `image_bytes`: `image_bytes`, string `(batch,)`, encoded pictures of any size ->
+      `scores`, float32, `classes` and `class_ids`, string, `(batch, 5)`, best first.
+      Pictures go through the checkpoint's own evaluation transform, bit for bit,
+      without the turn that EXIF asks for.
+
+    A feature extractor returns `features` from all three. The labels lie in
+    `assets/labels.tsv`, requests to warm up with in
+    `assets.extra/tf_serving_warmup_requests`, a stored input and output for
+    `bit_keras.export.verify` beside them.
+
+    Args:
+        model: From `create_classifier` or `create_feature_extractor`, on the
+            TensorFlow backend. It is not changed.
+        path: The folder of all versions; `path/version` must not exist. Whole or
+            absent.
+        version: int. From 1. Defaults to `1`.
+        size: int. Side of the images. Defaults to that of the model or its task.
+        precision: `"float32"`, or `"bfloat16"`: convolutions in bfloat16, half the
+            size, statistics and head in float32. Defaults to `"float32"`.
+        input_range: `(-1.0, 1.0)`, BiT's own, or `(0.0, 1.0)`. Defaults to
+            `(-1.0, 1.0)`.
+        task: Task. The labels and the transform; of an extractor's, the transform.
+            Defaults to what the registry knows of the model's name.
+        batch_sizes: sequence of int. To warm up a server with; `()` writes no
+            requests. Defaults to `(1, 2, 4, 8)`.
+
+    Returns:
+        Metadata, as stored in the artifact.
+
+    Raises:
+        ExportError: Another backend, an unknown range or precision, a model that is
+            no BiT, a task with another number of classes, a version below 1, the
+            extra `serving` is missing, or TensorFlow cannot write.
+        SizeError: No size is given and none is known, or it is below 32.
+        BitKerasError: The folder of the version exists.
+
+    Example:
+
+    ```python
+    from bit_keras.export.serving import export_serving
+
+    model = bit_keras.create_classifier("bit_tiny.cifar10")
+    export_serving(model, "bit_tiny").size  # 64
+    ```
+    """
+    metadata = describe(model, "serving", input_range, task)
+    transform, task = transform_and_task(model, metadata.outputs, size, task)
+    metadata = dataclasses.replace(
+        metadata,
+        precision=_checked(precision),
+        folded=True,
+        size=transform.size,
+        tolerance=tolerance_of(precision),
+        task=None if task is None else task.to_json(),
+    )
+    with _version_folder(Path(path), version) as folder:
+        with tempfile.TemporaryDirectory() as scratch:
+            root = ServingModel(model, metadata, task, transform, Path(scratch))
+            save(root, root.endpoints, folder, path)
+        pictures = golden_pictures(transform.size)
+        inputs = {name: endpoint.input_signature[0] for name, endpoint in root.endpoints.items()}
+        if batch_sizes:
+            write_warm_up(folder, inputs, batch_sizes, pictures[0])
+        answers = picture_answers(model, metadata, pictures, transform)
+        write_proof(model, metadata, folder, answers)
+    return metadata
+
+
+class ServingModel(tf.train.Checkpoint):
+    """A folded network behind the endpoints of a server.
+
+    Args:
+        model: keras.Model from a builder.
+        metadata: Metadata.
+        task: Task or None. Of a classifier.
+        transform: EvalTransform. Of encoded pictures.
+        folder: Path. Where the class list is written, for `tf.saved_model.save` to
+            copy.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        metadata: Metadata,
+        task: Task | None,
+        transform: EvalTransform,
+        folder: Path,
+    ) -> None:
+        super().__init__()
+        folded = fold_weight_standardization(model)
+        if metadata.precision == "bfloat16":
+            folded = _in_bfloat16(folded)
+        network = features_and_outputs(folded)
+        self.variables = [variable.value for variable in network.variables]
+        self.labels = None if task is None else LabelTables(task.labels, folder)
+        images = tf.TensorSpec((None, transform.size, transform.size, 3), tf.float32)
+        core = tf.function(
+            lambda x: network(x, training=False), input_signature=[images], autograph=False
+        )
+        self.endpoints = serving_signatures(core, metadata, images, task, transform, self.labels)
+        #: The endpoint that `keras.layers.TFSMLayer` calls unless told otherwise.
+        self.serve = self.endpoints["serving_default"]
+
+
+def _in_bfloat16(folded: keras.Model) -> keras.Model:
+    """A copy with kernels in bfloat16; what is in float32 for its digits stays there."""
+
+    def swap(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        if layer.name not in ("features", "head"):
+            is_convolution = isinstance(layer, keras.layers.Conv2D)
+            config["dtype"] = "bfloat16" if is_convolution else "mixed_bfloat16"
+        return layer.__class__.from_config(config)
+
+    halved = clone_with(folded, swap)
+    for source, target in zip(folded.weights, halved.weights, strict=True):
+        target.assign(source)
+    return halved
+
+
+@contextlib.contextmanager
+def _version_folder(path: Path, version: int) -> Iterator[Path]:
+    """The folder to write a version into; whole or absent, as is that of all versions."""
+    if version < 1:
+        raise ExportError(f"Versions count from 1. Received: version={version}")
+    if path.is_dir():
+        with new_directory(path / str(version)) as folder:
+            yield folder
+    else:
+        with new_directory(path) as folder:
+            (folder / str(version)).mkdir()
+            yield folder / str(version)
+
+
+def _checked(precision: str) -> str:
+    if precision not in PRECISIONS:
+        raise ExportError(
+            f"precision must be one of {', '.join(PRECISIONS)}. Received: precision={precision!r}"
+        )
+    return precision

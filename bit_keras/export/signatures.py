@@ -1,0 +1,132 @@
+"""The signatures of a server, with names that do not change."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from bit_keras.errors import ExportError
+from bit_keras.export.artifact import Metadata
+from bit_keras.export.image_bytes import decode_images
+from bit_keras.preprocessing import EvalTransform, Labels, Task
+from bit_keras.preprocessing.task import Activation
+
+#: Classes that `image_bytes` returns, best first.
+TOP = 5
+
+#: From images in [-1, 1] to pooled features and to what the variant returns.
+Network = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+_ACTIVATIONS: dict[Activation, Callable[[tf.Tensor], tf.Tensor]] = {
+    "softmax": tf.nn.softmax,
+    "sigmoid": tf.math.sigmoid,
+}
+
+
+class LabelTables(tf.train.Checkpoint):
+    """The ids and names of classes, read from a file that travels with a SavedModel.
+
+    Args:
+        labels: Labels.
+        folder: Path. Where the file is written, for `tf.saved_model.save` to copy.
+
+    Raises:
+        ExportError: A label holds a tab or a line break.
+    """
+
+    def __init__(self, labels: Labels, folder: Path) -> None:
+        super().__init__()
+        rows = list(zip(labels.ids, labels.names, strict=True))
+        for text in (text for row in rows for text in row):
+            if "\t" in text or len(text.splitlines()) > 1:
+                raise ExportError(f"The label {text!r} holds a tab or a line break; rename it.")
+        file = folder / "labels.tsv"
+        file.write_text("".join(f"{id}\t{name}\n" for id, name in rows), "utf-8")
+        self.file = tf.saved_model.Asset(str(file))
+        self.ids, self.names = (self._column(number) for number in (0, 1))
+
+    def _column(self, number: int) -> tf.lookup.StaticHashTable:
+        initializer = tf.lookup.TextFileInitializer(
+            self.file.asset_path,
+            key_dtype=tf.int64,
+            key_index=tf.lookup.TextFileIndex.LINE_NUMBER,
+            value_dtype=tf.string,
+            value_index=number,
+        )
+        return tf.lookup.StaticHashTable(initializer, default_value="")
+
+    def lookup(self, indices: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Names and ids of classes by their int64 indices."""
+        return {"classes": self.names.lookup(indices), "class_ids": self.ids.lookup(indices)}
+
+
+def serving_signatures(
+    network: Network,
+    metadata: Metadata,
+    images: tf.TensorSpec,
+    task: Task | None,
+    transform: EvalTransform | None,
+    tables: LabelTables | None,
+) -> dict[str, Any]:
+    """The endpoints of a network behind a server, as `tf.saved_model.save` takes them.
+
+    - `serving_default`: `inputs` -> `logits` and `probabilities`, or `features`;
+    - `features`: `inputs` -> `features`;
+    - `image_bytes`: encoded pictures, `image_bytes` -> `scores`, `classes` and
+      `class_ids` of the best classes, or `features`. Only where the transform of
+      the pictures is known.
+
+    No output's name ends in `_bytes`: TensorFlow Serving's REST interface would
+    encode it in base64.
+
+    Args:
+        network: Network, one graph that all endpoints share.
+        metadata: Metadata.
+        images: TensorSpec. The images that callers send, in the range of `metadata`.
+        task: Task or None. Of a classifier.
+        transform: EvalTransform or None. Of encoded pictures.
+        tables: LabelTables or None. Of a classifier.
+
+    Returns:
+        dict from the name of a signature to its function.
+    """
+    is_classifier = metadata.variant == "classification"
+    activation = _ACTIVATIONS[task.activation if task else "softmax"]
+
+    def serving_default(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        _, outputs = network(rescaled(inputs, metadata.input_range))
+        if not is_classifier:
+            return {"features": outputs}
+        return {"logits": outputs, "probabilities": activation(outputs)}
+
+    def features(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"features": network(rescaled(inputs, metadata.input_range))[0]}
+
+    def image_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        assert transform is not None
+        _, outputs = network(decode_images(image_bytes, transform))
+        if tables is None:
+            return {"features": outputs}
+        scores, indices = tf.math.top_k(activation(outputs), min(TOP, metadata.outputs))
+        return {"scores": scores, **tables.lookup(tf.cast(indices, tf.int64))}
+
+    inputs = tf.TensorSpec(images.shape, tf.float32, name="inputs")
+    encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
+    signatures = {"serving_default": _endpoint(serving_default, inputs)}
+    signatures["features"] = _endpoint(features, inputs)
+    if transform is not None and (tables is not None) == is_classifier:
+        signatures["image_bytes"] = _endpoint(image_bytes, encoded)
+    return signatures
+
+
+def rescaled(images: tf.Tensor, input_range: tuple[float, float]) -> tf.Tensor:
+    """Images in the range that callers use, brought to the [-1, 1] of the network."""
+    if input_range == (-1.0, 1.0):
+        return images
+    low, high = input_range
+    return (images - low) * (2.0 / (high - low)) - 1.0
+
+
+def _endpoint(function: Callable, spec: tf.TensorSpec) -> Any:
+    return tf.function(function, input_signature=[spec], autograph=False)

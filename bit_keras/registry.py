@@ -17,6 +17,7 @@ import dataclasses
 import difflib
 import fnmatch
 import functools
+import math
 import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -125,6 +126,38 @@ class Architecture:
                     size *= side
                 total += size
         return total
+
+    def multiply_adds(self, height: int, width: int, classes: int | None = None) -> int:
+        """Multiply-adds of the convolutions and of the head for one image.
+
+        Counted as in the papers: what normalisation, activations and pooling
+        cost is left out.
+
+        Args:
+            height: int. Of the image in pixels.
+            width: int.
+            classes: int. Width of the head; `None` leaves the head out.
+
+        Example:
+
+        ```python
+        bit_keras.registry.ARCHITECTURES["bit_r50x1"].multiply_adds(224, 224, 1000)  # 4089184256
+        ```
+        """
+        weights = {path: math.prod(shape) for path, shape in self.weight_shapes(classes).items()}
+        # Every stride of 2 rounds up: there is a border of half the kernel on each side.
+        height, width = math.ceil(height / 2), math.ceil(width / 2)
+        total = height * width * weights["stem_conv/kernel"]
+        height, width = math.ceil(height / 2), math.ceil(width / 2)
+        for block, units in enumerate(self.units, start=1):
+            for unit in range(1, units + 1):
+                prefix = f"block{block}_unit{unit:02d}_"
+                total += height * width * weights[prefix + "conv1/kernel"]
+                if unit == 1 and block > 1:
+                    height, width = math.ceil(height / 2), math.ceil(width / 2)
+                for layer in ("proj", "conv2", "conv3"):
+                    total += height * width * weights.get(f"{prefix}{layer}/kernel", 0)
+        return total + weights.get("head/kernel", 0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,6 +32,30 @@ FEATURES = {
     "bit_tiny": 1024,
 }
 
+# Billions of multiply-adds of the convolutions and a head of 1000 classes for one image of these
+# sides, computed by hand from the layers of the papers.
+GMAC_SIZES = (128, 160, 224, 384, 448, 480, 512)
+GMACS = {
+    "bit_r50x1": (1.34, 2.09, 4.09, 12.01, 16.35, 18.77, 21.36),
+    "bit_r50x3": (11.79, 18.41, 36.08, 106.03, 144.31, 165.66, 188.49),
+    "bit_r101x1": (2.55, 3.98, 7.80, 22.92, 31.20, 35.82, 40.75),
+    "bit_r101x3": (22.70, 35.46, 69.49, 204.21, 277.95, 319.08, 363.04),
+    "bit_r152x2": (14.96, 23.38, 45.81, 134.63, 183.25, 210.36, 239.34),
+    "bit_r152x4": (59.69, 93.26, 182.78, 537.13, 731.08, 839.25, 954.88),
+}
+
+# timm results CSVs @aa4b585.
+GMACS_OF_TIMM = {
+    ("bit_r50x1", 224): 4.23,
+    ("bit_r50x1", 448): 16.62,
+    ("bit_r50x3", 224): 37.06,
+    ("bit_r101x1", 224): 8.04,
+    ("bit_r101x3", 224): 71.23,
+    ("bit_r152x2", 224): 46.95,
+    ("bit_r152x2", 384): 136.16,
+    ("bit_r152x4", 480): 844.84,
+}
+
 # timm's measurement on ImageNet-1k, the side of the crop, what precedes the crop.
 TIMM = {
     "bit_r50x1.distilled_in1k_224": (82.820, 224, 256, "bicubic"),
@@ -107,6 +131,31 @@ def test_parameter_counts_are_the_published_ones(name):
 def test_moving_statistics_are_not_parameters(name, count):
     assert ARCHITECTURES[name].parameters(1000) == count
     assert any("/moving_" in path for path in ARCHITECTURES[name].weight_shapes())
+
+
+@pytest.mark.parametrize("name", GMACS)
+def test_multiply_adds_are_those_computed_by_hand(name):
+    architecture = ARCHITECTURES[name]
+    counts = [architecture.multiply_adds(size, size, 1000) / 1e9 for size in GMAC_SIZES]
+    assert tuple(round(count, 2) for count in counts) == GMACS[name]
+
+
+@pytest.mark.parametrize(("name", "size"), GMACS_OF_TIMM)
+def test_multiply_adds_are_a_little_less_than_timm_counts(name, size):
+    # timm's counter adds what normalisation and activations cost.
+    ratio = ARCHITECTURES[name].multiply_adds(size, size, 1000) / 1e9 / GMACS_OF_TIMM[name, size]
+    assert 0.96 < ratio < 1
+
+
+def test_multiply_adds_round_odd_sides_up_and_leave_the_head_out_where_there_is_none():
+    architecture = ARCHITECTURES["bit_r50x1"]
+    assert architecture.multiply_adds(223, 224) == architecture.multiply_adds(224, 224)
+    # The last map of 33 pixels is 2x2, that of 32 is 1x1.
+    assert architecture.multiply_adds(33, 33) > architecture.multiply_adds(33, 32)
+    assert (
+        architecture.multiply_adds(224, 224, 1000) - architecture.multiply_adds(224, 224)
+        == 2048 * 1000
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,550 @@
+"""The pages of a collection: for tfhub.dev, for Kaggle Models and for the Hugging Face hub.
+
+Everything that they say comes from the registry, from the recipe and from the
+records of its artifacts, through the Jinja2 templates beside the recipe. They
+are the same whichever values the weights have. After a change to a template,
+
+    python -m bit_keras.export.pages export/bit-resnet.toml export/pages
+
+writes the pages of a folder again, from the records that lie in it.
+
+References:
+    - tfhub.dev: `tensorflow/tfhub.dev` @81fdea8, `tools/validator.py` and `tags/`
+    - Kaggle: `Kaggle/kaggle-api` @1744cda, `docs/models_metadata.md`
+    - Hugging Face: huggingface_hub 2.4, `ModelCardData`
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from bit_keras.atomic import replaced_file
+from bit_keras.errors import BitKerasError, ExportError
+from bit_keras.export.recipe import Item, Recipe
+from bit_keras.export.record import Record, SignatureRecord
+from bit_keras.preprocessing import EvalTransform, Labels, eval_transform, load_labels
+from bit_keras.registry import MINIMUM_SIZE, Accuracy, Checkpoint
+
+if TYPE_CHECKING:
+    import jinja2
+
+#: Lies beside the pages and holds what is said in them of each artifact.
+RECORDS = "records.json"
+
+#: What no page may say, since it depends on the values of the weights or on the packages that
+#: wrote them; the values stand in for it in a Record.
+_VARYING: Mapping[str, Any] = MappingProxyType(
+    {
+        "archive_bytes": 0,
+        "archive_sha256": "",
+        "difference": 0.0,
+        "weights_sha256": "",
+        "versions": {},
+    }
+)
+
+#: The ids that tfhub.dev has for these networks (`tags/network_architecture.yaml`); Google's own
+#: BiT modules bear those of the first five (`assets/docs/google/models/bit`).
+_NETWORK_TAGS: Mapping[str, str] = MappingProxyType(
+    {
+        "bit_r50x1": "resnet50-v2",
+        "bit_r50x3": "resnet50x3-v2",
+        "bit_r101x1": "resnet101-v2",
+        "bit_r101x3": "resnet101x3-v2",
+        "bit_r152x4": "resnet152x4-v2",
+        "resnetv2_50": "resnet-v2-50",
+        "resnetv2_101": "resnet-v2-101",
+    }
+)
+
+#: The id of each task on tfhub.dev (`tags/task.yaml`) and on the Hugging Face hub.
+_TASKS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "classification": ("image-classification", "image-classification"),
+        "feature_extraction": ("image-feature-vector", "image-feature-extraction"),
+    }
+)
+
+#: What Kaggle calls a licence (`docs/models_metadata.md`).
+KAGGLE_LICENSES: Mapping[str, str] = MappingProxyType({"Apache-2.0": "Apache 2.0"})
+
+#: No file of TensorFlow Lite is larger: offsets in a flatbuffer have 31 bits.
+_LARGEST_TFLITE = 2**31
+
+#: The side of the photo in the examples where no source states one.
+_EXAMPLE_SIZE = 224
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A data set that weights were trained on.
+
+    Attributes:
+        token: str. What stands for it in the names of checkpoints.
+        title: str. What descriptions of checkpoints call it.
+        tfhub: str. Its id on tfhub.dev (`tags/dataset.yaml`).
+        hugging_face: str. Its id on the Hugging Face hub.
+    """
+
+    token: str
+    title: str
+    tfhub: str
+    hugging_face: str
+
+
+DATASETS = (
+    Dataset("in21k", "ImageNet-21k", "imagenet-21k", "imagenet-21k"),
+    Dataset("in1k", "ImageNet-1k", "imagenet-ilsvrc-2012-cls", "imagenet-1k"),
+    Dataset("cifar10", "CIFAR-10", "cifar-10", "cifar10"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedModel:
+    """What the templates know of an artifact, under the name `model`.
+
+    Attributes:
+        recipe: Recipe.
+        item: Item. What the recipe says of it.
+        record: Record. What it is.
+        transform: EvalTransform. What the photo of the examples goes through.
+    """
+
+    recipe: Recipe
+    item: Item
+    record: Record
+    transform: EvalTransform
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return self.item.checkpoint
+
+    @property
+    def classes(self) -> int | None:
+        """Width of the head; `None` for a feature extractor."""
+        return self.record.outputs if self.item.variant == "classification" else None
+
+    @property
+    def labels(self) -> Labels | None:
+        """The packaged list of the classes, if there is one."""
+        if self.classes is None or self.checkpoint.labels is None:
+            return None
+        return load_labels(self.checkpoint.labels)
+
+    @property
+    def parameters(self) -> int:
+        return self.checkpoint.architecture.parameters(self.classes)
+
+    @property
+    def multiply_adds(self) -> int:
+        side = self.transform.size
+        return self.checkpoint.architecture.multiply_adds(side, side, self.classes)
+
+    @property
+    def datasets(self) -> list[Dataset]:
+        tokens = self.checkpoint.name.partition(".")[2].split("_")
+        return [
+            dataset
+            for dataset in DATASETS
+            if dataset.token in tokens or dataset.title in self.checkpoint.description
+        ]
+
+    @property
+    def has_published_transform(self) -> bool:
+        return self.checkpoint.resizing is not None
+
+    @property
+    def fits_tflite(self) -> bool:
+        return self.record.bytes < _LARGEST_TFLITE
+
+    @property
+    def handle(self) -> str:
+        """Its address on tfhub.dev."""
+        return f"https://tfhub.dev/{self.recipe.publisher}/{self.item.name}/{self.record.version}"
+
+    @property
+    def asset(self) -> str:
+        """The address of its archive."""
+        return self.recipe.archives + self.record.archive
+
+    @property
+    def tfhub_task(self) -> str:
+        return _TASKS[self.item.variant][0]
+
+    @property
+    def network_tags(self) -> list[str]:
+        architecture = self.checkpoint.architecture
+        tags = ["bit"] if architecture.normalization == "group" else []
+        if architecture.name in _NETWORK_TAGS:
+            tags.append(_NETWORK_TAGS[architecture.name])
+        return tags
+
+    @property
+    def kaggle_slug(self) -> str:
+        return kaggle_slug(self.item.name)
+
+
+def kaggle_slug(name: str) -> str:
+    """A name in the characters that Kaggle has for it: small letters, digits and dashes.
+
+    Reference:
+        `Kaggle/kaggle-cli`, pull request 1134.
+    """
+    return re.sub(r"[^a-z0-9-]", "-", name.lower())
+
+
+def write_pages(recipe: Recipe, records: Sequence[Record], folder: str | os.PathLike) -> None:
+    """Writes the pages of a collection, and the facts that they were made from.
+
+    Each file is whole or absent; pages of an earlier time that are not among the
+    new ones are removed.
+
+    Args:
+        recipe: Recipe. Its templates lie in `recipe.folder / "templates"`.
+        records: list of Record. The artifacts that exist, of those in the recipe.
+        folder: A folder that does not exist, is empty, or holds such pages.
+
+    Raises:
+        ExportError: What `render_pages` raises, or the folder holds something else.
+        BitKerasError: The file system refuses.
+
+    Example:
+
+    ```sh
+    bit-keras collection export/bit-resnet.toml --out collection
+    ```
+    """
+    folder = Path(folder)
+    pages = render_pages(recipe, records)
+    _require_pages(folder)
+    for path, text in pages.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        with replaced_file(folder / path) as partial:
+            partial.write_text(text, "utf-8")
+    _remove_others(folder, {folder / path for path in pages})
+
+
+def _require_pages(folder: Path) -> None:
+    """Raises where files of somebody else could be taken for old pages."""
+    if not folder.exists() or (folder / RECORDS).is_file():
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise ExportError(
+            f"{folder} holds something else than pages (there is no {RECORDS} in it); choose "
+            "another folder."
+        )
+
+
+def _remove_others(folder: Path, pages: set[Path]) -> None:
+    """Removes every other file below the folders of pages, and what is empty then."""
+    for top in {path.relative_to(folder).parts[0] for path in pages} - {RECORDS}:
+        # Files come before the folder that they lie in.
+        for path in sorted((folder / top).rglob("*"), reverse=True):
+            if path.is_dir():
+                if not any(path.iterdir()):
+                    path.rmdir()
+            elif path not in pages:
+                path.unlink()
+
+
+def render_pages(recipe: Recipe, records: Sequence[Record]) -> dict[str, str]:
+    """The pages of a collection.
+
+    Args:
+        recipe: Recipe. Its templates lie in `recipe.folder / "templates"`.
+        records: list of Record. The artifacts that exist, of those in the recipe.
+
+    Returns:
+        dict from the path of a file to its text: `records.json` first, then the
+        publisher, the collection and the models for tfhub.dev (`tfhub/`), the
+        model and its variations for Kaggle (`kaggle/`), and a model card for each
+        repository on the Hugging Face hub (`huggingface/`).
+
+    Raises:
+        ExportError: jinja2 or huggingface_hub is missing, a template is missing
+            or asks for what there is not, there is no record, or one that the
+            recipe does not name.
+    """
+    require_packages()
+    models = _published_models(recipe, records)
+    templates = _Templates(recipe.folder / "templates")
+    publisher = f"tfhub/assets/docs/{recipe.publisher}"
+    pages = {
+        RECORDS: _json([stable_fields(model.record) for model in models]),
+        f"{publisher}/{recipe.publisher}.md": templates.render(
+            "tfhub/publisher.md.jinja", recipe=recipe
+        ),
+        f"{publisher}/collections/{recipe.name}/1.md": templates.render(
+            "tfhub/collection.md.jinja", recipe=recipe, models=models
+        ),
+        "kaggle/model-metadata.json": _json(_kaggle_model(recipe, models, templates)),
+    }
+    for model in models:
+        name, version = model.item.name, model.record.version
+        siblings = [other for other in models if other is not model and _share(model, other)]
+        pages |= {
+            f"{publisher}/models/{name}/{version}.md": templates.render(
+                "tfhub/model.md.jinja", model=model, siblings=siblings
+            ),
+            f"kaggle/{name}/model-instance-metadata.json": _json(
+                _kaggle_variation(model, templates)
+            ),
+            f"huggingface/{name}/README.md": templates.render(
+                "huggingface/model.md.jinja", model=model, metadata=_hugging_face_header(model)
+            ),
+        }
+    return pages
+
+
+def require_packages() -> None:
+    """Raises ExportError where a package that the pages need is not installed."""
+    try:
+        import huggingface_hub  # noqa: F401
+        import jinja2  # noqa: F401
+    except ImportError as error:
+        raise ExportError(
+            f"The pages of a collection need {error.name}: pip install 'bit_keras[publish]'."
+        ) from error
+
+
+def stable_fields(record: Record) -> dict[str, Any]:
+    """A record without what depends on the values of the weights, with its size in megabytes."""
+    fields = _stable(record).to_json()
+    return {name: value for name, value in fields.items() if name not in _VARYING}
+
+
+def _stable(record: Record) -> Record:
+    # TensorFlow lists signatures in any order; compressed files inside the artifact make it some
+    # bytes larger or smaller.
+    signatures = {
+        name: SignatureRecord(
+            *(dict(sorted(side.items())) for side in (found.inputs, found.outputs))
+        )
+        for name, found in sorted(record.signatures.items(), key=_default_first)
+    }
+    return dataclasses.replace(
+        record, signatures=signatures, bytes=round(record.bytes, -6), **_VARYING
+    )
+
+
+def _default_first(item: tuple[str, SignatureRecord]) -> tuple[bool, str]:
+    return item[0] != "serving_default", item[0]
+
+
+def read_records(path: str | os.PathLike) -> list[Record]:
+    """Reads the `records.json` of a folder of pages.
+
+    Raises:
+        ExportError: There is no such file, or it holds something else.
+    """
+    try:
+        documents = json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path} cannot be read ({error}).") from error
+    if not isinstance(documents, list) or not all(isinstance(fields, dict) for fields in documents):
+        raise ExportError(f"{path} is no list of records.")
+    return [Record.from_json({**fields, **_VARYING}) for fields in documents]
+
+
+def _published_models(recipe: Recipe, records: Sequence[Record]) -> list[PublishedModel]:
+    """The recipe's items that have a record, in the recipe's order."""
+    by_name = {record.name: _stable(record) for record in records}
+    unknown = sorted(by_name.keys() - {item.name for item in recipe.items})
+    if unknown or not by_name:
+        raise ExportError(
+            f"The recipe {recipe.name} has no artifact {unknown[0]!r}."
+            if unknown
+            else f"No artifact of {recipe.name} exists; pages are written of what was built."
+        )
+    models = [
+        PublishedModel(recipe, item, by_name[item.name], _transform(item, by_name[item.name]))
+        for item in recipe.items
+        if item.name in by_name
+    ]
+    slugs = [model.kaggle_slug for model in models]
+    double = sorted({slug for slug in slugs if slugs.count(slug) > 1})
+    if double:
+        raise ExportError(
+            f"Two artifacts of {recipe.name} are called {double[0]!r} on Kaggle, which has small "
+            "letters, digits and dashes alone; rename one of them."
+        )
+    return models
+
+
+def _transform(item: Item, record: Record) -> EvalTransform:
+    size = record.size or item.size or item.checkpoint.size or _EXAMPLE_SIZE
+    return eval_transform(item.model, size)
+
+
+def _share(model: PublishedModel, other: PublishedModel) -> bool:
+    return model.item.model == other.item.model
+
+
+class _Templates:
+    """The templates of a recipe.
+
+    Args:
+        folder: Path.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import jinja2
+
+        if not folder.is_dir():
+            raise ExportError(
+                f"There is no folder {folder}; the page templates lie in the folder 'templates' "
+                "beside the recipe."
+            )
+        self.folder = folder
+        # What is written is Markdown: nothing is escaped.
+        self.environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(folder),
+            undefined=jinja2.StrictUndefined,
+            autoescape=False,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        self.environment.filters |= {"shape": _shape, "range": _range, "list_of": _list_of}
+        self.environment.globals["minimum_size"] = MINIMUM_SIZE
+
+    def render(self, name: str, **context: Any) -> str:
+        import jinja2
+
+        try:
+            text = self.environment.get_template(name).render(**context)
+        except jinja2.TemplateNotFound as error:
+            raise ExportError(f"{self.folder} has no template {error.name}.") from error
+        except jinja2.TemplateSyntaxError as error:
+            raise ExportError(
+                f"The template {error.filename}, line {error.lineno}, cannot be read: "
+                f"{error.message}"
+            ) from error
+        except jinja2.UndefinedError as error:
+            raise ExportError(
+                f"The template {self._place(error)} asks for what there is not: {error.message}."
+            ) from error
+        return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+    def _place(self, error: "jinja2.UndefinedError") -> str:
+        """The file and the line of the innermost template."""
+        frames = traceback.extract_tb(error.__traceback__)
+        places = [f"{f.filename}, line {f.lineno}," for f in frames if self._holds(f.filename)]
+        return places[-1]
+
+    def _holds(self, filename: str) -> bool:
+        return Path(filename).is_relative_to(self.folder)
+
+
+def _shape(sides: Sequence[int | None]) -> str:
+    return "[" + ", ".join("?" if side is None else str(side) for side in sides) + "]"
+
+
+def _range(bounds: tuple[float, float]) -> str:
+    return f"[{bounds[0]:g}, {bounds[1]:g}]"
+
+
+def _list_of(words: Sequence[Any]) -> str:
+    """Words as a sentence has them: "a, b and c"."""
+    *first, last = map(str, words)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _json(document: Any) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _kaggle_model(
+    recipe: Recipe, models: list[PublishedModel], templates: _Templates
+) -> dict[str, Any]:
+    return {
+        "ownerSlug": recipe.publisher,
+        "title": recipe.title,
+        "slug": kaggle_slug(recipe.name),
+        "subtitle": recipe.description,
+        # A person looks at it before everybody does.
+        "isPrivate": True,
+        "description": templates.render("kaggle/model.md.jinja", recipe=recipe, models=models),
+        "publishTime": "",
+        "provenanceSources": "",
+    }
+
+
+def _kaggle_variation(model: PublishedModel, templates: _Templates) -> dict[str, Any]:
+    return {
+        "ownerSlug": model.recipe.publisher,
+        "modelSlug": kaggle_slug(model.recipe.name),
+        "instanceSlug": model.kaggle_slug,
+        "framework": "tensorFlow2",
+        "overview": templates.render("parts/sentence.md.jinja", model=model).strip(),
+        "usage": templates.render("kaggle/variation.md.jinja", model=model),
+        "licenseName": KAGGLE_LICENSES[model.checkpoint.license],
+        "fineTunable": model.item.target == "hub",
+        "trainingData": [dataset.title for dataset in model.datasets],
+        "modelInstanceType": "Unspecified",
+        "baseModelInstance": "",
+        "externalBaseModelUrl": "",
+    }
+
+
+def _hugging_face_header(model: PublishedModel) -> str:
+    from huggingface_hub import ModelCardData
+
+    classifies = model.item.variant == "classification"
+    return ModelCardData(
+        license=model.checkpoint.license.lower(),
+        # A SavedModel at the root of the repository (`huggingface.js`, `model-libraries.ts`).
+        library_name="tf-keras",
+        pipeline_tag=_TASKS[model.item.variant][1],
+        tags=[*model.network_tags, "tensorflow", "saved-model"],
+        datasets=[dataset.hugging_face for dataset in model.datasets] or None,
+        # Features have no accuracy of their own.
+        eval_results=list(_eval_results(model)) or None if classifies else None,
+        model_name=model.item.name if classifies else None,
+    ).to_yaml()
+
+
+def _eval_results(model: PublishedModel) -> Iterator[Any]:
+    from huggingface_hub import EvalResult
+
+    ids = {dataset.title: dataset.hugging_face for dataset in DATASETS}
+    for accuracy in model.checkpoint.accuracies:
+        yield EvalResult(
+            task_type="image-classification",
+            dataset_type=ids.get(accuracy.dataset, accuracy.dataset.lower().replace(" ", "-")),
+            dataset_name=accuracy.dataset,
+            metric_type="accuracy",
+            metric_value=accuracy.value,
+            # The header has one source for all figures of a data set, and here each has its own.
+            metric_name=_metric_name(accuracy),
+        )
+
+
+def _metric_name(accuracy: Accuracy) -> str:
+    size = f" at {accuracy.size} pixels" if accuracy.size else ""
+    return f"{accuracy.metric} in percent{size} ({accuracy.source})"
+
+
+def main() -> None:
+    """Writes the pages of a folder again, from the records that lie in it."""
+    parser = argparse.ArgumentParser(prog="python -m bit_keras.export.pages", description=__doc__)
+    parser.add_argument("recipe", type=Path, help="the recipe of the collection")
+    parser.add_argument("folder", type=Path, help="the folder of the pages")
+    arguments = parser.parse_args()
+    try:
+        records = read_records(arguments.folder / RECORDS)
+        write_pages(Recipe.read(arguments.recipe), records, arguments.folder)
+    except BitKerasError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

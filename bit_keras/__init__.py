@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bit_keras.models import create_classifier as create_classifier
     from bit_keras.models import create_feature_extractor as create_feature_extractor
     from bit_keras.models import create_feature_maps as create_feature_maps
+    from bit_keras.models import fold_weight_standardization as fold_weight_standardization
     from bit_keras.preprocessing import decode_predictions as decode_predictions
     from bit_keras.preprocessing import eval_transform as eval_transform
 
@@ -26,6 +27,7 @@ _HOMES = {
     "create_classifier": "bit_keras.models",
     "create_feature_extractor": "bit_keras.models",
     "create_feature_maps": "bit_keras.models",
+    "fold_weight_standardization": "bit_keras.models",
     "load_weights": "bit_keras.checkpoints",
     "save_weights": "bit_keras.checkpoints",
     "eval_transform": "bit_keras.preprocessing",

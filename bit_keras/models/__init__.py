@@ -1,6 +1,7 @@
-"""The network, and the three builders that make Keras models of it."""
+"""The network, the three builders that make Keras models of it, and folding."""
 
 from bit_keras.models.builders import create_classifier as create_classifier
 from bit_keras.models.builders import create_feature_extractor as create_feature_extractor
 from bit_keras.models.builders import create_feature_maps as create_feature_maps
 from bit_keras.models.builders import network_of_file as network_of_file
+from bit_keras.models.folding import fold_weight_standardization as fold_weight_standardization

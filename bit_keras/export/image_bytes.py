@@ -9,8 +9,8 @@ from bit_keras.preprocessing import EvalTransform
 def decode_images(image_bytes: tf.Tensor, transform: EvalTransform) -> tf.Tensor:
     """Decodes, resizes and crops pictures as an evaluation transform does.
 
-    The pixels are those of the transform, bit for bit, with one difference: EXIF
-    is not read, so a picture that its metadata turns is not turned.
+    The 8-bit pixels are those of the transform, bit for bit, with one difference:
+    EXIF is not read, so a picture that its metadata turns is not turned.
 
     Args:
         image_bytes: string tensor `(batch,)`. JPEG, PNG, GIF (the first frame), BMP

@@ -78,7 +78,10 @@ def _resized_size(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     side = transform.resizing.side
     if transform.resizing.mode == "squash":
-        return tf.constant(side), tf.constant(side)
+        # Not a constant, or TensorFlow's optimiser multiplies by its inverse where `_weights`
+        # divides by it, which moves a pixel in a thousand.
+        varying = side + tf.minimum(height, 0)
+        return varying, varying
     short = tf.minimum(height, width)
     # The product of the sides of a long strip is more than 32 bits hold.
     sides = [

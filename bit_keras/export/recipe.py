@@ -16,7 +16,7 @@ from bit_keras.registry import Checkpoint, list_models, model_info
 #: (`tensorflow/tfhub.dev` @81fdea8, `tools/validator.py`), a model's without slashes:
 #: it is also the name of a folder.
 _PUBLISHER = re.compile(r"[a-z\d-]+")
-_NAME = re.compile(r"[\w.-]+")
+_NAME = re.compile(r"\w[\w.-]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,7 +213,8 @@ def _check(item: Item, where: str) -> None:
             )
     if not _NAME.fullmatch(item.name):
         raise ExportError(
-            f"{where} has the name {item.name!r}; letters, digits, '_', '.' and '-' are allowed."
+            f"{where} has the name {item.name!r}; letters, digits, '_', '.' and '-' are allowed, "
+            "and no point or dash in front."
         )
     if item.precision != PRECISIONS[0] and item.target != "serving":
         raise ExportError(f"{where} has a precision, which goes with the target serving.")

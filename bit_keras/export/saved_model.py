@@ -49,8 +49,7 @@ def describe(
             f"runs on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow."
         )
     checkpoint, variant = model_info(model.name), _variant(model, target)
-    if variant == "classification":
-        task = checked_task(model, task)
+    task = checked_task(model, task)
     return Metadata(
         model=checkpoint.name,
         target=target,
@@ -60,7 +59,7 @@ def describe(
         input_range=_checked(input_range),
         size=None,
         outputs=model.output_shape[-1],
-        task=task.to_json() if task is not None and variant == "classification" else None,
+        task=None if task is None else task.to_json(),
         tolerance=TOLERANCE,
         versions={
             "bit_keras": bit_keras.__version__,

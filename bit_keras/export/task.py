@@ -24,19 +24,20 @@ def checked_task(model: "keras.Model", task: Task | None = None) -> Task | None:
         know the name or no source states the size of the images.
 
     Raises:
-        ExportError: The network has another number of classes than the given task,
-            or none.
+        ExportError: The network has another number of classes than the given task.
     """
     classes = _classes(model)
+    if classes is None:
+        return None
     if task is not None:
         if classes != len(task.labels):
             raise ExportError(
-                f"{model.name} has {classes or 'no'} classes and the labels of its task are "
+                f"{model.name} has {classes} classes and the labels of its task are "
                 f"{len(task.labels)}."
             )
         return task
     height, width = model.input_shape[1:3]
-    if classes is not None and height == width:
+    if height == width:
         with contextlib.suppress(UnknownModelError, SizeError):
             return task_of(model.name, height, classes)
     return None

@@ -4,6 +4,7 @@ import pytest
 
 from bit_keras.checkpoints import fill_with_seeded_values
 from bit_keras.export.hub import export_hub
+from bit_keras.export.serving import export_serving
 from bit_keras.models import create_classifier, create_feature_extractor
 
 
@@ -33,3 +34,12 @@ def extractor_artifact(extractor, tmp_path_factory):
     path = tmp_path_factory.mktemp("hub") / "extractor"
     export_hub(extractor, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def serving_artifact(classifier, tmp_path_factory):
+    """The folder of the only version of a classifier for servers."""
+    pytest.importorskip("tensorflow_serving.apis", reason="the warm-up file needs its protos")
+    path = tmp_path_factory.mktemp("serving") / "classifier"
+    export_serving(classifier, path)
+    return path / "1"

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from bit_keras.errors import BitKerasError, ExportError
+from bit_keras.export.artifact import Metadata
 from bit_keras.export.keras_file import export_keras, read_task
-from bit_keras.models import create_classifier
+from bit_keras.export.verify import verify
+from bit_keras.models import create_classifier, create_feature_maps
 from bit_keras.preprocessing import Labels, Task, eval_transform, task_of
 
 
@@ -51,7 +53,7 @@ def test_damaged_tasks_are_named(tmp_path):
     with pytest.raises(ExportError, match="cannot be read"):
         read_task(tmp_path / "a.keras")
     with zipfile.ZipFile(tmp_path / "b.keras", "w") as archive:
-        archive.writestr("bit_keras.json", "{")
+        archive.writestr("assets.extra/bit_keras.json", "{")
     with pytest.raises(ExportError, match="cannot be read"):
         read_task(tmp_path / "b.keras")
 
@@ -60,3 +62,36 @@ def test_a_head_with_scores_behind_it_counts_as_well(tmp_path):
     model = create_classifier("bit_tiny.cifar10", weights=None, classifier_activation="softmax")
     export_keras(model, tmp_path / "a.keras")
     assert read_task(tmp_path / "a.keras").labels.name == "cifar10"
+
+
+def test_the_file_proves_itself_in_a_fresh_process(classifier, extractor, tmp_path):
+    pixels = create_classifier("bit_tiny.cifar10", include_preprocessing=True)
+    maps = create_feature_maps("bit_tiny.cifar10", levels=("block1", "block4"))
+    for number, model in enumerate((classifier, extractor, pixels, maps)):
+        export_keras(model, tmp_path / f"{number}.keras")
+        verification = verify(tmp_path / f"{number}.keras")
+        assert verification.differences.keys() == {"predict"}
+        assert verification.passed
+    assert Metadata.read(tmp_path / "2.keras").input_range == (0.0, 255.0)
+
+
+def test_a_changed_file_fails(classifier, tmp_path):
+    export_keras(classifier, tmp_path / "a.keras")
+    other = create_classifier("bit_tiny.cifar10")
+    other.save(tmp_path / "b.keras")
+    with (
+        zipfile.ZipFile(tmp_path / "a.keras") as proven,
+        zipfile.ZipFile(tmp_path / "b.keras", "a") as changed,
+    ):
+        for name in ("assets.extra/bit_keras.json", "assets.extra/golden.npz"):
+            changed.writestr(name, proven.read(name))
+    assert not verify(tmp_path / "b.keras").passed
+
+
+def test_half_precision_is_held_to_what_it_can_do(dtype_policy, tmp_path):
+    dtype_policy("mixed_bfloat16")
+    export_keras(create_classifier("bit_tiny.cifar10"), tmp_path / "a.keras")
+    verification = verify(tmp_path / "a.keras")
+    assert verification.metadata.precision == "bfloat16"
+    assert verification.metadata.tolerance == 5e-2
+    assert verification.passed

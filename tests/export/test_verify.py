@@ -8,10 +8,11 @@ import tensorflow as tf
 
 from bit_keras.errors import ExportError
 from bit_keras.export.artifact import (
+    GOLDEN,
+    golden_bytes,
     golden_images,
     read_golden,
     relative_difference,
-    write_golden,
 )
 from bit_keras.export.verify import verify
 
@@ -42,9 +43,10 @@ def test_an_untouched_artifact_passes(artifact):
 
 
 def test_the_golden_output_is_that_of_keras(classifier, classifier_artifact):
-    inputs, outputs = read_golden(classifier_artifact)
-    assert inputs.shape == (2, 64, 64, 3)
-    assert relative_difference(classifier.predict(inputs, verbose=0), outputs) < 1e-5
+    golden = read_golden(classifier_artifact)
+    assert golden["inputs"].shape == (2, 64, 64, 3)
+    answer = classifier.predict(golden["inputs"], verbose=0)
+    assert relative_difference(answer, golden["logits"]) < 1e-5
 
 
 def test_the_golden_images_are_no_noise_and_fill_their_range():
@@ -58,9 +60,9 @@ def test_the_golden_images_are_no_noise_and_fill_their_range():
 
 
 def test_another_answer_fails(artifact):
-    inputs, outputs = read_golden(artifact)
-    outputs[1, 3] += 1e-4 * np.abs(outputs).max()
-    write_golden(artifact, inputs, outputs)
+    golden = read_golden(artifact)
+    golden["logits"][1, 3] += 1e-4 * np.abs(golden["logits"]).max()
+    (artifact / GOLDEN).write_bytes(golden_bytes(golden))
     verification = verify(artifact)
     assert not verification.passed
     assert verification.largest == pytest.approx(1e-4, rel=0.05)  # float32 noise of 1e-6

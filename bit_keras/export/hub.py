@@ -24,7 +24,7 @@ from bit_keras.export.saved_model import (
     save,
     write_proof,
 )
-from bit_keras.export.signatures import LabelTables, rescaled, serving_signatures
+from bit_keras.export.signatures import labels_asset, rescaled, serving_signatures
 from bit_keras.export.task import transform_and_task
 from bit_keras.preprocessing import EvalTransform, Task
 
@@ -159,12 +159,12 @@ class ServedReusableModel(ReusableModel):
     ) -> None:
         super().__init__(model, metadata)
         network, self.kernels = with_folded_kernels(features_and_outputs(model))
-        self.labels = None if task is None else LabelTables(task.labels, folder)
+        self.labels = None if task is None else labels_asset(task.labels, folder)
         images = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)
         core = tf.function(
             lambda x: network(x, training=False), input_signature=[images], autograph=False
         )
-        self.endpoints = serving_signatures(core, metadata, images, task, transform, self.labels)
+        self.endpoints = serving_signatures(core, metadata, images, task, transform)
 
 
 def _traced(

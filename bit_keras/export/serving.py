@@ -24,7 +24,7 @@ from bit_keras.export.saved_model import (
     save,
     write_proof,
 )
-from bit_keras.export.signatures import LabelTables, serving_signatures
+from bit_keras.export.signatures import labels_asset, serving_signatures
 from bit_keras.export.task import transform_and_task
 from bit_keras.export.warm_up import write_warm_up
 from bit_keras.models.folding import clone_with, fold_weight_standardization
@@ -145,12 +145,12 @@ class ServingModel(tf.train.Checkpoint):
             folded = _in_bfloat16(folded)
         network = features_and_outputs(folded)
         self.variables = [variable.value for variable in network.variables]
-        self.labels = None if task is None else LabelTables(task.labels, folder)
+        self.labels = None if task is None else labels_asset(task.labels, folder)
         images = tf.TensorSpec((None, transform.size, transform.size, 3), tf.float32)
         core = tf.function(
             lambda x: network(x, training=False), input_signature=[images], autograph=False
         )
-        self.endpoints = serving_signatures(core, metadata, images, task, transform, self.labels)
+        self.endpoints = serving_signatures(core, metadata, images, task, transform)
         #: The endpoint that `keras.layers.TFSMLayer` calls unless told otherwise.
         self.serve = self.endpoints["serving_default"]
 

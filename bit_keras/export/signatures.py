@@ -24,41 +24,23 @@ _ACTIVATIONS: dict[Activation, Callable[[tf.Tensor], tf.Tensor]] = {
 }
 
 
-class LabelTables(tf.train.Checkpoint):
-    """The ids and names of classes, read from a file that travels with a SavedModel.
+def labels_asset(labels: Labels, folder: Path) -> tf.saved_model.Asset:
+    """Writes the ids and names of classes to a file that travels with a SavedModel.
 
     Args:
         labels: Labels.
-        folder: Path. Where the file is written, for `tf.saved_model.save` to copy.
+        folder: Path. Where the file waits for `tf.saved_model.save` to copy it.
 
     Raises:
         ExportError: A label holds a tab or a line break.
     """
-
-    def __init__(self, labels: Labels, folder: Path) -> None:
-        super().__init__()
-        rows = list(zip(labels.ids, labels.names, strict=True))
-        for text in (text for row in rows for text in row):
-            if "\t" in text or len(text.splitlines()) > 1:
-                raise ExportError(f"The label {text!r} holds a tab or a line break; rename it.")
-        file = folder / "labels.tsv"
-        file.write_text("".join(f"{id}\t{name}\n" for id, name in rows), "utf-8")
-        self.file = tf.saved_model.Asset(str(file))
-        self.ids, self.names = (self._column(number) for number in (0, 1))
-
-    def _column(self, number: int) -> tf.lookup.StaticHashTable:
-        initializer = tf.lookup.TextFileInitializer(
-            self.file.asset_path,
-            key_dtype=tf.int64,
-            key_index=tf.lookup.TextFileIndex.LINE_NUMBER,
-            value_dtype=tf.string,
-            value_index=number,
-        )
-        return tf.lookup.StaticHashTable(initializer, default_value="")
-
-    def lookup(self, indices: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Names and ids of classes by their int64 indices."""
-        return {"classes": self.names.lookup(indices), "class_ids": self.ids.lookup(indices)}
+    rows = list(zip(labels.ids, labels.names, strict=True))
+    for text in (text for row in rows for text in row):
+        if "\t" in text or len(text.splitlines()) > 1:
+            raise ExportError(f"The label {text!r} holds a tab or a line break; rename it.")
+    file = folder / "labels.tsv"
+    file.write_text("".join(f"{id}\t{name}\n" for id, name in rows), "utf-8")
+    return tf.saved_model.Asset(str(file))
 
 
 def serving_signatures(
@@ -67,7 +49,6 @@ def serving_signatures(
     images: tf.TensorSpec,
     task: Task | None,
     transform: EvalTransform | None,
-    tables: LabelTables | None,
 ) -> dict[str, Any]:
     """The endpoints of a network behind a server, as `tf.saved_model.save` takes them.
 
@@ -86,7 +67,6 @@ def serving_signatures(
         images: TensorSpec. The images that callers send, in the range of `metadata`.
         task: Task or None. Of a classifier.
         transform: EvalTransform or None. Of encoded pictures.
-        tables: LabelTables or None. Of a classifier.
 
     Returns:
         dict from the name of a signature to its function.
@@ -106,16 +86,22 @@ def serving_signatures(
     def image_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         assert transform is not None
         _, outputs = network(decode_images(image_bytes, transform))
-        if tables is None:
+        if task is None:
             return {"features": outputs}
-        scores, indices = tf.math.top_k(activation(outputs), min(TOP, metadata.outputs))
-        return {"scores": scores, **tables.lookup(tf.cast(indices, tf.int64))}
+        scores, best = tf.math.top_k(activation(outputs), min(TOP, metadata.outputs))
+        # Constants, since a table of TensorFlow is named after where its file once lay.
+        names, ids = tf.constant(task.labels.names), tf.constant(task.labels.ids)
+        return {
+            "scores": scores,
+            "classes": tf.gather(names, best),
+            "class_ids": tf.gather(ids, best),
+        }
 
     inputs = tf.TensorSpec(images.shape, tf.float32, name="inputs")
     encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
     signatures = {"serving_default": _endpoint(serving_default, inputs)}
     signatures["features"] = _endpoint(features, inputs)
-    if transform is not None and (tables is not None) == is_classifier:
+    if transform is not None and (task is not None) == is_classifier:
         signatures["image_bytes"] = _endpoint(image_bytes, encoded)
     return signatures
 

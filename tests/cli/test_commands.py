@@ -240,6 +240,44 @@ def test_export_says_what_it_wrote(tiny_npz, tmp_path):
     assert f"bit-keras verify {out}" in result.stdout
 
 
+def test_a_model_for_servers_is_exported_verified_and_asked(tiny_npz, tmp_path):
+    path = tmp_path / "served"
+    options = ["--to", "serving", "--weights", tiny_npz, "--batch-sizes", "none", "--out", path]
+    result = run("export", "bit_tiny.cifar10", *options)
+    assert result.stdout.startswith(f"Wrote {path / '1'}: bit_tiny.cifar10, classification")
+    changed = [*options, "--version", "2", "--size", "48", "--precision", "bfloat16"]
+    assert run("export", "bit_tiny.cifar10", *changed).exit_code == 0
+    assert "1 exists already" in fails("export", "bit_tiny.cifar10", *options)
+    # A folder of versions stands for the newest one.
+    document = json.loads(run("verify", path, "--json").stdout)
+    assert document["differences"].keys() == {"serving_default", "features", "image_bytes"}
+    assert document["tolerance"] == 5e-2
+    assert run("predict", path / "1", CAT).exit_code == 0
+
+
+def test_one_folder_serves_and_is_fine_tuned(tiny_npz, tmp_path):
+    options = ["--to", "hub", "--folded", "--weights", tiny_npz, "--out", tmp_path / "both"]
+    assert run("export", "bit_tiny.cifar10", *options).exit_code == 0
+    differences = json.loads(run("verify", tmp_path / "both", "--json").stdout)["differences"]
+    assert {"__call__", "image_bytes"} < differences.keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--to", "hub", "--size", "48"], "--size goes with --to serving"),
+        (["--to", "keras", "--folded"], "--folded goes with --to hub"),
+        (["--to", "keras", "--input-range", "0,1"], "--input-range goes with --to hub or serving"),
+        (["--to", "serving", "--batch-sizes", "1;2"], "'1;2' is not a list like 1,2,4,8, nor none"),
+        (["--to", "serving", "--precision", "int8"], "'int8' is not one of 'float32', 'bfloat16'"),
+    ],
+)
+def test_options_that_do_not_go_together_are_wrong_usage(options, sentence, tmp_path):
+    result = run("export", "bit_tiny.cifar10", *options, "--out", tmp_path / "a")
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+
+
 def test_export_with_random_weights_is_reproducible(tmp_path):
     golden = []
     for name in ("a", "b"):

@@ -1,0 +1,115 @@
+"""`bit-keras publish`: a built collection to the places that host models."""
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from bit_keras.cli.printing import console, megabytes, print_json, progress
+from bit_keras.export.publish import PLACES, Upload, plan, send
+
+
+@click.command("publish", short_help="Send a collection to Hugging Face or Kaggle.")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--to", "place", required=True, type=click.Choice(PLACES))
+@click.option("--owner", help="User or organisation there; the collection's publisher by default.")
+@click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(folder: Path, place: str, owner: str | None, dry_run: bool, as_json: bool) -> None:
+    """Send the collection in DIR, which `bit-keras collection` wrote.
+
+    First every artifact is compared with its archive and with the manifest; where one
+    is damaged, nothing is sent. What is new at the place is private until its owner
+    makes it public. The same command goes on with a publication that broke off.
+
+    --to huggingface makes a repository of each model, OWNER/NAME: the card and the
+    SavedModel, in one commit with a tag such as v1. Other files in the repository are
+    deleted by that commit. Log in with `hf auth login` or HF_TOKEN.
+
+    --to kaggle makes a variation of one Kaggle model of each SavedModel. DIR then holds
+    sent-to-kaggle.json, by which the next run leaves out what was sent; without it,
+    everything becomes a new version. Title, description and usage are not sent: Kaggle's
+    own command does that, as is shown at the end; it also makes a public model private
+    while model-metadata.json says so. Log in with
+    KAGGLE_API_TOKEN or ~/.kaggle/access_token.
+
+    \b
+    Examples:
+      bit-keras publish collection --to huggingface --dry-run
+      bit-keras publish collection --to huggingface --owner my-lab
+      bit-keras publish collection --to kaggle
+    """
+    with progress(f"Checking {folder}"):
+        uploads = plan(folder, place, owner)
+    if not dry_run:
+        _silence_where_nobody_looks()
+        send(uploads)
+    if as_json:
+        print_json(_document(place, uploads, dry_run))
+        return
+    if dry_run:
+        console().print(_table(uploads))
+    _print_summary(uploads, dry_run)
+
+
+def _silence_where_nobody_looks() -> None:
+    """Keeps the client libraries, which are imported later, from drawing bars into a log."""
+    if not sys.stderr.isatty():
+        for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE"):
+            os.environ.setdefault(name, "1")
+
+
+def _document(place: str, uploads: Sequence[Upload], dry_run: bool) -> dict[str, Any]:
+    return {
+        "to": place,
+        "dry_run": dry_run,
+        "uploads": [
+            {
+                "address": upload.address,
+                "version": upload.version,
+                "sent": upload.sent or not dry_run,
+                "bytes": upload.bytes,
+                "files": [
+                    {"source": str(file.source), "target": file.target, "bytes": file.bytes}
+                    for file in upload.files
+                ],
+                "not_sent": [str(path) for path in upload.not_sent],
+            }
+            for upload in uploads
+        ],
+    }
+
+
+def _table(uploads: Sequence[Upload]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("address", no_wrap=True)
+    table.add_column("file", no_wrap=True)
+    table.add_column("bytes", justify="right", no_wrap=True)
+    for upload in uploads:
+        if upload.sent:
+            table.add_row(upload.address, "sent before", "")
+            continue
+        for number, file in enumerate(upload.files):
+            table.add_row("" if number else upload.address, file.target, f"{file.bytes:,}")
+    return table
+
+
+def _print_summary(uploads: Sequence[Upload], dry_run: bool) -> None:
+    waiting = [upload for upload in uploads if not upload.sent]
+    click.echo(
+        f"{'To send' if dry_run else 'Sent'}: {sum(len(upload.files) for upload in waiting)} "
+        f"files, {megabytes(sum(upload.bytes for upload in waiting))}, to {len(waiting)} of "
+        f"{len(uploads)} addresses." + (" Nothing was sent." if dry_run else "")
+    )
+    # Every variation has the page of the model, too.
+    pages = list(dict.fromkeys(path for upload in uploads for path in upload.not_sent))
+    if pages:
+        click.echo("These pages are not sent; Kaggle's own command does that after the files:")
+    for path in pages:
+        what = "models" if path.name == "model-metadata.json" else "models instances"
+        click.echo(f"  kaggle {what} update -p {shlex.quote(str(path.parent))}")

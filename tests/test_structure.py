@@ -157,5 +157,7 @@ def test_help_names_every_command_and_what_it_does():
         "evaluate",
         "convert",
         "export",
+        "collection",
         "verify",
+        "publish",
     } <= set(commands)

@@ -18,7 +18,9 @@ _COMMANDS = (
     "evaluate",
     "convert",
     "export",
+    "collection",
     "verify",
+    "publish",
 )
 
 
@@ -55,7 +57,7 @@ class _LazyGroup(click.Group):
 @click.option("--debug", is_flag=True, help="Show a traceback where something fails.")
 @click.version_option(bit_keras.__version__)
 def main(debug: bool) -> None:
-    """BiT (Big Transfer) models: look up, predict, fine-tune, evaluate, convert, export, verify.
+    """BiT (Big Transfer) models: look up, predict, fine-tune, evaluate, export, serve, publish.
 
     \b
     Examples:
@@ -64,7 +66,9 @@ def main(debug: bool) -> None:
       bit-keras finetune bit_r50x1.in21k --data photos/ --out run
       bit-keras evaluate run --data photos/
       bit-keras export bit_r50x1.in21k --to hub --variant feature_extraction --out r50x1
+      bit-keras export run --to serving --out models/flowers
       bit-keras verify r50x1
+      bit-keras collection export/bit-resnet.toml --out collection
     """
     logger = logging.getLogger("bit_keras")
     logger.handlers = [LogHandler()]

@@ -4,19 +4,20 @@ import dataclasses
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from bit_keras.errors import ExportError
 from bit_keras.export.artifact import OUTPUTS, PRECISIONS, TARGETS, VARIANTS, Variant
-from bit_keras.registry import Checkpoint, list_models, model_info
+from bit_keras.registry import MINIMUM_SIZE, Checkpoint, list_models, model_info
 
 #: What tfhub.dev takes as the name of a publisher and of a model
 #: (`tensorflow/tfhub.dev` @81fdea8, `tools/validator.py`), a model's without slashes:
 #: it is also the name of a folder.
 _PUBLISHER = re.compile(r"[a-z\d-]+")
 _NAME = re.compile(r"\w[\w.-]*")
+_ARCHIVE = re.compile(rf"{_NAME.pattern}\.tar\.gz")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,19 +126,22 @@ class Recipe:
         """
         path = Path(path)
         document = _read_toml(path)
-        collection, models = document.get("collection"), document.get("models")
-        if not isinstance(collection, dict) or not isinstance(models, list) or not models:
+        collection = document.get("collection")
+        if not isinstance(collection, dict) or not _is_list_of_tables(document.get("models")):
             raise ExportError(
                 f"{path} is no recipe: it needs a [collection] and at least one [[models]]."
             )
         fields = {field.name for field in dataclasses.fields(cls)} - {"items", "folder"}
-        _require_fields(f"[collection] of {path}", collection, fields, required=fields)
+        where = f"[collection] of {path}"
+        _require_fields(where, collection, fields, required=fields)
+        _require_text(where, collection, fields)
         if not _PUBLISHER.fullmatch(collection["publisher"]):
             raise ExportError(
                 f"The publisher of {path} is {collection['publisher']!r}; small letters, digits "
                 "and dashes are allowed."
             )
-        items = tuple(_items(path, models))
+        _require_name(where, collection["name"])
+        items = tuple(_items(path, document["models"]))
         _require_unique(path, items)
         return cls(**collection, items=items, folder=path.parent)
 
@@ -149,6 +153,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ExportError(f"{path} cannot be read ({error.strerror or error}).") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ExportError(f"{path} is no TOML file: {error}.") from error
+
+
+def _is_list_of_tables(models: Any) -> bool:
+    return isinstance(models, list) and bool(models) and all(isinstance(m, dict) for m in models)
 
 
 def _require_fields(where: str, table: dict[str, Any], known: set[str], required: set[str]) -> None:
@@ -164,15 +172,30 @@ def _require_fields(where: str, table: dict[str, Any], known: set[str], required
         )
 
 
+def _require_text(where: str, table: dict[str, Any], fields: Iterable[str]) -> None:
+    for field in sorted(fields):
+        if not isinstance(table.get(field, ""), str):
+            raise ExportError(f"{where} has the {field} {table[field]!r}, which is no text.")
+
+
+def _require_name(where: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ExportError(
+            f"{where} has the name {name!r}; letters, digits, '_', '.' and '-' are allowed, "
+            "and no point or dash in front."
+        )
+
+
 def _items(path: Path, models: list[dict[str, Any]]) -> Iterator[Item]:
     fields = {field.name for field in dataclasses.fields(Item)}
     named: set[str] = set()
     for number, table in enumerate(models, start=1):
         where = f"[[models]] number {number} of {path}"
         _require_fields(where, table, fields, required={"name", "model"})
+        _require_text(where, table, {"name", "model", "archive"})
         found = _models(table["model"], named, where)
         variants = table.get("variant", VARIANTS[0])
-        variants = [variants] if isinstance(variants, str) else variants
+        variants = variants if isinstance(variants, list) and variants else [variants]
         for model in found:
             for variant in variants:
                 name = _formatted(table["name"], model, variant, where)
@@ -211,17 +234,29 @@ def _check(item: Item, where: str) -> None:
             raise ExportError(
                 f"{where} has the {field} {value!r}; allowed are {', '.join(allowed)}."
             )
-    if not _NAME.fullmatch(item.name):
+    _require_name(where, item.name)
+    if not _ARCHIVE.fullmatch(item.archive):
         raise ExportError(
-            f"{where} has the name {item.name!r}; letters, digits, '_', '.' and '-' are allowed, "
-            "and no point or dash in front."
+            f"{where} has the archive {item.archive!r}; it is the name of a file that ends in "
+            ".tar.gz."
         )
+    _require_whole_number(where, "version", item.version, least=1)
+    if item.size is not None:
+        _require_whole_number(where, "size", item.size, least=MINIMUM_SIZE)
     if item.precision != PRECISIONS[0] and item.target != "serving":
         raise ExportError(f"{where} has a precision, which goes with the target serving.")
 
 
+def _require_whole_number(where: str, field: str, number: Any, least: int) -> None:
+    if type(number) is not int or number < least:  # A bool is an int, too.
+        raise ExportError(
+            f"{where} has the {field} {number!r}; whole numbers from {least} up are allowed."
+        )
+
+
 def _require_unique(path: Path, items: tuple[Item, ...]) -> None:
-    names = [item.name for item in items]
-    double = sorted({name for name in names if names.count(name) > 1})
-    if double:
-        raise ExportError(f"{path} gives the name {double[0]!r} to more than one artifact.")
+    for field in ("name", "archive"):
+        values = [getattr(item, field) for item in items]
+        double = sorted({value for value in values if values.count(value) > 1})
+        if double:
+            raise ExportError(f"{path} gives the {field} {double[0]!r} to more than one artifact.")

@@ -1,0 +1,113 @@
+"""`bit-keras collection`: all artifacts of a recipe, with their archives and pages."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+
+from bit_keras.cli.printing import console, megabytes, print_json, progress, start_keras
+
+if TYPE_CHECKING:
+    from bit_keras.export.collection import Outcome
+
+_UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
+
+
+class _Memory(click.ParamType):
+    """An amount of memory, such as `20GB` or `8000MiB`, as a number of bytes."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([MG]i?B)", value)
+        if match is None:
+            self.fail(f"{value!r} is no amount of memory; write it like 20GB or 8000MB.")
+        return int(float(match[1]) * _UNITS[match[2]])
+
+
+@click.command("collection", short_help="Build a collection of artifacts.")
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--memory",
+    type=_Memory(),
+    help="What all processes may take together, like 20GB; by default 80 % of what is free.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(recipe: Path, out: Path, memory: int | None, as_json: bool) -> None:
+    """Build every artifact of the file RECIPE into the folder --out.
+
+    Each is exported, verified and archived, and appears when it is whole. The same
+    command goes on after an interruption, and builds again only what has changed.
+    One that fails does not stop the others; the exit status is then 1.
+
+    \b
+    Examples:
+      bit-keras collection export/bit-resnet.toml --out collection
+      bit-keras verify collection
+    """
+    from bit_keras.export.recipe import Recipe
+
+    contents = Recipe.read(recipe)
+    with progress("Starting Keras"):
+        start_keras()
+        from bit_keras.export.collection import build_collection
+    try:
+        outcomes = build_collection(contents, out, memory)
+    except KeyboardInterrupt:
+        click.echo("Interrupted; the same command goes on where it stopped.", err=True)
+        raise click.exceptions.Exit(130) from None
+    if as_json:
+        print_json([_document(outcome) for outcome in outcomes])
+    else:
+        console().print(_table(outcomes))
+    failures = [outcome for outcome in outcomes if outcome.error is not None]
+    for outcome in failures:
+        click.echo(f"Error: {outcome.item.name}: {outcome.error}", err=True)
+    if failures:
+        click.echo(
+            f"{len(failures)} of {len(outcomes)} artifacts could not be built; the same command "
+            "tries them again.",
+            err=True,
+        )
+        raise click.exceptions.Exit(1)
+
+
+def _document(outcome: "Outcome") -> dict[str, Any]:
+    return {
+        "name": outcome.item.name,
+        "record": None if outcome.record is None else outcome.record.to_json(),
+        "error": outcome.error,
+        "seconds": outcome.seconds,
+        "peak_memory": outcome.peak_memory,
+    }
+
+
+def _table(outcomes: "list[Outcome]") -> Table:
+    table = Table(box=None, pad_edge=False)
+    # Long names are folded in a narrow window, numbers are not.
+    for heading in ("artifact", "target and variant"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("size", "archive", "difference", "seconds", "peak memory"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for outcome in outcomes:
+        table.add_row(*_row(outcome))
+    return table
+
+
+def _row(outcome: "Outcome") -> tuple[str, ...]:
+    item, record = outcome.item, outcome.record
+    kind = f"{item.target} {item.variant}"
+    if record is None:
+        return item.name, kind, "failed"
+    return (
+        item.name,
+        kind,
+        megabytes(record.bytes),
+        megabytes(record.archive_bytes),
+        f"{record.difference:.1e}",
+        "kept" if outcome.seconds is None else f"{outcome.seconds:.0f}",
+        "" if outcome.peak_memory is None else megabytes(outcome.peak_memory),
+    )

@@ -1,0 +1,288 @@
+"""Builds one artifact of a collection in processes of its own.
+
+A fresh process writes the SavedModel, so that its bytes do not depend on what was
+written before, and gives all memory back before the next one verifies it. Every
+process ends when its standard input is closed, as it is when its parent is killed.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bit_keras.atomic import new_directory
+from bit_keras.errors import BitKerasError, ExportError
+from bit_keras.export.archive import write_archive
+from bit_keras.export.recipe import Item
+from bit_keras.export.record import Record
+from bit_keras.export.verify import Verification, verify
+
+#: The file beside a SavedModel and its archive that says what they are.
+RECORD = "record.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a process is to build.
+
+    Attributes:
+        item: Item.
+        folder: str. Where the artifact is going to lie: the folder of its versions,
+            its archive and its record.
+        weights_sha256: str. Digest of the file that the weights come from.
+    """
+
+    item: Item
+    folder: str
+    weights_sha256: str
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "Job":
+        return cls(**{**document, "item": Item(**document["item"])})
+
+
+class Worker:
+    """A process that works on a job, and ends with this one.
+
+    Args:
+        task: str. `"artifact"` or `"saved_model"`.
+        job: Job.
+    """
+
+    def __init__(self, task: str, job: Job) -> None:
+        self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bit_keras.export.build", task],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env=_environment(),
+        )
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # Then the process says why it ended.
+            self._process.stdin.write(json.dumps(dataclasses.asdict(job)) + "\n")
+            self._process.stdin.flush()
+
+    def result(self, show: Callable[[str], None]) -> Any:
+        """Waits for the end of the process.
+
+        Args:
+            show: Is called with the name of each step.
+
+        Returns:
+            What the task returned.
+
+        Raises:
+            ExportError: The task failed; with its own sentence.
+        """
+        message: dict[str, Any] = {}
+        with self._errors, self._process as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                message = json.loads(line)
+                if "step" in message:
+                    show(message["step"])
+            process.wait()
+            if "result" not in message:
+                raise ExportError(message.get("error") or self._last_words())
+        return message["result"]
+
+    def stop(self) -> None:
+        """Ends the process, and what it started."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+
+    def _last_words(self) -> str:
+        code = self._process.returncode
+        if code < 0:
+            return f"The process was ended by signal {-code}, as it is where memory is short."
+        self._errors.seek(0)
+        lines = self._errors.read().strip().splitlines()
+        return f"The process ended with status {code} ({lines[-1] if lines else 'no message'})."
+
+
+def _environment() -> dict[str, str]:
+    root = str(Path(__file__).parents[2])
+    return {
+        **os.environ,
+        # The worker imports this very package, also where it is not installed.
+        "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "KERAS_BACKEND": "tensorflow",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        # The stored answers are the same with and without a GPU, and need none of its memory.
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
+
+
+def _build_artifact(job: Job) -> dict[str, Any]:
+    """Builds, verifies and archives an artifact; its folder appears by one rename."""
+    item, folder = job.item, Path(job.folder)
+    complete = folder.with_name(f".{folder.name}.complete")
+    with new_directory(complete) as partial:
+        saved_model = partial / str(item.version)
+        worker = Worker("saved_model", dataclasses.replace(job, folder=str(partial)))
+        signatures = worker.result(_show)
+        _show("Verifying")
+        verification = verify(saved_model)
+        _require_passed(verification)
+        _show("Archiving")
+        archive = partial / item.archive
+        sha256 = write_archive(saved_model, archive)
+        metadata = verification.metadata
+        record = {
+            **{name: getattr(item, name) for name in ("name", "version", "archive")},
+            **{
+                name: getattr(metadata, name)
+                for name in ("model", "target", "variant", "precision", "input_range", "size")
+            },
+            "outputs": metadata.outputs,
+            "signatures": signatures,
+            "bytes": size_of(saved_model),
+            "archive_bytes": archive.stat().st_size,
+            "archive_sha256": sha256,
+            "difference": verification.largest,
+            "tolerance": metadata.tolerance,
+            "weights_sha256": job.weights_sha256,
+            "versions": metadata.versions,
+        }
+        Record.from_json(record).write(partial / RECORD)
+    _replace(folder, complete)
+    return {"peak_memory": _peak_memory()}
+
+
+def _require_passed(verification: Verification) -> None:
+    if not verification.passed:
+        raise ExportError(
+            f"The SavedModel differs from Keras by {verification.largest:.1e}, above the "
+            f"tolerance of {verification.metadata.tolerance:.0e}; it was thrown away."
+        )
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _replace(folder: Path, complete: Path) -> None:
+    """Puts a complete folder in the place of one that may be there."""
+    old = folder.with_name(f".{folder.name}.old")
+    if folder.exists():
+        folder.rename(old)
+    complete.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_leftovers(models: Path) -> None:
+    """Removes what killed workers left in the folder of all artifacts; none may be at work."""
+    for pattern in (".*.partial", ".*.complete", ".*.old"):
+        for path in models.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _peak_memory() -> int | None:
+    """The most memory that one of the processes had, in bytes."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such module.
+        return None
+    peak = max(
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _write_saved_model(job: Job) -> dict[str, Any]:
+    """Writes a version of an artifact; returns its signatures as in a Record."""
+    # Here, since the process that waits for this one needs no memory for them.
+    from bit_keras.export.hub import export_hub
+    from bit_keras.export.serving import export_serving
+    from bit_keras.models import create_classifier, create_feature_extractor
+
+    item, folder = job.item, Path(job.folder)
+    classifies = item.variant == "classification"
+    _show("Reading")
+    model = (create_classifier if classifies else create_feature_extractor)(item.model)
+    _show("Exporting")
+    if item.target == "hub":
+        export_hub(model, folder / str(item.version))
+    else:
+        export_serving(model, folder, item.version, item.size, item.precision)
+    return _signatures(folder / str(item.version))
+
+
+def _signatures(saved_model: Path) -> dict[str, Any]:
+    import tensorflow as tf
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    def tensors(infos: Any) -> dict[str, Any]:
+        return {
+            name: {
+                "dtype": tf.dtypes.as_dtype(infos[name].dtype).name,
+                "shape": tf.TensorShape(infos[name].tensor_shape).as_list(),
+            }
+            for name in sorted(infos)
+        }
+
+    graph = saved_model_pb2.SavedModel.FromString((saved_model / "saved_model.pb").read_bytes())
+    signatures = graph.meta_graphs[0].signature_def
+    return {
+        name: {side: tensors(getattr(signatures[name], side)) for side in ("inputs", "outputs")}
+        for name in sorted(signatures)
+        if not name.startswith("__")  # TensorFlow's own, for the initialisation.
+    }
+
+
+def _show(step: str) -> None:
+    _send({"step": step})
+
+
+def _send(message: dict[str, Any]) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def _end_with_parent() -> None:
+    """Ends this process and what it started as soon as standard input is closed."""
+
+    def wait() -> None:
+        # Not through `sys.stdin`, whose lock would be held when the interpreter ends.
+        while os.read(0, 1):
+            pass
+        if hasattr(os, "killpg"):
+            os.killpg(os.getpgrp(), signal.SIGKILL)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main() -> None:
+    """Does one task; the job is the first line of standard input."""
+    task = sys.argv[1]
+    if task == "artifact" and hasattr(os, "setsid"):
+        # A group of its own, to end with all that it starts, and deaf to Ctrl-C in the terminal.
+        with contextlib.suppress(PermissionError):
+            os.setsid()
+    job = Job.from_json(json.loads(sys.stdin.readline()))
+    _end_with_parent()
+    try:
+        _send(
+            {"result": {"artifact": _build_artifact, "saved_model": _write_saved_model}[task](job)}
+        )
+    except BitKerasError as error:
+        _send({"error": str(error)})
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,484 @@
+"""Builds a collection: every artifact whole or absent, and only what is not there already.
+
+In the folder of a collection lie
+
+- `models/NAME/`: the folder of the versions of an artifact, as TensorFlow Serving takes
+  it, with its archive and its record beside;
+- `pages/`: see `bit_keras.export.pages`;
+- `manifest.json`: what the collection is, and the records of its artifacts. It is
+  written last, and removed before anything changes.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+import rich.progress
+
+from bit_keras.atomic import replaced_file
+from bit_keras.errors import DownloadError, ExportError
+from bit_keras.export.archive import require_archive_of
+from bit_keras.export.build import RECORD, Job, Worker, remove_leftovers, size_of
+from bit_keras.export.pages import require_packages, write_pages
+from bit_keras.export.recipe import Item, Recipe
+from bit_keras.export.record import Record
+from bit_keras.export.verify import Verification, verify
+from bit_keras.progress import console
+from bit_keras.registry import Architecture, Checkpoint
+
+MODELS, PAGES, MANIFEST = "models", "pages", "manifest.json"
+
+#: The packages whose versions an artifact depends on.
+_PACKAGES = ("bit_keras", "keras", "tensorflow")
+
+#: Of the memory that is free, what is used unless told otherwise.
+_MEMORY_SHARE = 0.8
+
+#: What a process takes whatever it builds, and for each value that a residual unit gives: two
+#: images go through the network, and Keras keeps what all its layers give.
+_FRAMEWORK_BYTES = 10**9
+_BYTES_PER_OUTPUT = 34
+
+#: Side of the images that prove an artifact, where no source states one.
+_USUAL_SIZE = 224
+
+_logger = logging.getLogger("bit_keras")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of an item of a recipe.
+
+    Attributes:
+        item: Item.
+        record: Record or None. The artifact; `None` where it could not be built.
+        error: str or None. Why not.
+        seconds: float or None. What it took; `None` where it was there already.
+        peak_memory: int or None. The most memory that one of its processes had, in
+            bytes, where the system tells.
+    """
+
+    item: Item
+    record: Record | None
+    error: str | None = None
+    seconds: float | None = None
+    peak_memory: int | None = None
+
+
+def build_collection(
+    recipe: Recipe, folder: str | os.PathLike, memory: int | None = None
+) -> list[Outcome]:
+    """Builds, verifies and archives every artifact of a recipe, and writes their pages.
+
+    What is there already is kept as long as its item, its weights and the packages are
+    what they were. Everything else is built beside and appears, verified and archived,
+    by one rename: after an interruption, however it came, the same call goes on. One
+    artifact that fails does not stop the others. A folder of `models` that the recipe
+    does not name is left alone.
+
+    Several are built at once where processors and memory allow; the bytes that are
+    written are the same. Each is built without GPUs, in a process of its own.
+
+    Args:
+        recipe: Recipe.
+        folder: Of a collection, or a folder to create in one that exists.
+        memory: int. Bytes that all processes may take together. Defaults to 80 % of
+            what is free.
+
+    Returns:
+        list of Outcome, in the order of the recipe.
+
+    Raises:
+        ExportError: The folder holds something else, another process builds in it,
+            `memory` is too small for an artifact that is to be built, a package or a
+            page template is missing, or nothing could be built.
+        BitKerasError: The file system refuses.
+
+    Example:
+
+    ```python
+    import dataclasses
+    from pathlib import Path
+
+    from bit_keras.export.collection import build_collection
+    from bit_keras.export.recipe import Item, Recipe
+
+    published = Path(bit_keras.__file__).parents[1] / "export"
+    recipe = dataclasses.replace(
+        Recipe.read(published / "bit-resnet.toml"),
+        items=(Item("bit_tiny", "bit_tiny.cifar10", archive="bit_tiny.tar.gz"),),
+    )
+    (outcome,) = build_collection(recipe, "collection")
+    outcome.record.outputs  # 10
+    sorted(path.name for path in Path("collection/models/bit_tiny").iterdir())
+    # ['1', 'bit_tiny.tar.gz', 'record.json']
+    ```
+    """
+    folder = Path(folder)
+    require_packages()
+    if memory is None:
+        memory = int(_MEMORY_SHARE * free_memory())
+    with _locked(folder):
+        models = folder / MODELS
+        models.mkdir(exist_ok=True)
+        remove_leftovers(models)
+        _report_others(recipe, models)
+        digest = functools.cache(_weights_digest)
+        records = {item: _current_record(item, models, digest) for item in recipe.items}
+        missing = [item for item in recipe.items if records[item] is None]
+        _require_memory(missing, memory)
+        if missing:
+            (folder / MANIFEST).unlink(missing_ok=True)
+        try:
+            built = _Builder(models, memory, digest).build(missing)
+        finally:
+            remove_leftovers(models)
+        outcomes = [built.get(item) or Outcome(item, records[item]) for item in recipe.items]
+        _write_about(recipe, outcomes, folder)
+    return outcomes
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Makes the folder, and keeps every other process from building in it."""
+    _require_collection(folder)
+    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    try:
+        folder.mkdir(exist_ok=True)
+        lock.acquire()
+    except filelock.Timeout:
+        raise ExportError(
+            f"Another process builds a collection in {folder}; wait for it, stop it, or choose "
+            "another folder."
+        ) from None
+    except FileNotFoundError:
+        raise ExportError(f"The folder {folder.parent} does not exist; create it first.") from None
+    except OSError as error:
+        raise ExportError(f"{folder} cannot be written ({error.strerror or error}).") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _require_collection(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ExportError(f"{folder} is a file, and the folder of a collection was to be there.")
+    if folder.is_dir() and not (folder / MODELS).is_dir():
+        strangers = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+        if strangers:
+            raise ExportError(
+                f"{folder} holds {min(strangers)} and is no collection; choose another folder."
+            )
+
+
+def _report_others(recipe: Recipe, models: Path) -> None:
+    others = {path.name for path in models.iterdir()} - {item.name for item in recipe.items}
+    if others:
+        _logger.info(
+            "%s holds %s, which the recipe does not name: left alone, and not in the manifest.",
+            models,
+            ", ".join(sorted(others)),
+        )
+
+
+def _weights_digest(checkpoint: Checkpoint) -> str:
+    # Here, since Keras comes with it, which takes seconds and whose memory a check does not need.
+    from bit_keras.checkpoints import pretrained_path
+
+    with pretrained_path(checkpoint).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _current_record(item: Item, models: Path, digest: Callable[[Checkpoint], str]) -> Record | None:
+    """The record of an artifact that is there and is what would be built now."""
+    folder = models / item.name
+    try:
+        record = Record.read(folder / RECORD)
+    except ExportError:
+        return None
+    fields = ("name", "version", "model", "target", "variant", "precision", "archive")
+    archive = folder / item.archive
+    is_current = (
+        all(getattr(record, field) == getattr(item, field) for field in fields)
+        and record.size == _fixed_size(item)
+        and record.versions == {name: importlib.metadata.version(name) for name in _PACKAGES}
+        and size_of(folder / str(item.version)) == record.bytes
+        and archive.is_file()
+        and archive.stat().st_size == record.archive_bytes
+    )
+    if not is_current:
+        return None
+    try:
+        return record if digest(item.checkpoint) == record.weights_sha256 else None
+    except DownloadError as error:
+        _logger.info("%s is kept without a look at its weights: %s", item.name, error)
+        return record
+
+
+def _fixed_size(item: Item) -> int | None:
+    """The only side of images that the artifact is going to take, if there is one."""
+    return None if item.target == "hub" else item.size or item.checkpoint.size
+
+
+class _Builder:
+    """Runs the workers, as many at once as memory and processors allow.
+
+    Args:
+        models: Path. The folder of all artifacts.
+        memory: int. Bytes for all workers.
+        digest: callable. The digest of the weights of a Checkpoint.
+    """
+
+    def __init__(self, models: Path, memory: int, digest: Callable[[Checkpoint], str]) -> None:
+        self.models = models
+        self.memory = memory
+        self.digest = digest
+        self.running: dict[concurrent.futures.Future[Outcome], Item] = {}
+        self.outcomes: dict[Item, Outcome] = {}
+        self.workers: list[Worker] = []
+        self.stopped = False
+        #: An interruption reaches the main thread alone, and must miss no worker.
+        self.lock = threading.Lock()
+
+    def build(self, items: Sequence[Item]) -> dict[Item, Outcome]:
+        waiting = list(items)
+        with (
+            _Display(len(waiting)) as display,
+            concurrent.futures.ThreadPoolExecutor(_processors()) as threads,
+        ):
+            try:
+                while waiting or self.running:
+                    for item in filter(self._fits, list(waiting)):
+                        waiting.remove(item)
+                        self._start(item, threads, display)
+                    self._collect(display)
+            except BaseException:
+                self._stop()
+                raise
+        return self.outcomes
+
+    def _fits(self, item: Item) -> bool:
+        needs = [estimated_memory(other) for other in (*self.running.values(), item)]
+        return len(needs) <= _processors() and sum(needs) <= self.memory
+
+    def _start(self, item: Item, threads: concurrent.futures.Executor, display: "_Display") -> None:
+        try:
+            job = Job(item, str(self.models / item.name), self.digest(item.checkpoint))
+        except DownloadError as error:
+            self.outcomes[item] = Outcome(item, None, str(error))
+            display.count()
+        else:
+            self.running[threads.submit(self._build, job, display)] = item
+
+    def _collect(self, display: "_Display") -> None:
+        """Waits for the next artifact, if there is one to wait for."""
+        done, _ = concurrent.futures.wait(
+            self.running, return_when=concurrent.futures.FIRST_COMPLETED
+        )
+        for future in done:
+            self.outcomes[self.running.pop(future)] = future.result()
+            display.count()
+
+    def _build(self, job: Job, display: "_Display") -> Outcome:
+        start = time.perf_counter()
+        try:
+            with display.steps(job.item.name) as show:
+                result = self._worker(job).result(show)
+            record = Record.read(Path(job.folder) / RECORD)
+        except ExportError as error:
+            return Outcome(job.item, None, str(error))
+        return Outcome(job.item, record, None, time.perf_counter() - start, result["peak_memory"])
+
+    def _worker(self, job: Job) -> Worker:
+        with self.lock:
+            if self.stopped:
+                raise ExportError(f"{job.item.name} was not begun.")
+            self.workers.append(Worker("artifact", job))
+            return self.workers[-1]
+
+    def _stop(self) -> None:
+        with self.lock:
+            self.stopped = True
+            for worker in self.workers:
+                worker.stop()
+
+
+class _Display:
+    """One line for every running worker, and one for the count; silent where nobody looks."""
+
+    def __init__(self, total: int) -> None:
+        self._progress = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.TimeElapsedColumn(),
+            console=console(),
+            transient=True,
+            disable=not console().is_terminal,
+        )
+        self._total, self._done = total, 0
+        self._task = self._progress.add_task(self._count())
+
+    def __enter__(self) -> "_Display":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def _count(self) -> str:
+        return f"{self._done} of {self._total} artifacts"
+
+    def count(self) -> None:
+        self._done += 1
+        self._progress.update(self._task, description=self._count())
+
+    @contextlib.contextmanager
+    def steps(self, name: str) -> Iterator[Callable[[str], None]]:
+        """A line for one worker; yields what changes the step in it."""
+        task = self._progress.add_task(f"{name}: Starting")
+        try:
+            yield lambda step: self._progress.update(task, description=f"{name}: {step}")
+        finally:
+            self._progress.remove_task(task)
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def free_memory() -> int:
+    """Bytes that processes can take on this machine; the limit of a container is not seen.
+
+    Raises:
+        ExportError: The system does not tell.
+    """
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
+        return int(fields["MemAvailable"].removesuffix("kB")) * 1024
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    raise ExportError("This system does not tell how much memory is free; say it with --memory.")
+
+
+def estimated_memory(item: Item) -> int:
+    """Bytes that the largest process of a build takes, 8 to 33 % above what was measured.
+
+    It is the one that writes the SavedModel, with TensorFlow 2.21 on Linux, in GB:
+
+    | weights | target | measured | estimated |
+    |---|---|---|---|
+    | R50x1 at 160, 224 and 448 pixels | hub | 1.13, 1.17, 1.62 | 1.34, 1.43, 2.00 |
+    | | serving | 1.22, 1.28, 1.72 | 1.46, 1.56, 2.12 |
+    | R152x2 at 128, 224 and 384 pixels | hub | 3.17, 3.21, 4.70 | 3.53, 4.16, 5.90 |
+    | | serving | 3.56, 4.13, 5.82 | 4.65, 5.30, 7.03 |
+    | R50x3 for ImageNet-21k at 224 pixels | hub, serving | 4.28, 6.04 | 4.88, 6.54 |
+    | R101x3 at 448 pixels | hub, serving | 6.41, 8.22 | 8.37, 10.23 |
+    """
+    architecture = item.checkpoint.architecture
+    weights = 4 * architecture.parameters(item.checkpoint.classes)
+    copies = 2.4 if item.target == "hub" else 3.6
+    outputs = _unit_outputs(architecture, item.size or item.checkpoint.size or _USUAL_SIZE)
+    return int(_FRAMEWORK_BYTES + copies * weights + _BYTES_PER_OUTPUT * outputs)
+
+
+def _unit_outputs(architecture: Architecture, size: int) -> float:
+    """Values that all residual units together give for a square image."""
+    return sum(
+        units * architecture.block_filters(block) * (size / 2 ** (block + 1)) ** 2
+        for block, units in enumerate(architecture.units, start=1)
+    )
+
+
+def _require_memory(items: Sequence[Item], memory: int) -> None:
+    largest = max(items, key=estimated_memory, default=None)
+    if largest is not None and estimated_memory(largest) > memory:
+        raise ExportError(
+            f"{largest.name} needs {estimated_memory(largest) / 1e9:.1f} GB of memory, and "
+            f"{memory / 1e9:.1f} GB may be taken; allow more with --memory, or take it out of the "
+            "recipe."
+        )
+
+
+def _write_about(recipe: Recipe, outcomes: Sequence[Outcome], folder: Path) -> None:
+    """Writes the pages and the manifest of what exists."""
+    records = [outcome.record for outcome in outcomes if outcome.record is not None]
+    if not records:
+        return
+    write_pages(recipe, records, folder / PAGES)
+    fields = ("name", "title", "publisher", "publisher_title", "description", "archives")
+    manifest: dict[str, Any] = {
+        "collection": {field: getattr(recipe, field) for field in fields},
+        "models": [record.to_json() for record in records],
+    }
+    with replaced_file(folder / MANIFEST) as partial:
+        partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def is_collection(path: str | os.PathLike) -> bool:
+    """Whether `build_collection` wrote, or began to write, a folder."""
+    return (Path(path) / MODELS).is_dir()
+
+
+def verify_collection(
+    folder: str | os.PathLike,
+) -> Iterator[tuple[Record, Verification]]:
+    """Verifies every artifact of a collection, in the order of its manifest.
+
+    Args:
+        folder: What `build_collection` wrote.
+
+    Yields:
+        Record and Verification of each artifact whose archive holds the files of its
+        SavedModel, and whose sizes and digest are those of the manifest.
+
+    Raises:
+        ExportError: There is no manifest, an archive or a SavedModel is damaged or
+            missing, or a SavedModel cannot be loaded.
+
+    Example:
+
+    ```sh
+    bit-keras verify collection
+    ```
+    """
+    folder = Path(folder)
+    for record in _manifest_records(folder / MANIFEST):
+        artifact = folder / MODELS / record.name
+        if Record.read(artifact / RECORD) != record:
+            raise ExportError(
+                f"{artifact} is not what {folder / MANIFEST} lists; build the collection again."
+            )
+        saved_model = artifact / str(record.version)
+        require_archive_of(saved_model, artifact / record.archive, record.archive_sha256)
+        yield record, verify(saved_model)
+
+
+def _manifest_records(path: Path) -> list[Record]:
+    if not path.exists():
+        raise ExportError(
+            f"There is no {path}: the collection is not complete; the command that began it "
+            "goes on with it."
+        )
+    try:
+        return [
+            Record.from_json(fields) for fields in json.loads(path.read_text("utf-8"))["models"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, ExportError):
+            raise
+        raise ExportError(f"{path} cannot be read ({error}).") from error

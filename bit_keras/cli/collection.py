@@ -8,6 +8,7 @@ import click
 from rich.table import Table
 
 from bit_keras.cli.printing import console, megabytes, print_json, progress, start_keras
+from bit_keras.export.recipe import Recipe
 
 if TYPE_CHECKING:
     from bit_keras.export.collection import Outcome
@@ -48,8 +49,6 @@ def command(recipe: Path, out: Path, memory: int | None, as_json: bool) -> None:
       bit-keras collection export/bit-resnet.toml --out collection
       bit-keras verify collection
     """
-    from bit_keras.export.recipe import Recipe
-
     contents = Recipe.read(recipe)
     with progress("Starting Keras"):
         start_keras()

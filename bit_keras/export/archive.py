@@ -15,6 +15,7 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
+from bit_keras.atomic import replaced_file
 from bit_keras.errors import ExportError
 
 #: The files that a SavedModel may hold.
@@ -42,13 +43,14 @@ def write_archive(folder: str | os.PathLike, path: str | os.PathLike) -> str:
 
     Args:
         folder: A SavedModel.
-        path: The file to write.
+        path: The file to create or to replace. Whole or absent.
 
     Returns:
         str. The archive's SHA-256 in hexadecimal digits.
 
     Raises:
         ExportError: There is no SavedModel, or a file that does not belong to one.
+        BitKerasError: The file system refuses.
 
     Example:
 
@@ -63,7 +65,7 @@ def write_archive(folder: str | os.PathLike, path: str | os.PathLike) -> str:
     """
     folder = Path(folder)
     members = _members(folder)
-    with Path(path).open("wb") as file:
+    with replaced_file(path) as partial, partial.open("wb") as file:
         hashed = _HashedFile(file)
         # The name and the time in the header of a gzip file would make it differ.
         with (

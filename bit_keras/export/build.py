@@ -29,6 +29,12 @@ from bit_keras.export.verify import Verification, verify
 #: The file beside a SavedModel and its archive that says what they are.
 RECORD = "record.json"
 
+#: What a record repeats from what the artifact says of itself.
+_FIELDS = (
+    *("model", "target", "variant", "precision", "input_range", "size", "outputs", "tolerance"),
+    "versions",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:
@@ -89,6 +95,8 @@ class Worker:
         with self._errors, self._process as process:
             assert process.stdout is not None
             for line in process.stdout:
+                if not line.startswith("{"):  # A library may print something, too.
+                    continue
                 message = json.loads(line)
                 if "step" in message:
                     show(message["step"])
@@ -130,35 +138,40 @@ def _build_artifact(job: Job) -> dict[str, Any]:
     item, folder = job.item, Path(job.folder)
     complete = folder.with_name(f".{folder.name}.complete")
     with new_directory(complete) as partial:
-        saved_model = partial / str(item.version)
         worker = Worker("saved_model", dataclasses.replace(job, folder=str(partial)))
         signatures = worker.result(_show)
         _show("Verifying")
-        verification = verify(saved_model)
+        verification = verify(partial / str(item.version))
         _require_passed(verification)
         _show("Archiving")
-        archive = partial / item.archive
-        sha256 = write_archive(saved_model, archive)
-        metadata = verification.metadata
-        record = {
-            **{name: getattr(item, name) for name in ("name", "version", "archive")},
-            **{
-                name: getattr(metadata, name)
-                for name in ("model", "target", "variant", "precision", "input_range", "size")
-            },
-            "outputs": metadata.outputs,
-            "signatures": signatures,
-            "bytes": size_of(saved_model),
-            "archive_bytes": archive.stat().st_size,
-            "archive_sha256": sha256,
-            "difference": verification.largest,
-            "tolerance": metadata.tolerance,
-            "weights_sha256": job.weights_sha256,
-            "versions": metadata.versions,
-        }
-        Record.from_json(record).write(partial / RECORD)
+        sha256 = write_archive(partial / str(item.version), partial / item.archive)
+        _record(job, partial, signatures, verification, sha256).write(partial / RECORD)
     _replace(folder, complete)
     return {"peak_memory": _peak_memory()}
+
+
+def _record(
+    job: Job,
+    folder: Path,
+    signatures: dict[str, Any],
+    verification: Verification,
+    archive_sha256: str,
+) -> Record:
+    item, metadata = job.item, json.loads(verification.metadata.to_json())
+    return Record.from_json(
+        {
+            **{field: metadata[field] for field in _FIELDS},
+            "name": item.name,
+            "version": item.version,
+            "signatures": signatures,
+            "bytes": size_of(folder / str(item.version)),
+            "archive": item.archive,
+            "archive_bytes": (folder / item.archive).stat().st_size,
+            "archive_sha256": archive_sha256,
+            "difference": verification.largest,
+            "weights_sha256": job.weights_sha256,
+        }
+    )
 
 
 def _require_passed(verification: Verification) -> None:
@@ -196,10 +209,8 @@ def _peak_memory() -> int | None:
         import resource
     except ImportError:  # Windows has no such module.
         return None
-    peak = max(
-        resource.getrusage(who).ru_maxrss
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
+    # Of those that were waited for: this one is small.
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
@@ -266,6 +277,9 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
+_TASKS = {"artifact": _build_artifact, "saved_model": _write_saved_model}
+
+
 def main() -> None:
     """Does one task; the job is the first line of standard input."""
     task = sys.argv[1]
@@ -276,9 +290,7 @@ def main() -> None:
     job = Job.from_json(json.loads(sys.stdin.readline()))
     _end_with_parent()
     try:
-        _send(
-            {"result": {"artifact": _build_artifact, "saved_model": _write_saved_model}[task](job)}
-        )
+        _send({"result": _TASKS[task](job)})
     except BitKerasError as error:
         _send({"error": str(error)})
         sys.exit(1)

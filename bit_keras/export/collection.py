@@ -27,6 +27,7 @@ from typing import Any
 import filelock
 import rich.progress
 
+import bit_keras
 from bit_keras.atomic import replaced_file
 from bit_keras.errors import DownloadError, ExportError
 from bit_keras.export.archive import require_archive_of
@@ -39,9 +40,6 @@ from bit_keras.progress import console
 from bit_keras.registry import Architecture, Checkpoint
 
 MODELS, PAGES, MANIFEST = "models", "pages", "manifest.json"
-
-#: The packages whose versions an artifact depends on.
-_PACKAGES = ("bit_keras", "keras", "tensorflow")
 
 #: Of the memory that is free, what is used unless told otherwise.
 _MEMORY_SHARE = 0.8
@@ -83,10 +81,11 @@ def build_collection(
     """Builds, verifies and archives every artifact of a recipe, and writes their pages.
 
     What is there already is kept as long as its item, its weights and the packages are
-    what they were. Everything else is built beside and appears, verified and archived,
-    by one rename: after an interruption, however it came, the same call goes on. One
-    artifact that fails does not stop the others. A folder of `models` that the recipe
-    does not name is left alone.
+    what they were; weights that cannot be had again count as unchanged. Everything else
+    is built beside and appears, verified and archived, by one rename: after an
+    interruption, however it came, the same call goes on. One artifact that fails does
+    not stop the others. A folder in `models` that the recipe does not name is left
+    alone.
 
     Several are built at once where processors and memory allow; the bytes that are
     written are the same. Each is built without GPUs, in a process of its own.
@@ -102,8 +101,8 @@ def build_collection(
 
     Raises:
         ExportError: The folder holds something else, another process builds in it,
-            `memory` is too small for an artifact that is to be built, a package or a
-            page template is missing, or nothing could be built.
+            `memory` is too small for an artifact that is to be built, or a package or
+            a page template is missing.
         BitKerasError: The file system refuses.
 
     Example:
@@ -132,7 +131,6 @@ def build_collection(
         memory = int(_MEMORY_SHARE * free_memory())
     with _locked(folder):
         models = folder / MODELS
-        models.mkdir(exist_ok=True)
         remove_leftovers(models)
         _report_others(recipe, models)
         digest = functools.cache(_weights_digest)
@@ -157,6 +155,7 @@ def _locked(folder: Path) -> Iterator[None]:
     lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
         folder.mkdir(exist_ok=True)
+        (folder / MODELS).mkdir(exist_ok=True)
         lock.acquire()
     except filelock.Timeout:
         raise ExportError(
@@ -185,7 +184,8 @@ def _require_collection(folder: Path) -> None:
 
 
 def _report_others(recipe: Recipe, models: Path) -> None:
-    others = {path.name for path in models.iterdir()} - {item.name for item in recipe.items}
+    names = {path.name for path in models.iterdir() if not path.name.startswith(".")}
+    others = names - {item.name for item in recipe.items}
     if others:
         _logger.info(
             "%s holds %s, which the recipe does not name: left alone, and not in the manifest.",
@@ -214,7 +214,7 @@ def _current_record(item: Item, models: Path, digest: Callable[[Checkpoint], str
     is_current = (
         all(getattr(record, field) == getattr(item, field) for field in fields)
         and record.size == _fixed_size(item)
-        and record.versions == {name: importlib.metadata.version(name) for name in _PACKAGES}
+        and record.versions == _versions()
         and size_of(folder / str(item.version)) == record.bytes
         and archive.is_file()
         and archive.stat().st_size == record.archive_bytes
@@ -226,6 +226,12 @@ def _current_record(item: Item, models: Path, digest: Callable[[Checkpoint], str
     except DownloadError as error:
         _logger.info("%s is kept without a look at its weights: %s", item.name, error)
         return record
+
+
+def _versions() -> dict[str, str]:
+    """The versions that an artifact would be written with now, without loading the packages."""
+    others = {name: importlib.metadata.version(name) for name in ("keras", "tensorflow")}
+    return {"bit_keras": bit_keras.__version__, **others}
 
 
 def _fixed_size(item: Item) -> int | None:

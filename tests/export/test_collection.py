@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 
 from bit_keras.cli import main
-from bit_keras.errors import ExportError
+from bit_keras.errors import DownloadError, ExportError
 from bit_keras.export import collection
 from bit_keras.export.build import Job
 from bit_keras.export.collection import (
@@ -324,6 +324,18 @@ def test_other_weights_and_other_packages_are_noticed(recipe, copy, worker, fiel
     assert started_for(Recipe.read(recipe), copy, worker) == ["tiny_served"]
 
 
+def test_what_is_there_stays_when_its_weights_cannot_be_had(
+    recipe, copy, worker, monkeypatch, caplog
+):
+    def fail(checkpoint):
+        raise DownloadError("no connection")
+
+    monkeypatch.setattr(collection, "_weights_digest", fail)
+    with caplog.at_level("INFO", "bit_keras"):
+        assert started_for(Recipe.read(recipe), copy, worker) == []
+    assert "tiny_served is kept without a look at its weights: no connection" in caplog.text
+
+
 def test_what_the_recipe_no_longer_names_stays_but_is_not_listed(recipe, copy, worker, caplog):
     recipe = Recipe.read(recipe)
     with caplog.at_level("INFO", "bit_keras"):
@@ -409,7 +421,7 @@ def fails(*arguments):
     return result.stderr
 
 
-def test_mistakes_give_a_sentence_and_write_nothing(recipe, worker, tmp_path):
+def test_mistakes_give_a_sentence_and_start_nothing(recipe, worker, tmp_path):
     assert "absent.toml cannot be read" in fails(tmp_path / "absent.toml", "--out", tmp_path / "c")
     text = recipe.read_text("utf-8").replace("bit_tiny.cifar10", "bit_tiny.cifar11")
     (tmp_path / "wrong.toml").write_text(text, "utf-8")

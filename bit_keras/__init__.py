@@ -36,6 +36,7 @@ _HOMES = {
 
 _SUBPACKAGES = (
     "checkpoints",
+    "collection",
     "data",
     "evaluation",
     "export",

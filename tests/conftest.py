@@ -3,7 +3,12 @@
 import keras
 import pytest
 
-from bit_keras.checkpoints import SeededArrays, official_shapes, write_npz
+from bit_keras.checkpoints import (
+    SeededArrays,
+    fill_with_seeded_values,
+    official_shapes,
+    write_npz,
+)
 from bit_keras.registry import ARCHITECTURES
 
 
@@ -36,3 +41,54 @@ def tiny_npz(tmp_path_factory, tiny_arrays):
     path = tmp_path_factory.mktemp("weights") / "tiny.npz"
     write_npz(path, tiny_arrays)
     return path
+
+
+# Artifacts of the small network, exported once for all tests of a process. What writes them is
+# imported on use: it takes TensorFlow, which the tests of other backends have no need of.
+
+
+@pytest.fixture(scope="session")
+def classifier():
+    from bit_keras.models import create_classifier
+
+    model = create_classifier("bit_tiny.cifar10", weights=None)
+    fill_with_seeded_values(model)
+    return model
+
+
+@pytest.fixture(scope="session")
+def extractor():
+    from bit_keras.models import create_feature_extractor
+
+    model = create_feature_extractor("bit_tiny.cifar10", weights=None)
+    fill_with_seeded_values(model)
+    return model
+
+
+@pytest.fixture(scope="session")
+def classifier_artifact(classifier, tmp_path_factory):
+    from bit_keras.export.hub import export_hub
+
+    path = tmp_path_factory.mktemp("hub") / "classifier"
+    export_hub(classifier, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def extractor_artifact(extractor, tmp_path_factory):
+    from bit_keras.export.hub import export_hub
+
+    path = tmp_path_factory.mktemp("hub") / "extractor"
+    export_hub(extractor, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def serving_artifact(classifier, tmp_path_factory):
+    """The folder of the only version of a classifier for servers."""
+    pytest.importorskip("tensorflow_serving.apis", reason="the warm-up file needs its protos")
+    from bit_keras.export.serving import export_serving
+
+    path = tmp_path_factory.mktemp("serving") / "classifier"
+    export_serving(classifier, path)
+    return path / "1"

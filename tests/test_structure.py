@@ -23,7 +23,7 @@ ROWS = (
     {"data"},
     {"training", "evaluation"},
     {"export"},
-    {"inference"},
+    {"inference", "collection"},
     {"cli"},
 )
 HEIGHT = {part: height for height, row in enumerate(ROWS) for part in row}
@@ -34,7 +34,7 @@ ROOT = "the root"
 HEIGHT[ROOT] = HEIGHT["preprocessing"]
 
 HEAVY = {"jax", "keras", "tensorflow", "tf_keras", "torch", "transformers"}
-MAY_IMPORT_TENSORFLOW = {"data", "training", "export", "inference"}
+MAY_IMPORT_TENSORFLOW = {"collection", "data", "training", "export", "inference"}
 ON_EVERY_BACKEND = {"errors", "registry", "atomic", "progress", "layers", "checkpoints", "models"}
 
 

@@ -8,10 +8,10 @@ import click
 from rich.table import Table
 
 from bit_keras.cli.printing import console, megabytes, print_json, progress, start_keras
-from bit_keras.export.recipe import Recipe
+from bit_keras.collection import Recipe
 
 if TYPE_CHECKING:
-    from bit_keras.export.collection import Outcome
+    from bit_keras.collection import Outcome
 
 _UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 
@@ -52,7 +52,7 @@ def command(recipe: Path, out: Path, memory: int | None, as_json: bool) -> None:
     contents = Recipe.read(recipe)
     with progress("Starting Keras"):
         start_keras()
-        from bit_keras.export.collection import build_collection
+        from bit_keras.collection import build_collection
     try:
         outcomes = build_collection(contents, out, memory)
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ import click
 from rich.table import Table
 
 from bit_keras.cli.printing import console, megabytes, print_json, progress
-from bit_keras.export.publish import PLACES, Upload, plan, send
+from bit_keras.collection.publish import PLACES, Upload, plan, send
 
 
 @click.command("publish", short_help="Send a collection to Hugging Face or Kaggle.")

@@ -27,7 +27,7 @@ def command(artifact: Path, as_json: bool) -> None:
       bit-keras verify r50x1
       bit-keras verify collection
     """
-    from bit_keras.export.collection import is_collection
+    from bit_keras.collection import is_collection
 
     in_collection = is_collection(artifact)
     verifications = []
@@ -53,7 +53,7 @@ def _verified(artifact: Path, in_collection: bool) -> Iterator[tuple[str, Verifi
         yield str(artifact), verification
         return
 
-    from bit_keras.export.collection import verify_collection
+    from bit_keras.collection import verify_collection
 
     verifications = verify_collection(artifact)
     while True:

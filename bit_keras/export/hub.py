@@ -161,10 +161,7 @@ class ServedReusableModel(ReusableModel):
         network, self.kernels = with_folded_kernels(features_and_outputs(model))
         self.labels = None if task is None else labels_asset(task.labels, folder)
         images = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)
-        core = tf.function(
-            lambda x: network(x, training=False), input_signature=[images], autograph=False
-        )
-        self.endpoints = serving_signatures(core, metadata, images, task, transform)
+        self.endpoints = serving_signatures(network, metadata, images, task, transform)
 
 
 def _traced(

@@ -147,10 +147,7 @@ class ServingModel(tf.train.Checkpoint):
         self.variables = [variable.value for variable in network.variables]
         self.labels = None if task is None else labels_asset(task.labels, folder)
         images = tf.TensorSpec((None, transform.size, transform.size, 3), tf.float32)
-        core = tf.function(
-            lambda x: network(x, training=False), input_signature=[images], autograph=False
-        )
-        self.endpoints = serving_signatures(core, metadata, images, task, transform)
+        self.endpoints = serving_signatures(network, metadata, images, task, transform)
         #: The endpoint that `keras.layers.TFSMLayer` calls unless told otherwise.
         self.serve = self.endpoints["serving_default"]
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from bit_keras.errors import ExportError
@@ -14,9 +15,6 @@ from bit_keras.preprocessing.task import Activation
 
 #: Classes that `image_bytes` returns, best first.
 TOP = 5
-
-#: From images in [-1, 1] to pooled features and to what the variant returns.
-Network = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 _ACTIVATIONS: dict[Activation, Callable[[tf.Tensor], tf.Tensor]] = {
     "softmax": tf.nn.softmax,
@@ -44,7 +42,7 @@ def labels_asset(labels: Labels, folder: Path) -> tf.saved_model.Asset:
 
 
 def serving_signatures(
-    network: Network,
+    network: keras.Model,
     metadata: Metadata,
     images: tf.TensorSpec,
     task: Task | None,
@@ -62,7 +60,8 @@ def serving_signatures(
     encode it in base64.
 
     Args:
-        network: Network, one graph that all endpoints share.
+        network: keras.Model from images in [-1, 1] to pooled features and to what the
+            variant returns.
         metadata: Metadata.
         images: TensorSpec. The images that callers send, in the range of `metadata`.
         task: Task or None. Of a classifier.
@@ -71,21 +70,25 @@ def serving_signatures(
     Returns:
         dict from the name of a signature to its function.
     """
+    # One graph that all endpoints share; separate ones weigh several times as much.
+    core = tf.function(
+        lambda x: network(x, training=False), input_signature=[images], autograph=False
+    )
     is_classifier = metadata.variant == "classification"
     activation = _ACTIVATIONS[task.activation if task else "softmax"]
 
     def serving_default(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        _, outputs = network(rescaled(inputs, metadata.input_range))
+        _, outputs = core(rescaled(inputs, metadata.input_range))
         if not is_classifier:
             return {"features": outputs}
         return {"logits": outputs, "probabilities": activation(outputs)}
 
     def features(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"features": network(rescaled(inputs, metadata.input_range))[0]}
+        return {"features": core(rescaled(inputs, metadata.input_range))[0]}
 
     def image_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         assert transform is not None
-        _, outputs = network(decode_images(image_bytes, transform))
+        _, outputs = core(decode_images(image_bytes, transform))
         if task is None:
             return {"features": outputs}
         scores, best = tf.math.top_k(activation(outputs), min(TOP, metadata.outputs))

@@ -66,8 +66,7 @@ def verify(artifact: str | os.PathLike) -> Verification:
         capture_output=True,
         text=True,
         check=False,
-        # The replay imports this very package, also where it is not installed.
-        env={**os.environ, "PYTHONPATH": _search_path(), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=process_environment(),
     )
     if process.returncode != 0:
         reason = process.stderr.strip().splitlines()
@@ -78,6 +77,12 @@ def verify(artifact: str | os.PathLike) -> Verification:
     return Verification(metadata, json.loads(process.stdout.splitlines()[-1]))
 
 
-def _search_path() -> str:
+def process_environment() -> dict[str, str]:
+    """The environment of a process that imports this very package, installed or not."""
     root = str(Path(__file__).parents[2])
-    return os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    search_path = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(search_path),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }

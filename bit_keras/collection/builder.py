@@ -4,7 +4,7 @@ In the folder of a collection lie
 
 - `models/NAME/`: the folder of the versions of an artifact, as TensorFlow Serving takes
   it, with its archive and its record beside;
-- `pages/`: see `bit_keras.export.pages`;
+- `pages/`: see `bit_keras.collection.pages`;
 - `manifest.json`: what the collection is, and the records of its artifacts. It is
   written last, and removed before anything changes.
 """
@@ -15,42 +15,29 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
-import json
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import filelock
 import rich.progress
 
 import bit_keras
-from bit_keras.atomic import replaced_file
+from bit_keras.collection.manifest import MANIFEST, MODELS, PAGES, Manifest, size_of
+from bit_keras.collection.memory import estimated_memory, free_memory
+from bit_keras.collection.pages import require_templates, write_pages
+from bit_keras.collection.recipe import Item, Recipe
+from bit_keras.collection.record import RECORD, Record
+from bit_keras.collection.worker import Job, Worker, remove_leftovers
 from bit_keras.errors import DownloadError, ExportError
-from bit_keras.export.archive import require_archive_of
-from bit_keras.export.build import RECORD, Job, Worker, remove_leftovers, size_of
-from bit_keras.export.pages import require_packages, write_pages
-from bit_keras.export.recipe import Item, Recipe
-from bit_keras.export.record import Record
-from bit_keras.export.verify import Verification, verify
 from bit_keras.progress import console
-from bit_keras.registry import Architecture, Checkpoint
-
-MODELS, PAGES, MANIFEST = "models", "pages", "manifest.json"
+from bit_keras.registry import Checkpoint
 
 #: Of the memory that is free, what is used unless told otherwise.
 _MEMORY_SHARE = 0.8
-
-#: What a process takes whatever it builds, and for each value that a residual unit gives: two
-#: images go through the network, and Keras keeps what all its layers give.
-_FRAMEWORK_BYTES = 10**9
-_BYTES_PER_OUTPUT = 34
-
-#: Side of the images that prove an artifact, where no source states one.
-_USUAL_SIZE = 224
 
 _logger = logging.getLogger("bit_keras")
 
@@ -111,8 +98,8 @@ def build_collection(
     import dataclasses
     from pathlib import Path
 
-    from bit_keras.export.collection import build_collection
-    from bit_keras.export.recipe import Item, Recipe
+    from bit_keras.collection.builder import build_collection
+    from bit_keras.collection.recipe import Item, Recipe
 
     published = Path(bit_keras.__file__).parents[1] / "export"
     recipe = dataclasses.replace(
@@ -126,7 +113,7 @@ def build_collection(
     ```
     """
     folder = Path(folder)
-    require_packages()
+    require_templates(recipe)
     if memory is None:
         memory = int(_MEMORY_SHARE * free_memory())
     with _locked(folder):
@@ -366,50 +353,6 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-def free_memory() -> int:
-    """Bytes that processes can take on this machine; the limit of a container is not seen.
-
-    Raises:
-        ExportError: The system does not tell.
-    """
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
-        return int(fields["MemAvailable"].removesuffix("kB")) * 1024
-    if hasattr(os, "sysconf"):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    raise ExportError("This system does not tell how much memory is free; say it with --memory.")
-
-
-def estimated_memory(item: Item) -> int:
-    """Bytes that the largest process of a build takes, 8 to 33 % above what was measured.
-
-    It is the one that writes the SavedModel, with TensorFlow 2.21 on Linux, in GB:
-
-    | weights | target | measured | estimated |
-    |---|---|---|---|
-    | R50x1 at 160, 224 and 448 pixels | hub | 1.13, 1.17, 1.62 | 1.34, 1.43, 2.00 |
-    | | serving | 1.22, 1.28, 1.72 | 1.46, 1.56, 2.12 |
-    | R152x2 at 128, 224 and 384 pixels | hub | 3.17, 3.21, 4.70 | 3.53, 4.16, 5.90 |
-    | | serving | 3.56, 4.13, 5.82 | 4.65, 5.30, 7.03 |
-    | R50x3 for ImageNet-21k at 224 pixels | hub, serving | 4.28, 6.04 | 4.88, 6.54 |
-    | R101x3 at 448 pixels | hub, serving | 6.41, 8.22 | 8.37, 10.23 |
-    """
-    architecture = item.checkpoint.architecture
-    weights = 4 * architecture.parameters(item.checkpoint.classes)
-    copies = 2.4 if item.target == "hub" else 3.6
-    outputs = _unit_outputs(architecture, item.size or item.checkpoint.size or _USUAL_SIZE)
-    return int(_FRAMEWORK_BYTES + copies * weights + _BYTES_PER_OUTPUT * outputs)
-
-
-def _unit_outputs(architecture: Architecture, size: int) -> float:
-    """Values that all residual units together give for a square image."""
-    return sum(
-        units * architecture.block_filters(block) * (size / 2 ** (block + 1)) ** 2
-        for block, units in enumerate(architecture.units, start=1)
-    )
-
-
 def _require_memory(items: Sequence[Item], memory: int) -> None:
     largest = max(items, key=estimated_memory, default=None)
     if largest is not None and estimated_memory(largest) > memory:
@@ -423,68 +366,6 @@ def _require_memory(items: Sequence[Item], memory: int) -> None:
 def _write_about(recipe: Recipe, outcomes: Sequence[Outcome], folder: Path) -> None:
     """Writes the pages and the manifest of what exists."""
     records = [outcome.record for outcome in outcomes if outcome.record is not None]
-    if not records:
-        return
-    write_pages(recipe, records, folder / PAGES)
-    fields = ("name", "title", "publisher", "publisher_title", "description", "archives")
-    manifest: dict[str, Any] = {
-        "collection": {field: getattr(recipe, field) for field in fields},
-        "models": [record.to_json() for record in records],
-    }
-    with replaced_file(folder / MANIFEST) as partial:
-        partial.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", "utf-8")
-
-
-def is_collection(path: str | os.PathLike) -> bool:
-    """Whether `build_collection` wrote, or began to write, a folder."""
-    return (Path(path) / MODELS).is_dir()
-
-
-def verify_collection(
-    folder: str | os.PathLike,
-) -> Iterator[tuple[Record, Verification]]:
-    """Verifies every artifact of a collection, in the order of its manifest.
-
-    Args:
-        folder: What `build_collection` wrote.
-
-    Yields:
-        Record and Verification of each artifact whose archive holds the files of its
-        SavedModel, and whose sizes and digest are those of the manifest.
-
-    Raises:
-        ExportError: There is no manifest, an archive or a SavedModel is damaged or
-            missing, or a SavedModel cannot be loaded.
-
-    Example:
-
-    ```sh
-    bit-keras verify collection
-    ```
-    """
-    folder = Path(folder)
-    for record in _manifest_records(folder / MANIFEST):
-        artifact = folder / MODELS / record.name
-        if Record.read(artifact / RECORD) != record:
-            raise ExportError(
-                f"{artifact} is not what {folder / MANIFEST} lists; build the collection again."
-            )
-        saved_model = artifact / str(record.version)
-        require_archive_of(saved_model, artifact / record.archive, record.archive_sha256)
-        yield record, verify(saved_model)
-
-
-def _manifest_records(path: Path) -> list[Record]:
-    if not path.exists():
-        raise ExportError(
-            f"There is no {path}: the collection is not complete; the command that began it "
-            "goes on with it."
-        )
-    try:
-        return [
-            Record.from_json(fields) for fields in json.loads(path.read_text("utf-8"))["models"]
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, ExportError):
-            raise
-        raise ExportError(f"{path} cannot be read ({error}).") from error
+    if records:
+        write_pages(recipe, records, folder / PAGES)
+        Manifest.of(recipe, records).write(folder)

@@ -104,7 +104,7 @@ class Recipe:
         ```python
         from pathlib import Path
 
-        from bit_keras.export.recipe import Recipe
+        from bit_keras.collection.recipe import Recipe
 
         Path("small.toml").write_text('''
         [collection]

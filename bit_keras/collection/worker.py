@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from bit_keras.atomic import new_directory
+from bit_keras.collection.archive import write_archive
+from bit_keras.collection.manifest import size_of
+from bit_keras.collection.recipe import Item
+from bit_keras.collection.record import RECORD, Record
 from bit_keras.errors import BitKerasError, ExportError
-from bit_keras.export.archive import write_archive
-from bit_keras.export.recipe import Item
-from bit_keras.export.record import Record
-from bit_keras.export.verify import Verification, verify
-
-#: The file beside a SavedModel and its archive that says what they are.
-RECORD = "record.json"
+from bit_keras.export.verify import Verification, process_environment, verify
 
 #: What a record repeats from what the artifact says of itself.
 _FIELDS = (
@@ -67,7 +65,7 @@ class Worker:
     def __init__(self, task: str, job: Job) -> None:
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bit_keras.export.build", task],
+            [sys.executable, "-m", "bit_keras.collection.worker", task],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -121,13 +119,9 @@ class Worker:
 
 
 def _environment() -> dict[str, str]:
-    root = str(Path(__file__).parents[2])
     return {
-        **os.environ,
-        # The worker imports this very package, also where it is not installed.
-        "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])]),
+        **process_environment(),
         "KERAS_BACKEND": "tensorflow",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
         # The stored answers are the same with and without a GPU, and need none of its memory.
         "CUDA_VISIBLE_DEVICES": "-1",
     }
@@ -180,11 +174,6 @@ def _require_passed(verification: Verification) -> None:
             f"The SavedModel differs from Keras by {verification.largest:.1e}, above the "
             f"tolerance of {verification.metadata.tolerance:.0e}; it was thrown away."
         )
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _replace(folder: Path, complete: Path) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 
 from bit_keras.errors import ExportError
 
+#: The file beside a SavedModel and its archive that holds their record.
+RECORD = "record.json"
+
 
 @dataclasses.dataclass(frozen=True)
 class TensorRecord:

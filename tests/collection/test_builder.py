@@ -20,17 +20,17 @@ import pytest
 from click.testing import CliRunner
 
 from bit_keras.cli import main
-from bit_keras.errors import DownloadError, ExportError
-from bit_keras.export import collection
-from bit_keras.export.build import Job
-from bit_keras.export.collection import (
+from bit_keras.collection import builder
+from bit_keras.collection.builder import (
     build_collection,
     estimated_memory,
     is_collection,
     verify_collection,
 )
-from bit_keras.export.recipe import Item, Recipe
-from bit_keras.export.record import Record
+from bit_keras.collection.recipe import Item, Recipe
+from bit_keras.collection.record import Record
+from bit_keras.collection.worker import Job
+from bit_keras.errors import DownloadError, ExportError
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow",
@@ -63,6 +63,7 @@ PROGRAM = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # Whatever the tests were started with.
 from bit_keras.cli import main
+from bit_keras.collection import builder
 main()
 """
 
@@ -262,7 +263,7 @@ def worker(monkeypatch):
     class Worker(WorkerThatOnlyCounts):
         started, running, most = [], [], [0]
 
-    monkeypatch.setattr(collection, "Worker", Worker)
+    monkeypatch.setattr(builder, "Worker", Worker)
     return Worker
 
 
@@ -330,7 +331,7 @@ def test_what_is_there_stays_when_its_weights_cannot_be_had(
     def fail(checkpoint):
         raise DownloadError("no connection")
 
-    monkeypatch.setattr(collection, "_weights_digest", fail)
+    monkeypatch.setattr(builder, "_weights_digest", fail)
     with caplog.at_level("INFO", "bit_keras"):
         assert started_for(Recipe.read(recipe), copy, worker) == []
     assert "tiny_served is kept without a look at its weights: no connection" in caplog.text
@@ -374,7 +375,7 @@ def many(recipe, count):
 
 
 def test_as_many_are_built_at_once_as_fit(recipe, worker, tmp_path, monkeypatch):
-    monkeypatch.setattr(collection, "_processors", lambda: 3)
+    monkeypatch.setattr(builder, "_processors", lambda: 3)
     recipe = many(recipe, 6)
     need = estimated_memory(recipe.items[0])
     for memory, most in ((need, 1), (2 * need, 2), (100 * need, 3)):
@@ -458,7 +459,7 @@ def test_memory_is_taken_in_the_units_that_people_write(
 ):
     taken = []
     monkeypatch.setattr(
-        collection, "build_collection", lambda *arguments: taken.append(arguments[2]) or []
+        "bit_keras.collection.build_collection", lambda *arguments: taken.append(arguments[2]) or []
     )
     arguments = ["collection", str(recipe), "--out", str(tmp_path / "c"), f"--memory={memory}"]
     assert CliRunner().invoke(main, arguments).exit_code == 0

@@ -4,7 +4,7 @@ Everything that they say comes from the registry, from the recipe and from the
 records of its artifacts, through the Jinja2 templates beside the recipe. They
 are the same whichever values the weights have. After a change to a template,
 
-    python -m bit_keras.export.pages export/bit-resnet.toml export/pages
+    python -m bit_keras.collection.pages export/bit-resnet.toml export/pages
 
 writes the pages of a folder again, from the records that lie in it.
 
@@ -27,14 +27,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bit_keras.atomic import replaced_file
+from bit_keras.collection.recipe import Item, Recipe
+from bit_keras.collection.record import Record, SignatureRecord
 from bit_keras.errors import BitKerasError, ExportError
-from bit_keras.export.recipe import Item, Recipe
-from bit_keras.export.record import Record, SignatureRecord
 from bit_keras.preprocessing import EvalTransform, Labels, eval_transform, load_labels
 from bit_keras.registry import MINIMUM_SIZE, Accuracy, Checkpoint
 
 if TYPE_CHECKING:
     import jinja2
+
+#: The folder of the templates, beside the recipe.
+_TEMPLATES = "templates"
 
 #: Lies beside the pages and holds what is said in them of each artifact.
 RECORDS = "records.json"
@@ -273,9 +276,9 @@ def render_pages(recipe: Recipe, records: Sequence[Record]) -> dict[str, str]:
             or asks for what there is not, there is no record, or one that the
             recipe does not name.
     """
-    require_packages()
+    require_templates(recipe)
     models = _published_models(recipe, records)
-    templates = _Templates(recipe.folder / "templates")
+    templates = _Templates(recipe.folder / _TEMPLATES)
     publisher = f"tfhub/assets/docs/{recipe.publisher}"
     pages = {
         RECORDS: _json([stable_fields(model.record) for model in models]),
@@ -304,8 +307,8 @@ def render_pages(recipe: Recipe, records: Sequence[Record]) -> dict[str, str]:
     return pages
 
 
-def require_packages() -> None:
-    """Raises ExportError where a package that the pages need is not installed."""
+def require_templates(recipe: Recipe) -> None:
+    """Raises ExportError where the templates, or a package that they need, are missing."""
     try:
         import huggingface_hub  # noqa: F401
         import jinja2  # noqa: F401
@@ -313,6 +316,12 @@ def require_packages() -> None:
         raise ExportError(
             f"The pages of a collection need {error.name}: pip install 'bit_keras[publish]'."
         ) from error
+    folder = recipe.folder / _TEMPLATES
+    if not folder.is_dir():
+        raise ExportError(
+            f"There is no folder {folder}; the page templates lie in the folder {_TEMPLATES!r} "
+            "beside the recipe."
+        )
 
 
 def stable_fields(record: Record) -> dict[str, Any]:
@@ -398,11 +407,6 @@ class _Templates:
     def __init__(self, folder: Path) -> None:
         import jinja2
 
-        if not folder.is_dir():
-            raise ExportError(
-                f"There is no folder {folder}; the page templates lie in the folder 'templates' "
-                "beside the recipe."
-            )
         self.folder = folder
         # What is written is Markdown: nothing is escaped.
         self.environment = jinja2.Environment(
@@ -535,7 +539,9 @@ def _metric_name(accuracy: Accuracy) -> str:
 
 def main() -> None:
     """Writes the pages of a folder again, from the records that lie in it."""
-    parser = argparse.ArgumentParser(prog="python -m bit_keras.export.pages", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bit_keras.collection.pages", description=__doc__
+    )
     parser.add_argument("recipe", type=Path, help="the recipe of the collection")
     parser.add_argument("folder", type=Path, help="the folder of the pages")
     arguments = parser.parse_args()

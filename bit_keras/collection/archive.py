@@ -55,7 +55,7 @@ def write_archive(folder: str | os.PathLike, path: str | os.PathLike) -> str:
     Example:
 
     ```python
-    from bit_keras.export.archive import write_archive
+    from bit_keras.collection.archive import write_archive
     from bit_keras.export.hub import export_hub
 
     model = bit_keras.create_classifier("bit_tiny.cifar10")

@@ -20,15 +20,19 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import requests
 
 from bit_keras.atomic import replaced_file
+from bit_keras.collection.manifest import (
+    PAGES,
+    Manifest,
+    read_json,
+    require_whole,
+    saved_model_of,
+)
+from bit_keras.collection.record import Record
 from bit_keras.errors import BitKerasError, ExportError
-from bit_keras.export.archive import require_archive_of
-from bit_keras.export.collection import MANIFEST, MODELS, PAGES
-from bit_keras.export.record import Record
 
 _logger = logging.getLogger("bit_keras")
 
@@ -184,14 +188,15 @@ def plan(folder: str | os.PathLike, to: str, owner: str | None = None) -> list[U
     if to not in _PLANNERS:
         raise ExportError(f"{to!r} is no place to publish at; allowed are {', '.join(PLACES)}.")
     folder = Path(folder)
-    publisher, records = _read_manifest(folder)
+    manifest = Manifest.read(folder)
+    publisher = manifest.collection["publisher"]
     if owner not in (None, publisher):
         _logger.warning(
             "The pages name the owner %s; they stay as they are for %s.", publisher, owner
         )
-    for record in records:
-        _require_whole(folder, record)
-    return [_PLANNERS[to](folder, record, owner or publisher) for record in records]
+    for record in manifest.records:
+        require_whole(folder, record)
+    return [_PLANNERS[to](folder, record, owner or publisher) for record in manifest.records]
 
 
 def send(uploads: Sequence[Upload]) -> None:
@@ -215,50 +220,10 @@ def send(uploads: Sequence[Upload]) -> None:
         _logger.info("Sent %s (%d of %d).", upload.address, number, len(waiting))
 
 
-def _read_manifest(folder: Path) -> tuple[str, list[Record]]:
-    path = folder / MANIFEST
-    manifest = _read_json(path)
-    try:
-        publisher, models = manifest["collection"]["publisher"], manifest["models"]
-        return publisher, [Record.from_json(model) for model in models]
-    except (KeyError, TypeError) as error:
-        raise ExportError(
-            f"{path} is no manifest of a collection ({error!r}); `bit-keras collection` writes one."
-        ) from error
-
-
-def _read_json(path: Path, remedy: str = "build the collection again") -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{path} cannot be read ({error}); {remedy}.") from error
-
-
 def _read_receipts(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
-    return _read_json(path, "repair it, or remove it to send everything as a new version")
-
-
-def _saved_model(folder: Path, record: Record) -> Path:
-    return folder / MODELS / record.name / str(record.version)
-
-
-def _require_whole(folder: Path, record: Record) -> None:
-    """Raises unless an artifact and its archive are what the manifest says, byte by byte."""
-    saved_model = _saved_model(folder, record)
-    archive = folder / MODELS / record.name / record.archive
-    sizes = (
-        (saved_model, sum(file.bytes for file in _files(saved_model)), record.bytes),
-        (archive, archive.stat().st_size if archive.is_file() else 0, record.archive_bytes),
-    )
-    for path, found, recorded in sizes:
-        if found != recorded:
-            raise ExportError(
-                f"{path} has {found:,} bytes and the manifest says {recorded:,}; build the "
-                "collection again."
-            )
-    require_archive_of(saved_model, archive, record.archive_sha256)
+    return read_json(path, "repair it, or remove it to send everything as a new version")
 
 
 def _files(folder: Path) -> tuple[PlannedFile, ...]:
@@ -281,14 +246,14 @@ def _hugging_face_repository(folder: Path, record: Record, owner: str) -> Upload
     return HuggingFaceRepository(
         address=f"{owner}/{record.name}",
         version=record.version,
-        files=(_planned(card, "README.md"), *_files(_saved_model(folder, record))),
+        files=(_planned(card, "README.md"), *_files(saved_model_of(folder, record))),
     )
 
 
 def _kaggle_variation(folder: Path, record: Record, owner: str) -> Upload:
     pages = folder / PAGES / "kaggle"
     metadata = pages / record.name / "model-instance-metadata.json"
-    fields = _read_json(metadata)
+    fields = read_json(metadata)
     try:
         names = [fields[key] for key in ("modelSlug", "framework", "instanceSlug")]
         license_name = fields["licenseName"]
@@ -299,10 +264,10 @@ def _kaggle_variation(folder: Path, record: Record, owner: str) -> Upload:
     return KaggleVariation(
         address=address,
         version=record.version,
-        files=_files(_saved_model(folder, record)),
+        files=_files(saved_model_of(folder, record)),
         not_sent=(pages / "model-metadata.json", metadata),
         sent=_read_receipts(receipts).get(address) == record.archive_sha256,
-        folder=_saved_model(folder, record),
+        folder=saved_model_of(folder, record),
         license=license_name,
         sha256=record.archive_sha256,
         receipts=receipts,

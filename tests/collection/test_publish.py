@@ -23,11 +23,11 @@ from click.testing import CliRunner
 from kagglehub.gcs_upload import MAX_FILES_TO_UPLOAD
 
 from bit_keras.cli import main
+from bit_keras.collection.archive import write_archive
+from bit_keras.collection.builder import build_collection
+from bit_keras.collection.publish import plan, send
+from bit_keras.collection.recipe import Recipe
 from bit_keras.errors import ExportError
-from bit_keras.export.archive import write_archive
-from bit_keras.export.collection import build_collection
-from bit_keras.export.publish import plan, send
-from bit_keras.export.recipe import Recipe
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="SavedModels need the TensorFlow backend."

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from bit_keras.collection.pages import kaggle_slug
+from bit_keras.collection.recipe import Recipe
 from bit_keras.errors import BitKerasError, ExportError
-from bit_keras.export.pages import kaggle_slug
-from bit_keras.export.recipe import Recipe
 from bit_keras.registry import CHECKPOINTS
 
 RECIPES = Path(__file__).parents[2] / "export"

@@ -16,9 +16,7 @@ import tensorflow as tf
 from tensorflow_serving.config import model_server_config_pb2
 
 from bit_keras import registry
-from bit_keras.errors import ExportError
-from bit_keras.export.artifact import Metadata
-from bit_keras.export.pages import (
+from bit_keras.collection.pages import (
     KAGGLE_LICENSES,
     RECORDS,
     read_records,
@@ -26,8 +24,10 @@ from bit_keras.export.pages import (
     stable_fields,
     write_pages,
 )
-from bit_keras.export.recipe import Recipe
-from bit_keras.export.record import Record, SignatureRecord, TensorRecord
+from bit_keras.collection.recipe import Recipe
+from bit_keras.collection.record import Record, SignatureRecord, TensorRecord
+from bit_keras.errors import ExportError
+from bit_keras.export.artifact import Metadata
 from bit_keras.export.serving import export_serving
 from bit_keras.preprocessing import decode_predictions, eval_transform
 from tests.export.stand_in_server import stand_in_server
@@ -687,7 +687,7 @@ def files_of(folder):
 
 
 def test_the_committed_pages_are_those_of_the_templates_and_the_registry(pages):
-    command = "python -m bit_keras.export.pages export/bit-resnet.toml export/pages"
+    command = "python -m bit_keras.collection.pages export/bit-resnet.toml export/pages"
     committed = files_of(PAGES)
     assert committed.keys() == pages.keys(), f"Run: {command}"
     stale = [path for path in pages if committed[path] != pages[path]]
@@ -698,7 +698,13 @@ def test_the_command_writes_the_pages_of_a_folder_again(pages, tmp_path):
     shutil.copytree(PAGES, tmp_path / "pages")
     page = tmp_path / "pages/tfhub/assets/docs/sayakpaul/sayakpaul.md"
     page.write_text("something old")
-    command = [sys.executable, "-m", "bit_keras.export.pages", str(RECIPE), str(tmp_path / "pages")]
+    command = [
+        sys.executable,
+        "-m",
+        "bit_keras.collection.pages",
+        str(RECIPE),
+        str(tmp_path / "pages"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert files_of(tmp_path / "pages") == pages
@@ -751,7 +757,7 @@ def test_a_template_that_asks_for_what_there_is_not_is_named(own_templates, tmp_
         write_pages(recipe, records, tmp_path / "pages")
     assert str(caught.value) == (
         f"The template {part}, line 3, asks for what there is not: "
-        "'bit_keras.export.pages.PublishedModel object' has no attribute 'colour'."
+        "'bit_keras.collection.pages.PublishedModel object' has no attribute 'colour'."
     )
     part.write_text("{{ colour }}\n")
     with pytest.raises(ExportError, match=r"input\.md\.jinja, line 1, .* 'colour' is undefined\.$"):

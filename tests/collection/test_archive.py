@@ -13,8 +13,8 @@ import threading
 import numpy as np
 import pytest
 
+from bit_keras.collection.archive import require_archive_of, write_archive
 from bit_keras.errors import ExportError
-from bit_keras.export.archive import require_archive_of, write_archive
 from bit_keras.export.artifact import OUTPUTS, read_golden, relative_difference
 
 

@@ -1,0 +1,155 @@
+"""The manifest of a collection: what it is, and what its artifacts are held against."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bit_keras.atomic import replaced_file
+from bit_keras.collection.archive import require_archive_of
+from bit_keras.collection.recipe import Recipe
+from bit_keras.collection.record import RECORD, Record
+from bit_keras.errors import ExportError
+from bit_keras.export.verify import Verification, verify
+
+#: The parts of the folder of a collection.
+MODELS, PAGES, MANIFEST = "models", "pages", "manifest.json"
+
+#: What the manifest takes over from the recipe.
+_FIELDS = ("name", "title", "publisher", "publisher_title", "description", "archives")
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a collection is.
+
+    Attributes:
+        collection: dict of str. The recipe's name, title, publisher, publisher_title,
+            description and archives.
+        records: tuple of Record. The artifacts, in the order of the recipe.
+    """
+
+    collection: dict[str, str]
+    records: tuple[Record, ...]
+
+    @classmethod
+    def of(cls, recipe: Recipe, records: Sequence[Record]) -> "Manifest":
+        """The manifest of the artifacts of a recipe that exist."""
+        return cls({field: getattr(recipe, field) for field in _FIELDS}, tuple(records))
+
+    def write(self, folder: Path) -> None:
+        """Writes `manifest.json`, whole or not at all."""
+        document = {
+            "collection": self.collection,
+            "models": [record.to_json() for record in self.records],
+        }
+        with replaced_file(folder / MANIFEST) as partial:
+            partial.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """Reads what `write` wrote.
+
+        Raises:
+            ExportError: There is no manifest, or it is damaged.
+        """
+        path = folder / MANIFEST
+        if not path.exists():
+            raise ExportError(
+                f"There is no {path}: the collection is not complete; `bit-keras collection` goes "
+                "on with it."
+            )
+        document = read_json(path)
+        try:
+            records = tuple(Record.from_json(model) for model in document["models"])
+            return cls({field: document["collection"][field] for field in _FIELDS}, records)
+        except (KeyError, TypeError) as error:
+            raise ExportError(
+                f"{path} is no manifest of a collection ({error!r}); `bit-keras collection` "
+                "writes one."
+            ) from error
+
+
+def read_json(path: Path, remedy: str = "build the collection again") -> Any:
+    """Reads a file of a collection.
+
+    Raises:
+        ExportError: It cannot be read; with what to do.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path} cannot be read ({error}); {remedy}.") from error
+
+
+def saved_model_of(folder: Path, record: Record) -> Path:
+    """The SavedModel of an artifact in the folder of a collection."""
+    return folder / MODELS / record.name / str(record.version)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def require_whole(folder: Path, record: Record) -> None:
+    """Holds an artifact and its archive against the manifest, byte by byte.
+
+    Args:
+        folder: Of the collection.
+        record: Record. From its manifest.
+
+    Raises:
+        ExportError: Something is missing, or another than it was.
+    """
+    saved_model = saved_model_of(folder, record)
+    if Record.read(saved_model.with_name(RECORD)) != record:
+        raise ExportError(
+            f"{saved_model.parent} is not what {folder / MANIFEST} lists; build the collection "
+            "again."
+        )
+    archive = saved_model.with_name(record.archive)
+    sizes = (
+        (saved_model, size_of(saved_model), record.bytes),
+        (archive, archive.stat().st_size if archive.is_file() else 0, record.archive_bytes),
+    )
+    for path, found, recorded in sizes:
+        if found != recorded:
+            raise ExportError(
+                f"{path} has {found:,} bytes and the manifest says {recorded:,}; build the "
+                "collection again."
+            )
+    require_archive_of(saved_model, archive, record.archive_sha256)
+
+
+def is_collection(path: str | os.PathLike) -> bool:
+    """Whether `build_collection` wrote, or began to write, a folder."""
+    return (Path(path) / MODELS).is_dir()
+
+
+def verify_collection(folder: str | os.PathLike) -> Iterator[tuple[Record, Verification]]:
+    """Verifies every artifact of a collection, in the order of its manifest.
+
+    Args:
+        folder: What `build_collection` wrote.
+
+    Yields:
+        Record and Verification of each artifact whose archive holds the files of its
+        SavedModel, and whose sizes and digest are those of the manifest.
+
+    Raises:
+        ExportError: There is no manifest, an archive or a SavedModel is damaged or
+            missing, or a SavedModel cannot be loaded.
+
+    Example:
+
+    ```sh
+    bit-keras verify collection
+    ```
+    """
+    folder = Path(folder)
+    for record in Manifest.read(folder).records:
+        require_whole(folder, record)
+        yield record, verify(saved_model_of(folder, record))

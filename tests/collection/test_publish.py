@@ -359,6 +359,7 @@ def test_kaggle_gets_an_artifact_that_was_built_anew(collection, kaggle_upload):
     record["archive_bytes"] = (model / record["archive"]).stat().st_size
     record["bytes"] = sum(file.stat().st_size for file in files_below(model / "1").values())
     path.write_text(json.dumps(manifest))
+    (model / "record.json").write_text(json.dumps(record))
     assert [upload.sent for upload in plan(collection, "kaggle")] == [False, True]
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from bit_keras.checkpoints import SeededArrays, official_shapes, write_npz
-from bit_keras.collection.builder import verify_collection
-from bit_keras.collection.recipe import Recipe
+from bit_keras.collection import Recipe, verify_collection
 
 pytestmark = pytest.mark.long
 

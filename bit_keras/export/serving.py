@@ -125,7 +125,7 @@ class ServingModel(tf.train.Checkpoint):
     Args:
         model: keras.Model from a builder.
         metadata: Metadata.
-        task: Task or None. Of a classifier.
+        task: Task, or None for a feature extractor.
         transform: EvalTransform. Of encoded pictures.
         folder: Path. Where the class list is written, for `tf.saved_model.save` to
             copy.

@@ -46,15 +46,14 @@ def serving_signatures(
     metadata: Metadata,
     images: tf.TensorSpec,
     task: Task | None,
-    transform: EvalTransform | None,
+    transform: EvalTransform,
 ) -> dict[str, Any]:
     """The endpoints of a network behind a server, as `tf.saved_model.save` takes them.
 
     - `serving_default`: `inputs` -> `logits` and `probabilities`, or `features`;
     - `features`: `inputs` -> `features`;
     - `image_bytes`: encoded pictures, `image_bytes` -> `scores`, `classes` and
-      `class_ids` of the best classes, or `features`. Only where the transform of
-      the pictures is known.
+      `class_ids` of the best classes, or `features`.
 
     No output's name ends in `_bytes`: TensorFlow Serving's REST interface would
     encode it in base64.
@@ -64,8 +63,8 @@ def serving_signatures(
             variant returns.
         metadata: Metadata.
         images: TensorSpec. The images that callers send, in the range of `metadata`.
-        task: Task or None. Of a classifier.
-        transform: EvalTransform or None. Of encoded pictures.
+        task: Task, or None for a feature extractor.
+        transform: EvalTransform. Of encoded pictures.
 
     Returns:
         dict from the name of a signature to its function.
@@ -74,12 +73,11 @@ def serving_signatures(
     core = tf.function(
         lambda x: network(x, training=False), input_signature=[images], autograph=False
     )
-    is_classifier = metadata.variant == "classification"
     activation = _ACTIVATIONS[task.activation if task else "softmax"]
 
     def serving_default(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         _, outputs = core(rescaled(inputs, metadata.input_range))
-        if not is_classifier:
+        if task is None:
             return {"features": outputs}
         return {"logits": outputs, "probabilities": activation(outputs)}
 
@@ -87,7 +85,6 @@ def serving_signatures(
         return {"features": core(rescaled(inputs, metadata.input_range))[0]}
 
     def image_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        assert transform is not None
         _, outputs = core(decode_images(image_bytes, transform))
         if task is None:
             return {"features": outputs}
@@ -102,11 +99,11 @@ def serving_signatures(
 
     inputs = tf.TensorSpec(images.shape, tf.float32, name="inputs")
     encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
-    signatures = {"serving_default": _endpoint(serving_default, inputs)}
-    signatures["features"] = _endpoint(features, inputs)
-    if transform is not None and (task is not None) == is_classifier:
-        signatures["image_bytes"] = _endpoint(image_bytes, encoded)
-    return signatures
+    return {
+        "serving_default": _endpoint(serving_default, inputs),
+        "features": _endpoint(features, inputs),
+        "image_bytes": _endpoint(image_bytes, encoded),
+    }
 
 
 def rescaled(images: tf.Tensor, input_range: tuple[float, float]) -> tf.Tensor:

@@ -32,16 +32,15 @@ def fold_weight_standardization(model: keras.Model) -> keras.Model:
     ```
 
     Reference:
-        Standardisation is idempotent, which is why the result may also stand where
-        a standardised kernel is expected: [Qiao et al., 2019](https://arxiv.org/abs/1903.10520).
+        [Qiao et al., 2019](https://arxiv.org/abs/1903.10520). Standardising a folded
+        kernel again changes nothing, so an official file may hold it too.
     """
     folded = clone_with(model, _plain)
     for source, target in zip(leaf_layers(model), leaf_layers(folded), strict=True):
+        weights = source.get_weights()
         if isinstance(source, StdConv2D):
-            bias = [source.bias] if source.use_bias else []
-            target.set_weights([source.standardized_kernel(), *bias])
-        else:
-            target.set_weights(source.get_weights())
+            weights[0] = keras.ops.convert_to_numpy(source.standardized_kernel())
+        target.set_weights(weights)
     return folded
 
 

@@ -89,7 +89,10 @@ def command(
       bit-keras export R50x1_160 --to serving --weights R50x1_160.npz --out r50x1_160
       bit-keras export run --to serving --version 2 --precision bfloat16 --out flowers
     """
-    options = {name: value for name, value in options.items() if value not in (None, False)}
+    # Not `in (None, False)`: zero equals False, and is to be refused in a sentence.
+    options = {name: value for name, value in options.items() if value is not None}
+    if not options["folded"]:
+        del options["folded"]
     if input_range is not None:
         options["input_range"] = _RANGES[input_range]
     _require_fitting(target, options)

@@ -5,15 +5,13 @@ from pathlib import Path
 
 from bit_keras.collection.recipe import Item
 from bit_keras.errors import ExportError
+from bit_keras.export.artifact import GOLDEN_SIZE
 from bit_keras.registry import Architecture
 
 #: What a process takes whatever it builds, and for each value that a residual unit gives: two
 #: images go through the network, and Keras keeps what all its layers give.
 _FRAMEWORK_BYTES = 10**9
 _BYTES_PER_OUTPUT = 34
-
-#: Side of the images that prove an artifact, where no source states one.
-_USUAL_SIZE = 224
 
 
 def free_memory() -> int:
@@ -48,7 +46,7 @@ def estimated_memory(item: Item) -> int:
     architecture = item.checkpoint.architecture
     weights = 4 * architecture.parameters(item.checkpoint.classes)
     copies = 2.4 if item.target == "hub" else 3.6
-    outputs = _unit_outputs(architecture, item.size or item.checkpoint.size or _USUAL_SIZE)
+    outputs = _unit_outputs(architecture, item.size or item.checkpoint.size or GOLDEN_SIZE)
     return int(_FRAMEWORK_BYTES + copies * weights + _BYTES_PER_OUTPUT * outputs)
 
 

@@ -43,7 +43,7 @@ METADATA = "assets.extra/bit_keras.json"
 GOLDEN = "assets.extra/golden.npz"
 
 #: Side of the images that prove an artifact, where nothing says how large they should be.
-_GOLDEN_SIZE = 224
+GOLDEN_SIZE = 224
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +172,7 @@ def golden_size(input_shape: Sequence[int | None], metadata: Metadata) -> tuple[
     if size is None:
         with contextlib.suppress(UnknownModelError):
             size = model_info(metadata.model).size
-    return height or size or _GOLDEN_SIZE, width or size or _GOLDEN_SIZE
+    return height or size or GOLDEN_SIZE, width or size or GOLDEN_SIZE
 
 
 def golden_bytes(arrays: Mapping[str, Any]) -> bytes:

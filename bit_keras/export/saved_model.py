@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import keras
 import numpy as np
@@ -24,6 +23,7 @@ from bit_keras.export.artifact import (
     Variant,
     golden_bytes,
     golden_images,
+    golden_pictures,
     golden_size,
 )
 from bit_keras.export.task import checked_task
@@ -136,10 +136,7 @@ def _fix_fingerprint(path: Path) -> None:
 
 
 def write_proof(
-    model: keras.Model,
-    metadata: Metadata,
-    folder: Path,
-    pictures: Mapping[str, np.ndarray] = MappingProxyType({}),
+    model: keras.Model, metadata: Metadata, folder: Path, transform: EvalTransform | None = None
 ) -> None:
     """Writes the metadata, stored images and what Keras answers to them.
 
@@ -147,31 +144,25 @@ def write_proof(
         model: The network in float32, as it was before any change for the artifact.
         metadata: Metadata.
         folder: The artifact.
-        pictures: What `picture_answers` gives, to store beside.
+        transform: EvalTransform. Of encoded pictures, which are stored too where it
+            is given.
     """
     height, width = golden_size(model.input_shape, metadata)
     features, outputs = features_and_outputs(model)(
         golden_images(height, width, (-1.0, 1.0)), training=False
     )
+    output = OUTPUTS[metadata.variant]
     arrays = {
         "inputs": golden_images(height, width, metadata.input_range),
         "features": features.numpy(),
-        OUTPUTS[metadata.variant]: outputs.numpy(),
-        **pictures,
+        output: outputs.numpy(),
     }
+    if transform is not None:
+        pictures = golden_pictures(transform.size)
+        images = np.stack([transform(picture) for picture in pictures])
+        arrays[f"picture_{output}"] = model(images, training=False).numpy()
+        for number, picture in enumerate(pictures):
+            arrays[f"picture_{number}"] = np.frombuffer(picture, np.uint8)
     (folder / METADATA).parent.mkdir(exist_ok=True)
     (folder / METADATA).write_text(metadata.to_json())
     (folder / GOLDEN).write_bytes(golden_bytes(arrays))
-
-
-def picture_answers(
-    model: keras.Model, metadata: Metadata, pictures: list[bytes], transform: EvalTransform
-) -> dict[str, np.ndarray]:
-    """Encoded pictures and what Keras answers to them, in the arrays of `write_golden`."""
-    images = np.stack([transform(picture) for picture in pictures])
-    arrays = {
-        f"picture_{number}": np.frombuffer(picture, np.uint8)
-        for number, picture in enumerate(pictures)
-    }
-    output = OUTPUTS[metadata.variant]
-    return {**arrays, f"picture_{output}": model(images, training=False).numpy()}

@@ -20,13 +20,12 @@ from bit_keras.export.artifact import PRECISIONS, Metadata, golden_pictures, tol
 from bit_keras.export.saved_model import (
     describe,
     features_and_outputs,
-    picture_answers,
     save,
     write_proof,
 )
 from bit_keras.export.signatures import labels_asset, serving_signatures
 from bit_keras.export.task import transform_and_task
-from bit_keras.export.warm_up import write_warm_up
+from bit_keras.export.warm_up import require_warm_up, write_warm_up
 from bit_keras.models.folding import clone_with, fold_weight_standardization
 from bit_keras.preprocessing import EvalTransform, Task
 
@@ -96,8 +95,9 @@ def export_serving(
     export_serving(model, "bit_tiny").size  # 64
     ```
     """
+    require_warm_up(batch_sizes)  # Before the minutes that a large network takes.
     metadata = describe(model, "serving", input_range, task)
-    transform, task = transform_and_task(model, metadata.outputs, size, task)
+    transform, task = transform_and_task(model, size, task)
     metadata = dataclasses.replace(
         metadata,
         precision=_checked(precision),
@@ -110,12 +110,12 @@ def export_serving(
         with tempfile.TemporaryDirectory() as scratch:
             root = ServingModel(model, metadata, task, transform, Path(scratch))
             save(root, root.endpoints, folder, path)
-        pictures = golden_pictures(transform.size)
-        inputs = {name: endpoint.input_signature[0] for name, endpoint in root.endpoints.items()}
         if batch_sizes:
-            write_warm_up(folder, inputs, batch_sizes, pictures[0])
-        answers = picture_answers(model, metadata, pictures, transform)
-        write_proof(model, metadata, folder, answers)
+            inputs = {
+                name: endpoint.input_signature[0] for name, endpoint in root.endpoints.items()
+            }
+            write_warm_up(folder, inputs, batch_sizes, golden_pictures(transform.size)[0])
+        write_proof(model, metadata, folder, transform)
     return metadata
 
 

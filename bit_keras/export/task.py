@@ -44,22 +44,21 @@ def checked_task(model: "keras.Model", task: Task | None = None) -> Task | None:
 
 
 def transform_and_task(
-    model: "keras.Model", outputs: int, size: int | None, task: Task | None
+    model: "keras.Model", size: int | None, task: Task | None
 ) -> tuple[EvalTransform, Task | None]:
     """What encoded pictures go through, and the task of a classifier, both at one size.
 
     Args:
         model: A network of this package.
-        outputs: int. Width of its output.
         size: int or None. The side of images that is asked for.
         task: Task or None. Of an extractor, only the transform is used.
 
     Raises:
         SizeError: The network takes another size, or none is given and none is known.
     """
-    side = network_side(model.input_shape)
-    if _classes(model) is not None:
-        task = task_for(model.name, task, outputs, side, size)
+    side, classes = network_side(model.input_shape), _classes(model)
+    if classes is not None:
+        task = task_for(model.name, task, classes, side, size)
         return task.transform, task
     size = size_for(model.name, side, size)
     if task is None:

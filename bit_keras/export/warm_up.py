@@ -15,6 +15,23 @@ WARM_UP = "assets.extra/tf_serving_warmup_requests"
 _MAXIMUM = 1000
 
 
+def require_warm_up(batch_sizes: Sequence[int]) -> None:
+    """Raises ExportError where requests of these batch sizes cannot be written.
+
+    A batch size is below 1, or the packages of the extra `serving` are missing.
+    """
+    if any(size < 1 for size in batch_sizes):
+        raise ExportError(f"Batch sizes are 1 or more. Received: {list(batch_sizes)}")
+    if batch_sizes:
+        try:
+            import tensorflow_serving.apis  # noqa: F401
+        except ImportError as error:
+            raise ExportError(
+                "The warm-up file needs tensorflow-serving-api; install it with "
+                "`pip install 'bit_keras[serving]'`, or ask for no batch sizes."
+            ) from error
+
+
 def write_warm_up(
     artifact: Path,
     signatures: Mapping[str, tf.TensorSpec],
@@ -29,15 +46,12 @@ def write_warm_up(
     Args:
         artifact: The folder of a SavedModel.
         signatures: Mapping from a signature's name to its only input.
-        batch_sizes: sequence of int.
+        batch_sizes: sequence of int, which `require_warm_up` accepts.
         picture: An encoded picture, for inputs that are strings.
 
     Raises:
-        ExportError: The packages of the extra `serving` are missing, a batch size
-            is below 1, or there are more requests than the server accepts.
+        ExportError: There are more requests than the server accepts.
     """
-    if any(size < 1 for size in batch_sizes):
-        raise ExportError(f"Batch sizes are 1 or more. Received: {list(batch_sizes)}")
     if len(signatures) * len(batch_sizes) > _MAXIMUM:
         raise ExportError(
             f"{len(batch_sizes)} batch sizes for {len(signatures)} signatures are too many; "
@@ -52,13 +66,7 @@ def write_warm_up(
 
 
 def _request(signature: str, spec: tf.TensorSpec, batch_size: int, picture: bytes) -> bytes:
-    try:
-        from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
-    except ImportError as error:
-        raise ExportError(
-            "The warm-up file needs tensorflow-serving-api; install it with "
-            "`pip install 'bit_keras[serving]'`, or ask for no batch sizes."
-        ) from error
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
     request = predict_pb2.PredictRequest()
     request.model_spec.signature_name = signature

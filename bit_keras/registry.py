@@ -34,6 +34,9 @@ PACKAGED = "package:"
 #: The smallest input side whose last feature map still has a pixel to pool.
 MINIMUM_SIZE = 32
 
+#: Channels of the pictures that every published network takes.
+RGB = 3
+
 Shape = tuple[int, ...]
 
 
@@ -77,11 +80,12 @@ class Architecture:
         """Channels that leave `block`, counted from 1."""
         return 4 * self.middle_filters(block)
 
-    def weight_shapes(self, classes: int | None = None) -> dict[str, Shape]:
+    def weight_shapes(self, classes: int | None = None, in_channels: int = RGB) -> dict[str, Shape]:
         """Shapes of all weights by path (`layer/weight`), in the network's order.
 
         Args:
             classes: int. Width of the head; `None` leaves the head out.
+            in_channels: int. Channels of the pictures. Defaults to `3`.
 
         Example:
 
@@ -90,7 +94,7 @@ class Architecture:
         shapes["stem_conv/kernel"]  # (7, 7, 3, 64)
         ```
         """
-        shapes: dict[str, Shape] = {"stem_conv/kernel": (7, 7, 3, self.stem_filters)}
+        shapes: dict[str, Shape] = {"stem_conv/kernel": (7, 7, in_channels, self.stem_filters)}
         channels = self.stem_filters
         for block, units in enumerate(self.units, start=1):
             middle, out = self.middle_filters(block), self.block_filters(block)

@@ -16,10 +16,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROWS = (
     {"errors"},
     {"registry", "atomic", "progress"},
-    {"layers"},
+    {"layers", "preprocessing"},
     {"checkpoints"},
     {"models"},
-    {"preprocessing"},
     {"data"},
     {"training", "evaluation"},
     {"export"},
@@ -29,9 +28,9 @@ ROWS = (
 HEIGHT = {part: height for height, row in enumerate(ROWS) for part in row}
 
 # What `import bit_keras` loads is the registry, but it lends the functions of the parts up to
-# `preprocessing` on first use: only what lies above them may ask it.
+# `models` on first use: only what lies above them may ask it.
 ROOT = "the root"
-HEIGHT[ROOT] = HEIGHT["preprocessing"]
+HEIGHT[ROOT] = HEIGHT["models"]
 
 HEAVY = {"jax", "keras", "tensorflow", "tf_keras", "torch", "transformers"}
 MAY_IMPORT_TENSORFLOW = {"collection", "data", "training", "export", "inference"}

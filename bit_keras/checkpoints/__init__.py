@@ -1,12 +1,15 @@
-"""Read and write checkpoints, strictly, and fetch the published ones."""
+"""Read and write checkpoints of every public format, strictly, and fetch the published ones."""
 
 from bit_keras.checkpoints.download import pretrained_path as pretrained_path
+from bit_keras.checkpoints.files import write_npz as write_npz
 from bit_keras.checkpoints.names import official_shapes as official_shapes
-from bit_keras.checkpoints.npz import NpzCheckpoint as NpzCheckpoint
-from bit_keras.checkpoints.npz import write_npz as write_npz
+from bit_keras.checkpoints.opening import CheckpointFile as CheckpointFile
+from bit_keras.checkpoints.opening import open_checkpoint as open_checkpoint
 from bit_keras.checkpoints.seeded import SeededArrays as SeededArrays
 from bit_keras.checkpoints.seeded import fill_with_seeded_values as fill_with_seeded_values
 from bit_keras.checkpoints.transfer import load_weights as load_weights
 from bit_keras.checkpoints.transfer import require_known as require_known
 from bit_keras.checkpoints.transfer import save_weights as save_weights
 from bit_keras.checkpoints.transfer import take_arrays as take_arrays
+from bit_keras.checkpoints.writing import FORMATS as FORMATS
+from bit_keras.checkpoints.writing import write_checkpoint as write_checkpoint

@@ -11,7 +11,7 @@ import platformdirs
 import requests
 import rich.progress
 
-from bit_keras.checkpoints.npz import NpzCheckpoint
+from bit_keras.checkpoints.files import NpzFile
 from bit_keras.errors import CheckpointError, DownloadError
 from bit_keras.progress import console
 from bit_keras.registry import OFFICIAL_ROOT, PACKAGED, Checkpoint
@@ -150,7 +150,7 @@ def _check(partial: Path, checkpoint: Checkpoint) -> None:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != checkpoint.sha256:
             raise CheckpointError(f"its sha256 is {digest} and should be {checkpoint.sha256}")
-    with NpzCheckpoint(partial) as arrays:
+    with NpzFile(partial) as arrays:
         arrays.verify()
 
 

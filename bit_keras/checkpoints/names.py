@@ -1,67 +1,65 @@
-"""The rule between the weights of the network and the official array names.
+"""The official array names, which every part of this package knows weights by.
 
     block1_unit01_conv2/kernel  <->  resnet/block1/unit01/b/standardized_conv2d/kernel
 
-It is one-to-one for every architecture of the registry. The networks with
-BatchNorm have no official npz; theirs follow the same rule with `conv2d` and
-`batch_norm` (source of the names: `google-research/big_transfer`,
-`bit_tf2/models.py`).
+The rule is one-to-one for every architecture of the registry.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 
-from bit_keras.registry import ARCHITECTURES, Architecture, Shape
+from bit_keras.checkpoints.dialects import (
+    KERAS,
+    OFFICIAL,
+    OFFICIAL_BATCH_NORM,
+    OFFICIAL_PLAIN_STEM,
+    Dialect,
+    rearranged_shape,
+)
+from bit_keras.registry import ARCHITECTURES, RGB, Architecture, Shape
 
-_LETTERS = {"1": "a", "2": "b", "3": "c"}
-_UNIT = re.compile(r"(block\d)_(unit\d\d)_(norm|conv)([123])")
-_PROJECTION = re.compile(r"(block\d)_(unit\d\d)_proj")
+#: The root convolutions under their official names: standardised, or not.
+STEM = "resnet/root_block/standardized_conv2d/kernel"
+PLAIN_STEM = "resnet/root_block/conv2d/kernel"
+
+HEAD_KERNEL, HEAD_BIAS = "resnet/head/conv2d/kernel", "resnet/head/conv2d/bias"
 
 
-def official_names(paths: Iterable[str]) -> dict[str, str]:
+def official_names(shapes: Mapping[str, Shape]) -> dict[str, str]:
     """Maps weight paths (`layer/weight`) to official array names.
 
     Args:
-        paths: The paths of one network; whether it has BatchNorm shows in them.
+        shapes: Mapping from the paths of one network to the shapes; whether it has
+            BatchNorm, and a root convolution without standardisation, shows in them.
 
     Returns:
         dict from path to name. Paths that no official name exists for, those of
         layers that are not the network's, are left out.
     """
-    paths = list(paths)
-    batch_norm = "norm/moving_mean" in paths
-    names = {path: _official_name(path, batch_norm) for path in paths}
+    dialect = _official_dialect(shapes)
+    names = {path: dialect.array_name(path) for path in shapes}
     return {path: name for path, name in names.items() if name is not None}
 
 
-def _official_name(path: str, batch_norm: bool) -> str | None:
-    convolution = "conv2d" if batch_norm else "standardized_conv2d"
-    normalization = "batch_norm" if batch_norm else "group_norm"
-    layer, _, weight = path.rpartition("/")
-    if layer == "stem_conv":
-        return f"resnet/root_block/{convolution}/{weight}"
-    if layer == "norm":
-        return f"resnet/{normalization}/{weight}"
-    if layer == "head":
-        return f"resnet/head/conv2d/{weight}"
-    if match := _PROJECTION.fullmatch(layer):
-        block, unit = match.groups()
-        return f"resnet/{block}/{unit}/a/proj/{convolution}/{weight}"
-    if match := _UNIT.fullmatch(layer):
-        block, unit, kind, number = match.groups()
-        kind = normalization if kind == "norm" else convolution
-        return f"resnet/{block}/{unit}/{_LETTERS[number]}/{kind}/{weight}"
-    return None
+def _official_dialect(shapes: Mapping[str, Shape]) -> Dialect:
+    if "norm/moving_mean" in shapes:
+        return OFFICIAL_BATCH_NORM
+    stem = shapes.get("stem_conv/kernel")
+    if stem is not None and len(stem) == 4 and stem[2] != RGB:
+        return OFFICIAL_PLAIN_STEM
+    return OFFICIAL
 
 
 def official_shape(path: str, shape: Shape) -> Shape:
     """The shape of a weight in the files, where the head is a 1x1 convolution."""
-    return (1, 1, *shape) if path == "head/kernel" else tuple(shape)
+    return rearranged_shape(shape, KERAS.layout(path), OFFICIAL.layout(path))
 
 
-def official_shapes(architecture: Architecture, classes: int | None) -> dict[str, Shape]:
+def official_shapes(
+    architecture: Architecture, classes: int | None, in_channels: int = RGB
+) -> dict[str, Shape]:
     """Names and shapes of all arrays of a checkpoint, without building a network."""
-    shapes = architecture.weight_shapes(classes)
+    shapes = architecture.weight_shapes(classes, in_channels)
     names = official_names(shapes)
     return {names[path]: official_shape(path, shape) for path, shape in shapes.items()}
 
@@ -74,16 +72,27 @@ def without_numbers(name: str) -> str:
     return re.sub(r"/standardized_conv2d_\d+/", "/standardized_conv2d/", name)
 
 
-def head_classes(shapes: dict[str, Shape]) -> int | None:
+def is_head(name: str) -> bool:
+    """Whether an official name is that of the head's kernel or bias."""
+    return name in (HEAD_KERNEL, HEAD_BIAS)
+
+
+def head_classes(shapes: Mapping[str, Shape]) -> int | None:
     """The width of the head in a file, or `None` where it has none."""
-    bias = shapes.get("resnet/head/conv2d/bias")
+    bias = shapes.get(HEAD_BIAS)
     return bias[0] if bias is not None and len(bias) == 1 else None
 
 
-def identify(shapes: dict[str, Shape]) -> Architecture | None:
+def input_channels(shapes: Mapping[str, Shape]) -> int:
+    """The channels of the pictures that the root convolution in a file takes."""
+    stem = shapes.get(STEM, shapes.get(PLAIN_STEM, ()))
+    return stem[2] if len(stem) == 4 else RGB
+
+
+def identify(shapes: Mapping[str, Shape]) -> Architecture | None:
     """The architecture of the registry that has exactly these arrays, if any."""
-    classes = head_classes(shapes)
+    classes, in_channels = head_classes(shapes), input_channels(shapes)
     for architecture in ARCHITECTURES.values():
-        if official_shapes(architecture, classes) == shapes:
+        if official_shapes(architecture, classes, in_channels) == shapes:
             return architecture
     return None

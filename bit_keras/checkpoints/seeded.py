@@ -1,11 +1,12 @@
 """Seeded values in the official layout: stand-ins where no real weights can be had."""
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 
+from bit_keras.checkpoints.files import Arrays
 from bit_keras.checkpoints.transfer import ModelArrays
 from bit_keras.registry import Shape
 
@@ -16,7 +17,7 @@ from bit_keras.registry import Shape
 _RESIDUAL_SCALE = np.float32(0.25)
 
 
-class SeededArrays(Mapping[str, np.ndarray]):
+class SeededArrays(Arrays):
     """Reproducible random arrays for every weight of an architecture.
 
     The values have the scale of trained ones: kernels as Kaiming initialises
@@ -52,12 +53,6 @@ class SeededArrays(Mapping[str, np.ndarray]):
             return np.exp(0.1 * normal)
         scale = _RESIDUAL_SCALE if "/c/" in name and name.endswith(("gamma", "beta")) else 1
         return scale * (1.0 + 0.1 * normal if name.endswith("/gamma") else 0.1 * normal)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.shapes)
-
-    def __len__(self) -> int:
-        return len(self.shapes)
 
 
 def fill_with_seeded_values(model: keras.Model, seed: int = 0) -> None:

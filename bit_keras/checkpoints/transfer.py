@@ -2,19 +2,22 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
 
 import keras
 import numpy as np
 
+from bit_keras.checkpoints.files import ArrayFile, Arrays
 from bit_keras.checkpoints.names import (
     head_classes,
     identify,
+    is_head,
     official_names,
     official_shape,
 )
-from bit_keras.checkpoints.npz import NpzCheckpoint, write_npz
-from bit_keras.errors import CheckpointError
+from bit_keras.checkpoints.opening import open_checkpoint
+from bit_keras.checkpoints.writing import write_checkpoint
+from bit_keras.errors import CheckpointError, SizeError, UnknownLabelsError, UnknownModelError
+from bit_keras.preprocessing import Task, task_of
 from bit_keras.registry import Architecture, Shape
 
 _logger = logging.getLogger("bit_keras")
@@ -23,7 +26,7 @@ _logger = logging.getLogger("bit_keras")
 _SHOWN = 12
 
 
-class ModelArrays(Mapping[str, np.ndarray]):
+class ModelArrays(Arrays):
     """The weights of a network under their official names, read when asked for.
 
     Args:
@@ -41,7 +44,7 @@ class ModelArrays(Mapping[str, np.ndarray]):
                 f"The model {model.name!r} holds two layers of the same name, as two networks in "
                 "one model have; load and save each network by itself."
             )
-        names = official_names(weights)
+        names = official_names({path: tuple(weight.shape) for path, weight in weights.items()})
         foreign = [path for path in weights if path not in names]
         if foreign:
             raise CheckpointError(
@@ -50,24 +53,15 @@ class ModelArrays(Mapping[str, np.ndarray]):
             )
         self._paths = {name: path for path, name in names.items()}
         self._weights = weights
+        self.shapes = {
+            name: official_shape(path, tuple(weights[path].shape))
+            for name, path in self._paths.items()
+        }
 
     def __getitem__(self, name: str) -> np.ndarray:
         path = self._paths[name]
         array = keras.ops.convert_to_numpy(self._weights[path])
         return array.astype("float32", copy=False).reshape(official_shape(path, array.shape))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._paths)
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    @property
-    def shapes(self) -> dict[str, Shape]:
-        return {
-            name: official_shape(path, tuple(self._weights[path].shape))
-            for name, path in self._paths.items()
-        }
 
     def assign(self, name: str, array: np.ndarray) -> None:
         weight = self._weights[self._paths[name]]
@@ -82,7 +76,8 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
 
     Args:
         model: A network of this package.
-        path: An official npz file; recognised by its content.
+        path: A file or a folder of any format that `bit_keras.checkpoints.open_checkpoint`
+            knows; recognised by its content.
 
     Raises:
         CheckpointError: The file is damaged or does not fit; the message lists
@@ -96,11 +91,11 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
     bit_keras.load_weights(model, "tiny.npz")
     ```
     """
-    with NpzCheckpoint(path) as arrays:
+    with open_checkpoint(path) as arrays:
         take_arrays(model, arrays)
 
 
-def take_arrays(model: keras.Model, arrays: NpzCheckpoint, *, replace_head: bool = False) -> None:
+def take_arrays(model: keras.Model, arrays: ArrayFile, *, replace_head: bool = False) -> None:
     """`load_weights` from an open file; `replace_head` keeps the model's own head."""
     target = ModelArrays(model)
     expected, found = target.shapes, dict(arrays.shapes)
@@ -117,7 +112,7 @@ def take_arrays(model: keras.Model, arrays: NpzCheckpoint, *, replace_head: bool
 
 
 def require_equal(
-    expected: dict[str, Shape], found: dict[str, Shape], model_name: str, arrays: NpzCheckpoint
+    expected: dict[str, Shape], found: dict[str, Shape], model_name: str, arrays: ArrayFile
 ) -> None:
     """Raises with a readable difference unless names and shapes are the same."""
     if expected == found:
@@ -147,9 +142,9 @@ def require_equal(
     )
 
 
-def _advice(expected: dict[str, Shape], differing: list[str], arrays: NpzCheckpoint) -> str:
+def _advice(expected: dict[str, Shape], differing: list[str], arrays: ArrayFile) -> str:
     architecture, classes = identify(arrays.shapes), head_classes(arrays.shapes)
-    if all(_is_head(name) for name in differing):
+    if all(is_head(name) for name in differing):
         if classes is None:
             return (
                 "It has no head: build a feature extractor, or give the network a new head with "
@@ -164,7 +159,7 @@ def _advice(expected: dict[str, Shape], differing: list[str], arrays: NpzCheckpo
     return "The file is no network of the registry."
 
 
-def require_known(arrays: NpzCheckpoint) -> Architecture:
+def require_known(arrays: ArrayFile) -> Architecture:
     """The architecture that a file belongs to.
 
     Raises:
@@ -185,37 +180,51 @@ def save_weights(
     format: str = "npz",
     dtype: str = "float32",
 ) -> None:
-    """Writes a network's weights under the official names.
+    """Writes a network's weights in a format that others read.
+
+    | format           | what                  | read by                                       |
+    |------------------|-----------------------|-----------------------------------------------|
+    | `"npz"`          | a file                | big_transfer, big_vision, timm, this package  |
+    | `"flax"`         | a file                | big_vision's `bit_paper`                      |
+    | `"timm"`         | a safetensors file    | timm's `load_checkpoint`, `strict=True`       |
+    | `"transformers"` | a folder              | `BitForImageClassification.from_pretrained`   |
 
     Args:
         model: A network of this package.
-        path: The file to create or to replace; whole or absent.
-        format: str. `"npz"`, the layout of the official files. Defaults to `"npz"`.
+        path: The file to create or to replace, or the folder to create; whole or absent.
+        format: str. `"npz"`, `"flax"`, `"timm"` or `"transformers"`. Defaults to `"npz"`.
         dtype: str. Of the arrays: `"float32"`, or `"float16"` for half the size.
             Defaults to `"float32"`.
 
     Raises:
-        CheckpointError: An unknown format, or a model that is no BiT.
+        CheckpointError: An unknown format, a model that is no BiT, or one that the
+            format has no place for: BatchNorm, or pictures of other than three
+            channels.
         BitKerasError: The file cannot be written.
 
     Example:
 
     ```python
     model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
-    bit_keras.save_weights(model, "tiny.npz")
+    bit_keras.save_weights(model, "tiny.safetensors", format="timm")
+    bit_keras.load_weights(model, "tiny.safetensors")
     ```
     """
-    if format != "npz":
-        raise CheckpointError(f"The format {format!r} is unknown; 'npz' can be written.")
-    write_npz(path, ModelArrays(model), dtype)
+    write_checkpoint(path, ModelArrays(model), format, dtype, _published_task(model))
 
 
-def _is_head(name: str) -> bool:
-    return name.startswith("resnet/head/")
+def _published_task(model: keras.Model) -> Task | None:
+    """The task of the checkpoint whose name a classifier bears, where it is published."""
+    if not any(layer.name == "head" for layer in model.layers):
+        return None
+    try:
+        return task_of(model.name, classes=model.get_layer("head").units)
+    except (UnknownModelError, UnknownLabelsError, SizeError):
+        return None
 
 
 def _without_head(shapes: dict[str, Shape]) -> dict[str, Shape]:
-    return {name: shape for name, shape in shapes.items() if not _is_head(name)}
+    return {name: shape for name, shape in shapes.items() if not is_head(name)}
 
 
 def _shortened(names: list[str]) -> str:

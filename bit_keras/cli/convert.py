@@ -48,7 +48,7 @@ def command(source: str, destination: Path, target: str, dtype: str) -> None:
 
 
 def _to_npz(source: str, destination: Path, dtype: str) -> None:
-    from bit_keras.checkpoints import NpzCheckpoint, require_known, save_weights, write_npz
+    from bit_keras.checkpoints import open_checkpoint, require_known, save_weights, write_npz
     from bit_keras.inference.sources import is_keras_file, load_network
 
     path = Path(source)
@@ -56,7 +56,7 @@ def _to_npz(source: str, destination: Path, dtype: str) -> None:
         model, _ = load_network(path)
         save_weights(model, destination, dtype=dtype)
         return
-    with NpzCheckpoint(_npz_path(source)) as arrays:
+    with open_checkpoint(_npz_path(source)) as arrays:
         require_known(arrays)
         write_npz(destination, arrays, dtype)
 

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from bit_keras.checkpoints import NpzCheckpoint, pretrained_path, require_known, take_arrays
+from bit_keras.checkpoints import (
+    CheckpointFile,
+    open_checkpoint,
+    pretrained_path,
+    require_known,
+    take_arrays,
+)
 from bit_keras.checkpoints.names import head_classes
 from bit_keras.errors import BitKerasError, UnknownModelError
 from bit_keras.layers.moments import Tensor
@@ -203,7 +209,7 @@ def network_of_file(path: str | os.PathLike) -> keras.Model:
     Raises:
         CheckpointError: The file is damaged, or no network of the registry.
     """
-    with NpzCheckpoint(path) as arrays:
+    with open_checkpoint(path) as arrays:
         architecture, classes = require_known(arrays), head_classes(arrays.shapes)
         name = _name_by_file(arrays.path.stem, architecture, classes) or architecture.name
         inputs, maps = _network(architecture, (None, None, 3), include_preprocessing=False)
@@ -276,13 +282,13 @@ def _checked(input_shape: InputShape) -> InputShape:
     return height, width, channels
 
 
-def _open(weights: Weights, checkpoint: Checkpoint) -> NpzCheckpoint | None:
+def _open(weights: Weights, checkpoint: Checkpoint) -> CheckpointFile | None:
     if weights is None:
         return None
-    return NpzCheckpoint(pretrained_path(checkpoint) if weights == "pretrained" else weights)
+    return open_checkpoint(pretrained_path(checkpoint) if weights == "pretrained" else weights)
 
 
-def _classes_of(arrays: NpzCheckpoint | None, checkpoint: Checkpoint) -> int:
+def _classes_of(arrays: CheckpointFile | None, checkpoint: Checkpoint) -> int:
     classes = head_classes(arrays.shapes) if arrays is not None else None
     if classes is None:
         raise BitKerasError(

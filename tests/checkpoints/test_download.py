@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import bit_keras
-from bit_keras.checkpoints import NpzCheckpoint, pretrained_path, write_npz
+from bit_keras.checkpoints import open_checkpoint, pretrained_path, write_npz
 from bit_keras.checkpoints.download import cache_folder
 from bit_keras.errors import DownloadError
 
@@ -224,7 +224,7 @@ def test_the_small_network_comes_with_the_package(monkeypatch, tmp_path):
     content = path.read_bytes()
     assert len(content) == checkpoint.bytes <= 6_000_000
     assert hashlib.sha256(content).hexdigest() == checkpoint.sha256
-    with NpzCheckpoint(path) as arrays:
+    with open_checkpoint(path) as arrays:
         model = bit_keras.create_classifier("bit_tiny.cifar10")
         head = keras.ops.convert_to_numpy(model.get_layer("head").kernel)
         assert np.array_equal(head, arrays["resnet/head/conv2d/kernel"].astype("float32")[0, 0])
@@ -454,5 +454,5 @@ def test_two_processes_at_once_share_one_download(mirror, cache, large):
     assert other.returncode == 0
     assert path.read_bytes() == large
     assert mirror.ranges == [None]
-    with NpzCheckpoint(path) as arrays:
+    with open_checkpoint(path) as arrays:
         arrays.verify()

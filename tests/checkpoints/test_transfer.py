@@ -9,11 +9,11 @@ import pytest
 
 import bit_keras
 from bit_keras.checkpoints import (
-    NpzCheckpoint,
     SeededArrays,
     fill_with_seeded_values,
     load_weights,
     official_shapes,
+    open_checkpoint,
     require_known,
     save_weights,
     write_npz,
@@ -194,7 +194,7 @@ def test_another_number_of_classes_gets_advice(classifier, five_classes):
 def test_the_advice_helps(five_classes, caplog):
     with caplog.at_level(logging.INFO, logger="bit_keras"):
         model = bit_keras.create_classifier(TINY, weights=five_classes, num_classes=10)
-    with NpzCheckpoint(five_classes) as arrays:
+    with open_checkpoint(five_classes) as arrays:
         assert_equal(without_head(values_of(model)), without_head(arrays))
     assert not any(values_of(model)[name].any() for name in HEAD)
     assert caplog.messages == [
@@ -261,7 +261,7 @@ def test_a_network_inside_another_model_is_loaded_and_saved(
     load_weights(model, tiny_file)
     assert_equal(values_of(extractor), without_head(tiny_arrays))
     save_weights(model, tmp_path / "saved.npz")
-    with NpzCheckpoint(tmp_path / "saved.npz") as arrays:
+    with open_checkpoint(tmp_path / "saved.npz") as arrays:
         assert_equal(arrays, without_head(tiny_arrays))
 
 
@@ -323,7 +323,7 @@ def test_a_file_of_no_network_is_refused(write):
     message = "is no network of the registry, by the names and shapes of its 1 arrays"
     with pytest.raises(CheckpointError, match=message):
         network_of_file(path)
-    with NpzCheckpoint(path) as arrays, pytest.raises(CheckpointError, match=message):
+    with open_checkpoint(path) as arrays, pytest.raises(CheckpointError, match=message):
         require_known(arrays)
 
 

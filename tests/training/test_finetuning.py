@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import bit_keras
-from bit_keras.checkpoints import NpzCheckpoint
+from bit_keras.checkpoints import open_checkpoint
 from bit_keras.errors import BitKerasError, SizeError, TrainingError
 from bit_keras.training import Interrupted, finetune, is_run, load_run
 
@@ -26,7 +26,7 @@ SHORT = {"weights": "random", "size": 32, "batch": 12, "steps": 4, "learning_rat
 
 
 def weights_of(path):
-    with NpzCheckpoint(path) as arrays:
+    with open_checkpoint(path) as arrays:
         return dict(arrays)
 
 

@@ -1,21 +1,21 @@
-"""Official npz files, read and written one array at a time, never unpickled."""
+"""NumPy's npz archives, read and written one array at a time, never unpickled."""
 
-import contextlib
 import io
 import os
-import struct
-import tokenize
 import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from bit_keras.atomic import replaced_file
-from bit_keras.checkpoints.names import without_numbers
+from bit_keras.checkpoints.files.array_file import (
+    ArrayFile,
+    damage_explained,
+    float32_of_bfloat16,
+    require_file,
+)
 from bit_keras.errors import CheckpointError
-from bit_keras.registry import Shape
 
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -25,60 +25,38 @@ _HEADER_READERS = {
 #: As much as NumPy reads of a header that it does not trust; a deflated one may promise 4 GB.
 _HEADER_BYTES = 10_000
 
-#: What zipfile, zlib and NumPy raise on damaged or hostile input.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    tokenize.TokenError,
-)
+#: How NumPy stores JAX's bfloat16 (`google-research/big_vision`, `utils.py`, `recover_dtype`).
+_BFLOAT16 = np.dtype("V2")
 
 
-class NpzCheckpoint(Mapping[str, np.ndarray]):
-    """The arrays of an official npz file, by name, each read when it is asked for.
-
-    Opening reads the headers only. Names lose the number that some files have
-    after `standardized_conv2d`.
+class NpzFile(ArrayFile):
+    """The arrays of an npz file.
 
     Args:
         path: The file.
 
-    Attributes:
-        path: Path.
-        shapes: dict from array name to shape, in the order of the file.
-
     Raises:
-        CheckpointError: The file is not an npz, is damaged, or holds anything
-            but arrays of floats; objects are refused, because unpickling them
-            could run code.
+        CheckpointError: The file is not an npz, is damaged, or holds anything but
+            arrays of numbers; objects are refused, because unpickling them could run
+            code.
 
     Example:
 
     ```python
     model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
     bit_keras.save_weights(model, "tiny.npz")
-    arrays = bit_keras.checkpoints.NpzCheckpoint("tiny.npz")
-    arrays["resnet/head/conv2d/kernel"].shape  # (1, 1, 1024, 10)
-    arrays.close()
+    with bit_keras.checkpoints.files.NpzFile("tiny.npz") as arrays:
+        print(arrays.shapes["resnet/head/conv2d/kernel"])  # (1, 1, 1024, 10)
     ```
     """
 
+    kind = "npz"
+
     def __init__(self, path: str | os.PathLike) -> None:
-        self.path = Path(path)
-        with _explained(self.path):
+        super().__init__(path)
+        with damage_explained(self.path):
             self._zip = _open_zip(self.path)
         self._members: dict[str, zipfile.ZipInfo] = {}
-        self.shapes: dict[str, Shape] = {}
         try:
             for member in self._zip.infolist():
                 self._add(member)
@@ -90,9 +68,9 @@ class NpzCheckpoint(Mapping[str, np.ndarray]):
         if not member.filename.endswith(".npy"):
             raise CheckpointError(
                 f"{self.path} holds {member.filename!r}, which is no array; "
-                "an official npz holds arrays alone."
+                "an npz holds arrays alone."
             )
-        name = without_numbers(member.filename.removesuffix(".npy"))
+        name = member.filename.removesuffix(".npy")
         if name.startswith("/") or ".." in name.split("/"):
             raise CheckpointError(
                 f"{self.path} holds {member.filename!r}, a name that leads out of the archive; "
@@ -100,11 +78,11 @@ class NpzCheckpoint(Mapping[str, np.ndarray]):
             )
         if name in self._members:
             raise CheckpointError(f"{self.path} holds the array {name!r} twice.")
-        with _explained(self.path, name):
-            self.shapes[name] = self._read_shape(member)
+        with damage_explained(self.path, name):
+            self._read_header(name, member)
         self._members[name] = member
 
-    def _read_shape(self, member: zipfile.ZipInfo) -> Shape:
+    def _read_header(self, name: str, member: zipfile.ZipInfo) -> None:
         # zipfile takes what a wrong length makes of the entries that follow for a comment.
         if member.comment:
             raise ValueError("its entry in the index runs into the next one")
@@ -120,50 +98,31 @@ class NpzCheckpoint(Mapping[str, np.ndarray]):
                 f"{self.path} holds Python objects in {member.filename!r}; reading them could "
                 "run code, so they are refused. Save the arrays as float32."
             )
-        if dtype.kind != "f" or dtype.itemsize > 8:
-            raise CheckpointError(
-                f"{self.path} holds {dtype} values in {member.filename!r}, and weights are "
-                "floats of at most 64 bits. Save the arrays as float32."
-            )
         # A header that promises more than its member holds would allocate it all.
         promised = int(np.prod(shape, dtype=object)) * dtype.itemsize
         if any(side < 0 for side in shape) or header + promised != member.file_size:
             raise ValueError(f"its header says {shape}, and the data have another size")
-        return shape
+        self.shapes[name] = shape
+        self.dtypes[name] = "bfloat16" if dtype == _BFLOAT16 else dtype.name
 
     def __getitem__(self, name: str) -> np.ndarray:
         member = self._members[name]
-        with _explained(self.path, name), self._zip.open(member) as file:
+        with damage_explained(self.path, name), self._zip.open(member) as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
             file.read()  # To the end, where zipfile compares the checksum.
+        if array.dtype == _BFLOAT16:
+            return float32_of_bfloat16(array.view("<u2"))
         # Torch takes no array of the other byte order.
         return array.astype(array.dtype.newbyteorder("="), copy=False)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._members)
-
-    def __len__(self) -> int:
-        return len(self._members)
-
     def verify(self) -> None:
-        """Reads every byte once and compares the checksums.
-
-        Raises:
-            CheckpointError: A checksum differs; the message names the array.
-        """
         for name, member in self._members.items():
-            with _explained(self.path, name), self._zip.open(member) as file:
+            with damage_explained(self.path, name), self._zip.open(member) as file:
                 while file.read(1 << 20):
                     pass
 
     def close(self) -> None:
         self._zip.close()
-
-    def __enter__(self) -> "NpzCheckpoint":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def write_npz(
@@ -177,7 +136,7 @@ def write_npz(
 
     Args:
         path: The file to create or to replace.
-        arrays: Mapping from official name to array, float32 by custom.
+        arrays: Mapping from name to array, float32 by custom.
         dtype: str. What to store them as: `"float16"` halves the file, and is read
             back as float32. Defaults to what they are.
 
@@ -201,37 +160,17 @@ def write_npz(
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
+    require_file(path, "an npz file")
+    with path.open("rb") as file:
+        start = file.read(4)
     try:
-        with path.open("rb") as file:
-            start = file.read(4)
         return zipfile.ZipFile(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"There is no file {path}.") from None
-    except IsADirectoryError:
-        raise CheckpointError(f"{path} is a folder; an npz file was expected.") from None
     except zipfile.BadZipFile as error:
         if start.startswith(b"PK"):
             raise CheckpointError(
                 f"{path} is cut short or damaged: the index at its end cannot be read. "
                 "Download it again."
             ) from error
-        if not start:
-            raise CheckpointError(f"{path} is empty; an npz file was expected.") from error
         raise CheckpointError(
             f"{path} is not an npz file: it begins with {start!r} and not with b'PK'."
         ) from error
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}).") from error
-
-
-@contextlib.contextmanager
-def _explained(path: Path, name: str | None = None) -> Iterator[None]:
-    """Turns what a damaged file raises into one sentence that names the place."""
-    try:
-        yield
-    except CheckpointError:
-        raise
-    except (*_DAMAGE, OSError) as error:
-        place = f"{path}, array {name!r}," if name else f"{path}"
-        reason = str(error) or "it ends too early"
-        raise CheckpointError(f"{place} is damaged ({reason}). Download it again.") from error

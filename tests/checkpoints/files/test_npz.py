@@ -14,7 +14,8 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from bit_keras.checkpoints import NpzCheckpoint, official_shapes, write_npz
+from bit_keras.checkpoints import official_shapes, write_npz
+from bit_keras.checkpoints.files import NpzFile
 from bit_keras.errors import CheckpointError
 from bit_keras.registry import ARCHITECTURES, CHECKPOINTS
 
@@ -72,7 +73,7 @@ def archive(path, *members, compression=zipfile.ZIP_STORED):
 
 
 def read_all(path):
-    with NpzCheckpoint(path) as arrays:
+    with NpzFile(path) as arrays:
         arrays.verify()
         return {name: arrays[name] for name in arrays}
 
@@ -99,7 +100,7 @@ def test_arrays_come_back_to_the_bit(tmp_path):
 
 
 def test_opening_tells_names_and_shapes(tiny_file, tiny_arrays):
-    with NpzCheckpoint(str(tiny_file)) as arrays:
+    with NpzFile(str(tiny_file)) as arrays:
         assert arrays.path == tiny_file
         assert arrays.shapes == {name: array.shape for name, array in tiny_arrays.items()}
         assert list(arrays) == sorted(tiny_arrays)
@@ -131,7 +132,7 @@ def test_r50x1_has_the_published_size_and_is_written_array_by_array(tmp_path):
     published = CHECKPOINTS["bit_r50x1.in21k_ft_in1k"].bytes
     assert (tmp_path / "x.npz").stat().st_size == published == 102_242_668
     assert peak < 25e6  # The largest array has 9.4 MB.
-    with NpzCheckpoint(tmp_path / "x.npz") as arrays:
+    with NpzFile(tmp_path / "x.npz") as arrays:
         assert arrays.shapes == dict(sorted(shapes.items()))
 
 
@@ -237,7 +238,7 @@ def test_a_damaged_array_is_refused_when_it_is_read_and_the_others_are_not(small
     damaged = bytearray(small_bytes)
     damaged[small_bytes.index(SMALL[LARGE].tobytes()) + 11_999] ^= 1
     (tmp_path / "x.npz").write_bytes(damaged)
-    with NpzCheckpoint(tmp_path / "x.npz") as arrays:
+    with NpzFile(tmp_path / "x.npz") as arrays:
         with pytest.raises(CheckpointError, match="Bad CRC-32"):
             arrays[LARGE]
         with pytest.raises(CheckpointError, match="Bad CRC-32"):

@@ -1,0 +1,144 @@
+"""What every file of arrays is to its readers, whatever its format."""
+
+import abc
+import contextlib
+import os
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+
+from bit_keras.errors import CheckpointError
+from bit_keras.registry import Shape
+
+#: What the readers of the standard library, NumPy and h5py raise on damaged or hostile input.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+)
+
+
+class Arrays(Mapping[str, np.ndarray]):
+    """Named arrays, each made or read when it is asked for.
+
+    Attributes:
+        shapes: dict from name to shape, in the order of the arrays.
+    """
+
+    shapes: dict[str, Shape]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+
+class ArrayFile(Arrays, abc.ABC):
+    """Named arrays in a file, each read when it is asked for.
+
+    Opening reads no values. A file is damaged, or it gives each array as it was
+    written: names, shapes and the place of every byte are checked against each other.
+
+    Args:
+        path: The file, or the folder.
+
+    Attributes:
+        kind: str. The kind of file, for example `"npz"`.
+        path: Path.
+        shapes: dict from the name in the file to the shape, in the order of the file.
+        dtypes: dict from the name in the file to the dtype, for example `"float32"`.
+
+    Raises:
+        CheckpointError: It is damaged, or of another format.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = Path(path)
+        self.shapes = {}
+        self.dtypes: dict[str, str] = {}
+
+    @abc.abstractmethod
+    def __getitem__(self, name: str) -> np.ndarray:
+        """The array of a name, in the shape and dtype of the file."""
+
+    @abc.abstractmethod
+    def verify(self) -> None:
+        """Reads what has checksums once, and compares them.
+
+        Raises:
+            CheckpointError: A checksum differs.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Lets the file go."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def damage_explained(path: Path, name: str | None = None) -> Iterator[None]:
+    """Turns what a damaged file raises into one sentence that names the place."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (*_DAMAGE, OSError) as error:
+        place = f"{path}, array {name!r}," if name else f"{path}"
+        reason = str(error) or "it ends too early"
+        raise CheckpointError(f"{place} is damaged ({reason}). Download it again.") from error
+
+
+def require_file(path: Path, kind: str) -> None:
+    """Raises unless `path` is a file with something in it.
+
+    Args:
+        path: Path.
+        kind: str. What was expected, for example `"an npz file"`.
+
+    Raises:
+        CheckpointError: It is missing, a folder, empty or not readable.
+    """
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except FileNotFoundError:
+        raise CheckpointError(f"There is no file {path}.") from None
+    except IsADirectoryError:
+        raise CheckpointError(f"{path} is a folder; {kind} was expected.") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}).") from error
+    if empty:
+        raise CheckpointError(f"{path} is empty; {kind} was expected.")
+
+
+def float32_of_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """The values of bfloat16, which NumPy has not: the upper halves of float32.
+
+    Args:
+        bits: array of uint16.
+    """
+    return (bits.astype("uint32") << 16).view("float32")

@@ -1,0 +1,270 @@
+"""Opens a checkpoint of any format, recognised by its content, under the official names."""
+
+import contextlib
+import logging
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from bit_keras.checkpoints.channels import standardized
+from bit_keras.checkpoints.dialects import (
+    BIT_TF2,
+    DIALECTS,
+    KERAS,
+    OFFICIAL,
+    OFFICIAL_PLAIN_STEM,
+    Dialect,
+    bit_tf2_order,
+    paths_by_name,
+    rearranged,
+    rearranged_shape,
+)
+from bit_keras.checkpoints.files import (
+    ArrayFile,
+    Hdf5File,
+    KerasFile,
+    NpzFile,
+    SafetensorsFile,
+    SavedModelFile,
+    TorchFile,
+    is_hdf5,
+    is_keras_file,
+    is_safetensors,
+    is_saved_model,
+    is_torch_file,
+    require_file,
+)
+from bit_keras.checkpoints.names import PLAIN_STEM, identify, official_names, without_numbers
+from bit_keras.checkpoints.published_h5 import require_own_name
+from bit_keras.checkpoints.transformers_folder import CONFIG, WEIGHTS, require_same_network
+from bit_keras.errors import CheckpointError
+from bit_keras.registry import ARCHITECTURES, RGB, Shape
+
+_logger = logging.getLogger("bit_keras")
+
+#: What stands before the names of the weights: nothing, PyTorch's parallel wrapper, the
+#: keys of training checkpoints (big_transfer, `bit_pytorch/train.py`; timm, `train.py`),
+#: and those of big_vision, now and before (`utils.py`, `load_params`).
+_PREFIXES = (
+    "",
+    "params/",
+    "opt/target/",
+    "module.",
+    "model/",
+    "model/module.",
+    "state_dict/",
+    "state_dict/module.",
+)
+
+#: Beside weights without a prefix: Keras's optimizer, and counts that PyTorch's BatchNorm
+#: keeps and no output depends on.
+_NO_WEIGHT = re.compile(r"optimizer/.*|.*\.num_batches_tracked")
+
+#: transformers' other file of weights, which older repositories have alone.
+_TORCH_WEIGHTS = "pytorch_model.bin"
+
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+class CheckpointFile(ArrayFile):
+    """The weights in a file of any format, under their official names and in their layout.
+
+    Names lose the number that some files have after `standardized_conv2d`. A
+    standardised root convolution for pictures that have not three channels is read as
+    the plain kernel that it amounts to, as networks of this package have it.
+
+    Args:
+        file: ArrayFile. It is closed with this object.
+
+    Attributes:
+        path: Path.
+        shapes: dict from official name to shape, in the order of the file.
+        dtypes: dict from official name to the dtype in the file.
+        format: str. What kind of file it is, and in whose names, for example
+            `"safetensors, timm"`.
+        left_out: tuple of str. What is no weight, such as an optimizer's state, by the
+            names in the file.
+
+    Raises:
+        CheckpointError: None of its arrays has a known name, a name occurs twice, or
+            weights are no floats.
+    """
+
+    def __init__(self, file: ArrayFile) -> None:
+        super().__init__(file.path)
+        self._file = file
+        self._dialect, self._paths, self.left_out = _interpreted(file)
+        self.format = f"{file.kind}, {self._dialect.name}"
+        shapes = {path: self._keras_shape(name) for name, path in self._paths.items()}
+        official = official_names(shapes)
+        #: The name in the file by official name.
+        self._sources: dict[str, str] = {}
+        left_out = set(self.left_out)
+        for name in file:
+            if name not in left_out:
+                self._add(official.get(self._paths.get(name, ""), name), name)
+        plain = self._dialect in (OFFICIAL_PLAIN_STEM, KERAS) or self._dialect.batch_norm
+        self._standardizes_stem = PLAIN_STEM in self.shapes and not plain
+        if self._dialect is OFFICIAL_PLAIN_STEM and PLAIN_STEM not in self.shapes:
+            raise CheckpointError(
+                f"{self.path} has a root convolution for {RGB} channels that is not standardised, "
+                "and that of every BiT is; it is another network."
+            )
+
+    def _keras_shape(self, name: str) -> Shape:
+        shape, path = self._file.shapes[name], self._paths[name]
+        with contextlib.suppress(ValueError):  # Misshapen: shown as it is in the file.
+            return rearranged_shape(shape, self._dialect.layout(path), KERAS.layout(path))
+        return shape
+
+    def _add(self, official: str, name: str) -> None:
+        if official in self._sources:
+            raise CheckpointError(f"{self.path} holds the array {official!r} twice.")
+        dtype, shape = self._file.dtypes[name], self._file.shapes[name]
+        if dtype not in _FLOATS:
+            raise CheckpointError(
+                f"{self.path} holds {dtype} values in {name!r}, and weights are floats of at most "
+                "64 bits. Save the arrays as float32."
+            )
+        if name in self._paths:
+            path = self._paths[name]
+            with contextlib.suppress(ValueError):
+                shape = rearranged_shape(shape, self._dialect.layout(path), OFFICIAL.layout(path))
+        self._sources[official], self.shapes[official], self.dtypes[official] = name, shape, dtype
+
+    def __getitem__(self, official: str) -> np.ndarray:
+        name = self._sources[official]
+        array, path = self._file[name], self._paths.get(name)
+        if path is not None:
+            array = rearranged(array, self._dialect.layout(path), OFFICIAL.layout(path))
+        if official == PLAIN_STEM and self._standardizes_stem:
+            array = standardized(array)
+        return array
+
+    def verify(self) -> None:
+        self._file.verify()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def open_checkpoint(path: str | os.PathLike) -> CheckpointFile:
+    """Opens a checkpoint of any format, recognised by its content and not by its name.
+
+    | what                                  | whose                                        |
+    |---------------------------------------|----------------------------------------------|
+    | npz                                   | the official files, big_vision, `bit_jax`    |
+    | safetensors, PyTorch (never unpickled)| timm, transformers, `bit_pytorch`            |
+    | folder with config.json               | transformers, timm's repositories            |
+    | HDF5                                  | `bit_tf2`, by the order of its weights       |
+    | .keras                                | this package                                 |
+    | SavedModel                            | this package, TF Hub; by name or by order    |
+
+    Opening reads names and shapes; values are read one array at a time, and none is
+    unpickled.
+
+    Args:
+        path: A file or a folder.
+
+    Returns:
+        CheckpointFile, to be closed, or used in a `with` block.
+
+    Raises:
+        CheckpointError: No such file, a format that is not known, or a damaged file; an
+            h5 file that is published under the name of another network.
+
+    Example:
+
+    ```python
+    model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
+    bit_keras.save_weights(model, "tiny.safetensors", format="timm")
+    with bit_keras.checkpoints.open_checkpoint("tiny.safetensors") as arrays:
+        print(arrays.format)  # safetensors, timm
+        print(arrays["resnet/head/conv2d/kernel"].shape)  # (1, 1, 1024, 10)
+    ```
+    """
+    path = Path(path)
+    file = _open_folder(path) if path.is_dir() else _open_file(path)
+    try:
+        checkpoint = CheckpointFile(file)
+        if path.is_dir():
+            require_same_network(path, identify(checkpoint.shapes))
+    except BaseException:
+        file.close()
+        raise
+    return checkpoint
+
+
+def _open_folder(path: Path) -> ArrayFile:
+    if is_saved_model(path):
+        return SavedModelFile(path)
+    if (path / WEIGHTS).is_file():
+        return SafetensorsFile(path / WEIGHTS)
+    if (path / _TORCH_WEIGHTS).is_file():
+        return TorchFile(path / _TORCH_WEIGHTS)
+    raise CheckpointError(
+        f"{path} is a folder without weights: neither {WEIGHTS} nor {_TORCH_WEIGHTS} is in it, as "
+        f"beside the {CONFIG} of transformers or timm, nor is it a SavedModel."
+    )
+
+
+def _open_file(path: Path) -> ArrayFile:
+    require_file(path, "a checkpoint")
+    with path.open("rb") as file:
+        start = file.read(8)
+    if is_torch_file(path):
+        return TorchFile(path)
+    if start.startswith(b"PK"):
+        return KerasFile(path) if is_keras_file(path) else NpzFile(path)
+    if is_hdf5(path):
+        require_own_name(path)
+        return Hdf5File(path)
+    if is_safetensors(path):
+        return SafetensorsFile(path)
+    raise CheckpointError(
+        f"{path} is no checkpoint of a known format: it begins with {start!r}. An npz, a "
+        ".safetensors, a PyTorch file, an .h5 of `bit_tf2`, a .keras file, the folder of a "
+        "transformers model or of a SavedModel can be read."
+    )
+
+
+def _interpreted(file: ArrayFile) -> tuple[Dialect, dict[str, str], tuple[str, ...]]:
+    """Whose names a file has, the paths by these names, and the names of what is no weight."""
+    found = {
+        (prefix, dialect): _paths(file, prefix, dialect)
+        for prefix in _PREFIXES
+        for dialect in DIALECTS
+    }
+    prefix, dialect = max(found, key=lambda key: len(found[key]))
+    paths = found[prefix, dialect]
+    if not paths:
+        return BIT_TF2, _paths_by_order(file), ()
+    left_out = [name for name in file if not name.startswith(prefix) or _NO_WEIGHT.fullmatch(name)]
+    return dialect, paths, tuple(left_out)
+
+
+def _paths(file: ArrayFile, prefix: str, dialect: Dialect) -> dict[str, str]:
+    paths = paths_by_name(dialect)
+    bare = {name: without_numbers(name[len(prefix) :]) for name in file if name.startswith(prefix)}
+    return {name: paths[theirs] for name, theirs in bare.items() if theirs in paths}
+
+
+def _paths_by_order(file: ArrayFile) -> dict[str, str]:
+    """The paths of weights whose names say nothing, by their order, where all shapes agree."""
+    shapes = list(file.shapes.values())
+    if isinstance(file, Hdf5File | SavedModelFile):
+        for architecture in ARCHITECTURES.values():
+            for classes in (None, *(shape[0] for shape in shapes[-1:] if len(shape) == 1)):
+                if architecture.normalization != "group":
+                    continue
+                ordered = bit_tf2_order(architecture.weight_shapes(classes))
+                if list(ordered.values()) == shapes:
+                    return dict(zip(file, ordered, strict=True))
+    names = ", ".join(list(file)[:3]) or "none"
+    raise CheckpointError(
+        f"{file.path} is no network of the registry: of its {len(file)} arrays ({names}, ...) none "
+        "has a name that a public implementation of BiT gives, and their shapes in order are "
+        "not those of `bit_tf2`."
+    )

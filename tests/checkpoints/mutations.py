@@ -1,0 +1,102 @@
+"""Files that have been tampered with, and what a reader may make of them."""
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+
+from bit_keras.errors import CheckpointError
+
+#: Mutations per reader in the tests that run often, and in the long ones.
+FEW, MANY = 150, 2000
+
+
+def mutated(data: bytes, count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
+    """`count` damaged versions of a file's bytes, each with what was done to it."""
+    for number in range(count):
+        draw = random.Random(f"{seed} {number}")
+        kind = draw.choice(_KINDS)
+        yield f"{kind.__name__} {number}", kind(data, draw)
+
+
+def _flipped_bits(data, draw):
+    data = bytearray(data)
+    for _ in range(draw.choice((1, 1, 2, 8))):
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    return bytes(data)
+
+
+def _flipped_bits_at_an_end(data, draw):
+    # Where headers and indices lie.
+    data, length = bytearray(data), min(len(data), 2000)
+    at_start = draw.random() < 0.5
+    for _ in range(draw.choice((1, 1, 3))):
+        place = draw.randrange(length)
+        data[place if at_start else len(data) - 1 - place] ^= 1 << draw.randrange(8)
+    return bytes(data)
+
+
+def _cut_short(data, draw):
+    return data[: draw.randrange(len(data))]
+
+
+def _without_a_slice(data, draw):
+    start, length = _slice(data, draw)
+    return data[:start] + data[start + length :]
+
+
+def _with_a_slice_twice(data, draw):
+    start, length = _slice(data, draw)
+    return data[: start + length] + data[start:]
+
+
+def _with_a_block_of_one_value(data, draw):
+    start, length = _slice(data, draw)
+    return (
+        data[:start] + draw.choice((b"\0", b"\xff", b"0", b"9")) * length + data[start + length :]
+    )
+
+
+def _with_two_slices_swapped(data, draw):
+    length = draw.choice((1, 4, 16, 256))
+    first, second = sorted(draw.randrange(len(data) - length) for _ in range(2))
+    if second < first + length:
+        return data[:-1]
+    between = data[first + length : second]
+    end = data[second + length :]
+    return (
+        data[:first] + data[second : second + length] + between + data[first : first + length] + end
+    )
+
+
+def _slice(data, draw):
+    start = draw.randrange(len(data))
+    return start, min(draw.choice((1, 2, 8, 64, 1024)), len(data) - start)
+
+
+_KINDS = (
+    _flipped_bits,
+    _flipped_bits_at_an_end,
+    _flipped_bits_at_an_end,
+    _cut_short,
+    _without_a_slice,
+    _with_a_slice_twice,
+    _with_a_block_of_one_value,
+    _with_two_slices_swapped,
+)
+
+
+def refused_or_equal(open_file, path, expected) -> bool:
+    """Whether a file is refused; asserts that one which is read gives exactly `expected`."""
+    try:
+        with open_file(path) as arrays:
+            arrays.verify()
+            found = {name: arrays[name] for name in arrays}
+    except CheckpointError:
+        return True
+    assert list(found) == list(expected)
+    for name, array in found.items():
+        assert array.dtype == expected[name].dtype, name
+        assert array.shape == expected[name].shape, name
+        assert np.ascontiguousarray(array).tobytes() == expected[name].tobytes(), name
+    return False

@@ -31,6 +31,9 @@ OFFICIAL_ROOT = "https://storage.googleapis.com/bit_models/"
 #: Stands before the name of a file that comes with this package.
 PACKAGED = "package:"
 
+#: Stands before a repository of the Hugging Face hub, OWNER/NAME.
+HUGGING_FACE = "hf://"
+
 #: The smallest input side whose last feature map still has a pixel to pool.
 MINIMUM_SIZE = 32
 
@@ -207,8 +210,9 @@ class Checkpoint:
     Attributes:
         name: str. `architecture.tag`.
         architecture: Architecture.
-        url: str or None. Where the file is published; `package:` and a file name
-            for weights that come with this package.
+        url: str. Where the file is published; `package:` and a file name for weights
+            that come with this package, `hf://` and OWNER/NAME for a repository of the
+            Hugging Face hub.
         classes: int or None. Width of the head; `None` where no source states it.
         labels: str or None. Name of a packaged class list.
         activation: `"softmax"` or `"sigmoid"`: what turns logits into scores.
@@ -224,7 +228,7 @@ class Checkpoint:
 
     name: str
     architecture: Architecture
-    url: str | None
+    url: str
     classes: int | None
     labels: str | None
     description: str
@@ -238,15 +242,10 @@ class Checkpoint:
     license: str = "Apache-2.0"
 
     @property
-    def file(self) -> str | None:
-        """The path below the official root, or the bare file name elsewhere."""
-        if self.url is None:
-            return None
-        if self.url.startswith(PACKAGED):
-            return self.url.removeprefix(PACKAGED)
-        if self.url.startswith(OFFICIAL_ROOT):
-            return self.url.removeprefix(OFFICIAL_ROOT)
-        return self.url.rsplit("/", 1)[-1]
+    def file(self) -> str:
+        """The path below the place of publication: of a file, or of a repository's folder."""
+        path = self.url.removeprefix(PACKAGED).removeprefix(OFFICIAL_ROOT)
+        return path.removeprefix(HUGGING_FACE)
 
     @property
     def parameters(self) -> int:
@@ -562,27 +561,29 @@ def _vtab() -> Iterator[Checkpoint]:
 
 
 def _batch_norm_siblings() -> Iterator[Checkpoint]:
-    release = "https://github.com/huggingface/pytorch-image-models/releases/download/"
-    for depth, url, at_224, at_288 in (
+    # timm publishes them twice: on the Hugging Face hub both, and the 50 also in the release
+    # v0.1-rsb-weights of `huggingface/pytorch-image-models`, as a file of PyTorch.
+    for depth, names, at_224, at_288 in (
         (
             "50",
-            release + "v0.1-rsb-weights/resnetv2_50_a1h-000cdf49.pth",
+            ("resnetv2_50_a1h-000cdf49", "resnetv2_50_a1h-000cdf49.pth"),
             (80.410, 95.082, 86.02, 68.87),
             (81.406, 95.712, 86.92, 70.45),
         ),
-        ("101", None, (82.042, 95.866, 87.30, 71.29), (83.002, 96.444, 87.91, 72.70)),
+        ("101", (), (82.042, 95.866, 87.30, 71.29), (83.002, 96.444, 87.91, 72.70)),
     ):
+        repository = f"timm/resnetv2_{depth}.a1h_in1k"
         yield Checkpoint(
             f"resnetv2_{depth}.a1h_in1k",
             ARCHITECTURES[f"resnetv2_{depth}"],
-            url,
+            HUGGING_FACE + repository,
             classes=1000,
             labels="imagenet_1k",
             description="timm's ResNet-v2 with BatchNorm, trained on ImageNet-1k (recipe a1h).",
             size=224,
             resizing=Resizing("short_side", 235, "bicubic", _TIMM),
             accuracies=_timm_accuracies(224, *at_224) + _timm_accuracies(288, *at_288),
-            aliases=(f"timm/resnetv2_{depth}.a1h_in1k",),
+            aliases=(repository, *names),
         )
 
 
@@ -636,7 +637,7 @@ def _normalize(name: str) -> str:
     name = re.sub(
         r"^(https?://)?(www\.)?(tfhub\.dev|storage\.googleapis\.com/bit_models)/", "", name
     )
-    name = re.sub(r"^(hf-hub:|hf://|gs://bit_models/)", "", name)
+    name = re.sub(rf"^(hf-hub:|{HUGGING_FACE}|gs://bit_models/)", "", name)
     name = re.sub(r"^(distill|vtab)/", "", name)
     return re.sub(r"/\d+$", "", name)
 

@@ -7,6 +7,7 @@ from bit_keras.checkpoints.opening import CheckpointFile as CheckpointFile
 from bit_keras.checkpoints.opening import open_checkpoint as open_checkpoint
 from bit_keras.checkpoints.seeded import SeededArrays as SeededArrays
 from bit_keras.checkpoints.seeded import fill_with_seeded_values as fill_with_seeded_values
+from bit_keras.checkpoints.sources import weights_path as weights_path
 from bit_keras.checkpoints.transfer import load_weights as load_weights
 from bit_keras.checkpoints.transfer import require_known as require_known
 from bit_keras.checkpoints.transfer import save_weights as save_weights

@@ -12,9 +12,10 @@ import requests
 import rich.progress
 
 from bit_keras.checkpoints.files import NpzFile
+from bit_keras.checkpoints.hugging_face import WEIGHTS_FILES, repository_weights
 from bit_keras.errors import CheckpointError, DownloadError
 from bit_keras.progress import console
-from bit_keras.registry import OFFICIAL_ROOT, PACKAGED, Checkpoint
+from bit_keras.registry import HUGGING_FACE, OFFICIAL_ROOT, PACKAGED, Checkpoint
 
 #: A mirror's address or a local folder that takes the place of `OFFICIAL_ROOT`.
 WEIGHTS_VARIABLE = "BIT_KERAS_WEIGHTS"
@@ -37,33 +38,33 @@ def cache_folder() -> Path:
 def pretrained_path(checkpoint: Checkpoint) -> Path:
     """The local file of a checkpoint, downloaded on first use.
 
-    The environment variable `BIT_KERAS_WEIGHTS` may name a mirror (`https://...`)
-    or a local folder, laid out like the public address; a folder may also hold
-    the bare files. `BIT_KERAS_CACHE` moves the cache. An interrupted download
-    goes on where it stopped; a file enters the cache only when its size and all
-    its checksums are right.
+    The environment variable `BIT_KERAS_WEIGHTS` may name a mirror of the official files
+    (`https://...`), laid out like the public address, or a local folder, laid out the
+    same way or holding the bare files. In a folder, weights that are published on the
+    Hugging Face hub lie below the name of their repository, with or without its owner:
+    `timm/resnetv2_50.a1h_in1k/model.safetensors`. `BIT_KERAS_CACHE` moves the cache of
+    the official files; that of the others is huggingface_hub's. An interrupted download
+    goes on where it stopped; a file enters the cache only when its size and all its
+    checksums are right.
 
     Args:
         checkpoint: Checkpoint. See `bit_keras.model_info`.
 
     Returns:
-        Path of an npz file.
+        Path of a file.
 
     Raises:
-        DownloadError: The file is not published as npz, cannot be reached or
-            arrives damaged; the message says what to do without a network.
+        DownloadError: The file cannot be reached or arrives damaged; the message says
+            what to do without a network.
     """
-    if checkpoint.url is not None and checkpoint.url.startswith(PACKAGED):
-        return PACKAGED_FOLDER / checkpoint.url.removeprefix(PACKAGED)
-    if checkpoint.url is None or not checkpoint.url.endswith(".npz"):
-        raise DownloadError(
-            f"No npz file is published for {checkpoint.name}; pass weights=None for random "
-            "weights, or the path of an npz file."
-        )
-    relative = checkpoint.url.removeprefix(OFFICIAL_ROOT)
+    if checkpoint.url.startswith(PACKAGED):
+        return PACKAGED_FOLDER / checkpoint.file
     source = os.environ.get(WEIGHTS_VARIABLE) or OFFICIAL_ROOT
     if not source.startswith(("http://", "https://")):
-        return _from_folder(Path(source), relative, checkpoint)
+        return _from_folder(Path(source), checkpoint)
+    if checkpoint.url.startswith(HUGGING_FACE):
+        return repository_weights(checkpoint.url)
+    relative = checkpoint.url.removeprefix(OFFICIAL_ROOT)
     target = cache_folder() / relative
     if not target.exists():
         with _explained(target):
@@ -74,13 +75,16 @@ def pretrained_path(checkpoint: Checkpoint) -> Path:
     return target
 
 
-def _from_folder(folder: Path, relative: str, checkpoint: Checkpoint) -> Path:
-    for candidate in (folder / relative, folder / Path(relative).name):
-        if candidate.is_file():
-            return candidate
+def _from_folder(folder: Path, checkpoint: Checkpoint) -> Path:
+    path = Path(checkpoint.file)
+    files = WEIGHTS_FILES if checkpoint.url.startswith(HUGGING_FACE) else ("",)
+    for place in (folder / path, folder / path.name):
+        for file in files:
+            if (place / file).is_file():
+                return place / file
     raise DownloadError(
-        f"{WEIGHTS_VARIABLE} names the folder {folder}, and {relative} of {checkpoint.name} is not "
-        "in it; put the file there, or unset the variable to download it."
+        f"{WEIGHTS_VARIABLE} names the folder {folder}, and {path / files[0]} of {checkpoint.name} "
+        "is not in it; put the file there, or unset the variable to download it."
     )
 
 

@@ -58,9 +58,11 @@ _PREFIXES = (
     "state_dict/module.",
 )
 
-#: Beside weights without a prefix: Keras's optimizer, and counts that PyTorch's BatchNorm
-#: keeps and no output depends on.
-_NO_WEIGHT = re.compile(r"optimizer/.*|.*\.num_batches_tracked")
+#: What PyTorch's BatchNorm counts, and no output depends on.
+_COUNT = ".num_batches_tracked"
+
+#: Beside weights without a prefix: those counts, and the state of Keras's optimizer.
+_NO_WEIGHT = re.compile(rf"optimizer/.*|.*{re.escape(_COUNT)}")
 
 #: transformers' other file of weights, which older repositories have alone.
 _TORCH_WEIGHTS = "pytorch_model.bin"
@@ -105,7 +107,7 @@ class CheckpointFile(ArrayFile):
         for name in file:
             if name not in left_out:
                 self._add(official.get(self._paths.get(name, ""), name), name)
-        plain = self._dialect in (OFFICIAL_PLAIN_STEM, KERAS) or self._dialect.batch_norm
+        plain = self._dialect in (OFFICIAL_PLAIN_STEM, KERAS) or "norm/moving_mean" in shapes
         self._standardizes_stem = PLAIN_STEM in self.shapes and not plain
         if self._dialect is OFFICIAL_PLAIN_STEM and PLAIN_STEM not in self.shapes:
             raise CheckpointError(
@@ -242,6 +244,10 @@ def _interpreted(file: ArrayFile) -> tuple[Dialect, dict[str, str], tuple[str, .
     if not paths:
         return BIT_TF2, _paths_by_order(file), ()
     left_out = [name for name in file if not name.startswith(prefix) or _NO_WEIGHT.fullmatch(name)]
+    if any(not name.endswith(_COUNT) for name in left_out):
+        _logger.info(
+            "%s: %d arrays that are no weights are left out.", file.path.name, len(left_out)
+        )
     return dialect, paths, tuple(left_out)
 
 

@@ -8,8 +8,11 @@ import numpy as np
 
 from bit_keras.checkpoints.files import ArrayFile, Arrays
 from bit_keras.checkpoints.names import (
+    PLAIN_STEM,
+    STEM,
     head_classes,
     identify,
+    input_channels,
     is_head,
     official_names,
     official_shape,
@@ -18,7 +21,7 @@ from bit_keras.checkpoints.opening import open_checkpoint
 from bit_keras.checkpoints.writing import write_checkpoint
 from bit_keras.errors import CheckpointError, SizeError, UnknownLabelsError, UnknownModelError
 from bit_keras.preprocessing import Task, task_of
-from bit_keras.registry import Architecture, Shape
+from bit_keras.registry import RGB, Architecture, Shape
 
 _logger = logging.getLogger("bit_keras")
 
@@ -144,6 +147,14 @@ def require_equal(
 
 def _advice(expected: dict[str, Shape], differing: list[str], arrays: ArrayFile) -> str:
     architecture, classes = identify(arrays.shapes), head_classes(arrays.shapes)
+    channels, wanted = input_channels(arrays.shapes), input_channels(expected)
+    if channels != wanted and all(name in (STEM, PLAIN_STEM) for name in differing):
+        # Only a file for RGB can be adapted.
+        fitting = wanted if channels == RGB else channels
+        return (
+            f"It was made for in_channels={channels} and the network for in_channels={wanted}: "
+            f"build the network with `weights=` and `in_channels={fitting}`."
+        )
     if all(is_head(name) for name in differing):
         if classes is None:
             return (

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from bit_keras.errors import ExportError, UnknownModelError
-from bit_keras.registry import model_info
+from bit_keras.registry import RGB, model_info
 
 Variant = Literal["classification", "feature_extraction"]
 VARIANTS: tuple[Variant, ...] = ("classification", "feature_extraction")
@@ -135,18 +135,20 @@ def _opened(artifact: Path) -> Iterator[Path | zipfile.Path]:
         yield zipfile.Path(archive)
 
 
-def golden_images(height: int, width: int, input_range: tuple[float, float]) -> np.ndarray:
+def golden_images(
+    height: int, width: int, input_range: tuple[float, float], channels: int = RGB
+) -> np.ndarray:
     """Two pictures of coloured waves, the same everywhere and always.
 
     Returns:
-        float32 array `(2, height, width, 3)` in `input_range`; the values are those
-        of 8-bit pixels.
+        float32 array `(2, height, width, channels)` in `input_range`; the values are
+        those of 8-bit pixels.
     """
     generator = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width] / max(height, width)
-    waves = np.zeros((2, height, width, 3))
+    waves = np.zeros((2, height, width, channels))
     for frequency in (1, 3, 9, 27):
-        fx, fy, phase = generator.uniform(-1, 1, (3, 2, 1, 1, 3))
+        fx, fy, phase = generator.uniform(-1, 1, (3, 2, 1, 1, channels))
         angle = frequency * (fx * x[..., None] + fy * y[..., None]) + phase
         waves += np.sin(2 * np.pi * angle)
     pixels = np.round(255 * (waves - waves.min()) / np.ptp(waves))

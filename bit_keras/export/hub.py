@@ -66,7 +66,8 @@ def export_hub(
         ExportError: Another backend, an unknown range, a model that is no BiT, a
             task with another number of classes, or TensorFlow cannot write.
         SizeError: `folded`, and the size of the pictures is not known.
-        BitKerasError: The path exists, or its parent does not.
+        BitKerasError: The path exists, or its parent does not; or `folded`, and the
+            network takes other images than RGB squares.
 
     Example:
 

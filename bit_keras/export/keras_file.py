@@ -84,7 +84,7 @@ def _describe(model: keras.Model, task: Task | None) -> Metadata:
 
 def _answers(model: keras.Model, metadata: Metadata) -> Mapping[str, np.ndarray]:
     height, width = golden_size(model.input_shape, metadata)
-    images = golden_images(height, width, metadata.input_range)
+    images = golden_images(height, width, metadata.input_range, model.input_shape[-1])
     return {"inputs": images, **named_outputs(model, images)}
 
 

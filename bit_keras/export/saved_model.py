@@ -148,12 +148,13 @@ def write_proof(
             is given.
     """
     height, width = golden_size(model.input_shape, metadata)
+    channels = model.input_shape[-1]
     features, outputs = features_and_outputs(model)(
-        golden_images(height, width, (-1.0, 1.0)), training=False
+        golden_images(height, width, (-1.0, 1.0), channels), training=False
     )
     output = OUTPUTS[metadata.variant]
     arrays = {
-        "inputs": golden_images(height, width, metadata.input_range),
+        "inputs": golden_images(height, width, metadata.input_range, channels),
         "features": features.numpy(),
         output: outputs.numpy(),
     }

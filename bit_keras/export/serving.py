@@ -84,7 +84,8 @@ def export_serving(
             no BiT, a task with another number of classes, a version below 1, the
             extra `serving` is missing, or TensorFlow cannot write.
         SizeError: No size is given and none is known, or it is below 32.
-        BitKerasError: The folder of the version exists.
+        BitKerasError: The folder of the version exists, or the network takes other
+            images than RGB squares.
 
     Example:
 

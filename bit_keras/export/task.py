@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bit_keras.errors import BitKerasError, ExportError, SizeError, UnknownModelError
 from bit_keras.preprocessing import EvalTransform, Task, eval_transform, task_of
-from bit_keras.registry import model_info
+from bit_keras.registry import RGB, model_info
 
 if TYPE_CHECKING:
     import keras
@@ -55,6 +55,7 @@ def transform_and_task(
 
     Raises:
         SizeError: The network takes another size, or none is given and none is known.
+        BitKerasError: It takes other images than RGB squares.
     """
     side, classes = network_side(model.input_shape), _classes(model)
     if classes is not None:
@@ -106,8 +107,17 @@ def size_for(name: str, side: int | None, size: int | None) -> int | None:
 
 
 def network_side(input_shape: Sequence[int | None]) -> int | None:
-    """The fixed side of the images that a network takes, if it is fixed."""
-    height, width = input_shape[1:3]
+    """The fixed side of the images that a network takes, if it is fixed.
+
+    Raises:
+        BitKerasError: They are not the RGB squares that the evaluation transform gives.
+    """
+    height, width, channels = input_shape[1:]
+    if channels != RGB:
+        raise BitKerasError(
+            f"The network takes in_channels={channels}, and pictures are read as RGB; call it with "
+            "arrays of your own, from Python or from an export with the target hub or keras."
+        )
     if height != width:
         raise BitKerasError(
             f"The network takes images of {height}x{width} pixels, and the evaluation transform "

@@ -1,24 +1,31 @@
 """Models by name: classifier, pooled features, feature maps."""
 
+import contextlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 from keras import layers
 
 from bit_keras.checkpoints import (
-    CheckpointFile,
+    official_shapes,
     open_checkpoint,
     pretrained_path,
     require_known,
     take_arrays,
 )
-from bit_keras.checkpoints.names import head_classes
+from bit_keras.checkpoints.channels import ArraysWithChannels
+from bit_keras.checkpoints.files import ArrayFile
+from bit_keras.checkpoints.heads import ArraysWithClasses
+from bit_keras.checkpoints.names import head_classes, input_channels
+from bit_keras.checkpoints.transfer import require_equal
 from bit_keras.errors import BitKerasError, UnknownModelError
 from bit_keras.layers.moments import Tensor
 from bit_keras.models.resnet_v2 import FEATURE_MAPS, feature_maps
-from bit_keras.registry import MINIMUM_SIZE, Architecture, Checkpoint, model_info
+from bit_keras.preprocessing import Labels
+from bit_keras.preprocessing.labels import class_list_of
+from bit_keras.registry import MINIMUM_SIZE, RGB, Architecture, Checkpoint, model_info
 
 _logger = logging.getLogger("bit_keras")
 
@@ -30,9 +37,11 @@ def create_classifier(
     name: str,
     weights: Weights = "pretrained",
     num_classes: int | None = None,
-    input_shape: InputShape = (None, None, 3),
+    input_shape: InputShape = (None, None, RGB),
     classifier_activation: str | None = None,
     include_preprocessing: bool = False,
+    in_channels: int | None = None,
+    classes: Sequence[str] | None = None,
 ) -> keras.Model:
     """A network with its head: images to logits.
 
@@ -40,26 +49,41 @@ def create_classifier(
     to `block4`, its head is named `head`: `model.get_layer("block1").trainable =
     False` freezes a block.
 
+    For pictures of other than three channels the root convolution is adapted, and
+    that is logged: from three channels on, a picture whose channel `c` is channel
+    `c % 3` of an RGB picture gives what the RGB picture gives, and for any number
+    equal channels give what the grey RGB picture gives.
+
     Args:
         name: str. A model name or an alias; see `bit_keras.list_models`.
-        weights: `"pretrained"`, `None` (random, with a zero head) or the path of
-            an official npz file. Defaults to `"pretrained"`.
+        weights: `"pretrained"`, `None` (random, with a zero head) or the path of a
+            checkpoint; see `bit_keras.load_weights`. Defaults to `"pretrained"`.
         num_classes: int. A width other than the file's replaces the head with a
-            zero one, and logs it. Defaults to that of the checkpoint.
-        input_shape: tuple of height, width and 3; sides may be `None` or any
+            zero one, and logs it; 0 leaves the head out, as
+            `create_feature_extractor` does. Defaults to that of the checkpoint.
+        input_shape: tuple of height, width and channels; sides may be `None` or any
             number of pixels from 32 up. Defaults to `(None, None, 3)`.
         classifier_activation: str. `"softmax"`, `"sigmoid"` or `None` for
             logits. ImageNet-21k heads are multi-label: sigmoid. Defaults to `None`.
         include_preprocessing: bool. Take pixels in [0, 255] and rescale them
             inside. Defaults to `False`.
+        in_channels: int. Channels of the pictures, 1 or more. Defaults to those of
+            `input_shape`.
+        classes: sequence of str. Ids of the checkpoint's class list, for ImageNet
+            WordNet ids: the head keeps these classes, in this order, and logs it. Pass
+            the same to `bit_keras.decode_predictions`, and to exports
+            `task=bit_keras.preprocessing.task_of(name, classes=classes)`. Defaults to
+            all of them.
 
     Returns:
-        keras.Model. Input: RGB images, channels last, `(batch, height, width,
-        3)`, float32 in [-1, 1], or [0, 255] with `include_preprocessing`. Output:
-        float32 `(batch, num_classes)`, logits unless an activation is asked for.
+        keras.Model. Input: images, channels last, `(batch, height, width,
+        channels)`, float32 in [-1, 1], or [0, 255] with `include_preprocessing`.
+        Output: float32 `(batch, num_classes)`, logits unless an activation is asked
+        for.
 
     Raises:
         UnknownModelError: No such model.
+        UnknownLabelsError: `classes` of a checkpoint without a class list.
         CheckpointError: The weights do not fit or are damaged.
         DownloadError: The weights cannot be fetched.
         BitKerasError: An argument that makes no sense.
@@ -69,40 +93,43 @@ def create_classifier(
     ```python
     model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None, num_classes=5)
     model.predict(np.zeros((1, 64, 64, 3)), verbose=0).shape  # (1, 5)
+
+    grey = bit_keras.create_classifier("bit_tiny.cifar10", in_channels=1)
+    grey.predict(np.zeros((1, 64, 64, 1)), verbose=0).shape  # (1, 10)
+
+    pets = bit_keras.create_classifier("bit_tiny.cifar10", classes=["dog", "cat"])
+    pets.output_shape  # (None, 2)
+    ```
+
+    The ImageNet-1k classes of a network for ImageNet-21k; its list lacks the teddy bear:
+
+    ```python
+    from bit_keras.preprocessing import load_labels
+
+    known = set(load_labels("imagenet_21k").ids)
+    classes = [class_id for class_id in load_labels("imagenet_1k").ids if class_id in known]
+    model = bit_keras.create_classifier("bit_r50x1.in21k", weights=None, classes=classes)
+    model.output_shape  # (None, 999)
     ```
 
     Reference:
         [Kolesnikov et al., 2020](https://arxiv.org/abs/1912.11370).
     """
     checkpoint = model_info(name)
-    if num_classes is not None and num_classes < 1:
-        raise BitKerasError(
-            f"num_classes must be at least 1 and is {num_classes}; "
-            "create_feature_extractor builds a network without a head."
-        )
-    if classifier_activation not in (None, "softmax", "sigmoid"):
-        raise BitKerasError(
-            "classifier_activation must be None, 'softmax' or 'sigmoid' and is "
-            f"{classifier_activation!r}."
-        )
-    inputs, maps = _network(checkpoint.architecture, input_shape, include_preprocessing)
+    _check_head(num_classes, classes, classifier_activation)
+    shape = _full_shape(input_shape, in_channels)
+    if num_classes == 0:
+        return create_feature_extractor(name, weights, shape, include_preprocessing)
+    selection = None if classes is None else _selection(checkpoint, classes)
+    if selection is not None:
+        num_classes = len(selection[1])
+    inputs, maps = _network(checkpoint.architecture, shape, include_preprocessing)
     # After all arguments are checked: opening may mean to download gigabytes.
-    arrays = _open(weights, checkpoint)
-    classes = num_classes or checkpoint.classes or _classes_of(arrays, checkpoint)
-    outputs = _head(maps, classes)
-    network = keras.Model(inputs, outputs, name=checkpoint.name)
-    if arrays is not None:
-        found = head_classes(arrays.shapes)
-        replace_head = num_classes is not None and num_classes != found
-        if replace_head:
-            _logger.info(
-                "%s: a new head for %d classes, all zero, %s.",
-                checkpoint.name,
-                num_classes,
-                f"replaces the one for {found}" if found else "is added to a file without one",
-            )
-        with arrays:
-            take_arrays(network, arrays, replace_head=replace_head)
+    with _opened(weights, checkpoint, shape[-1], selection) as arrays:
+        outputs = _head(maps, num_classes or _width(arrays, checkpoint))
+        network = keras.Model(inputs, outputs, name=checkpoint.name)
+        if arrays is not None:
+            _take_with_head(network, arrays, num_classes)
     if classifier_activation is None:
         return network
     outputs = layers.Activation(classifier_activation, dtype=_full_dtype(), name="scores")(outputs)
@@ -112,24 +139,28 @@ def create_classifier(
 def create_feature_extractor(
     name: str,
     weights: Weights = "pretrained",
-    input_shape: InputShape = (None, None, 3),
+    input_shape: InputShape = (None, None, RGB),
     include_preprocessing: bool = False,
+    in_channels: int | None = None,
 ) -> keras.Model:
     """A network without its head: images to one feature vector each.
 
     Args:
         name: str. A model name or an alias; see `bit_keras.list_models`.
-        weights: `"pretrained"`, `None` (random) or the path of an official npz
-            file. Defaults to `"pretrained"`.
-        input_shape: tuple of height, width and 3; sides may be `None` or any
+        weights: `"pretrained"`, `None` (random) or the path of a checkpoint; see
+            `bit_keras.load_weights`. Defaults to `"pretrained"`.
+        input_shape: tuple of height, width and channels; sides may be `None` or any
             number of pixels from 32 up. Defaults to `(None, None, 3)`.
         include_preprocessing: bool. Take pixels in [0, 255] and rescale them
             inside. Defaults to `False`.
+        in_channels: int. Channels of the pictures, 1 or more; for other than three the
+            root convolution is adapted, as `create_classifier` says. Defaults to those
+            of `input_shape`.
 
     Returns:
-        keras.Model. Input: RGB images, channels last, `(batch, height, width,
-        3)`, float32 in [-1, 1], or [0, 255] with `include_preprocessing`. Output:
-        float32 `(batch, channels)`, the mean of `pre_logits_map`: not negative.
+        keras.Model. Input: images, channels last, `(batch, height, width,
+        channels)`, float32 in [-1, 1], or [0, 255] with `include_preprocessing`.
+        Output: float32 `(batch, features)`, the mean of `pre_logits_map`: not negative.
 
     Raises:
         The errors of `create_classifier`.
@@ -141,7 +172,8 @@ def create_feature_extractor(
     model.predict(np.zeros((1, 64, 64, 3)), verbose=0).shape  # (1, 1024)
     ```
     """
-    maps = _loaded_maps(model_info(name), weights, input_shape, include_preprocessing)
+    shape = _full_shape(input_shape, in_channels)
+    maps = _loaded_maps(model_info(name), weights, shape, include_preprocessing)
     return keras.Model(maps.input, _pool(maps.output["pre_logits_map"]), name=maps.name)
 
 
@@ -149,27 +181,31 @@ def create_feature_maps(
     name: str,
     weights: Weights = "pretrained",
     levels: Sequence[str] = FEATURE_MAPS,
-    input_shape: InputShape = (None, None, 3),
+    input_shape: InputShape = (None, None, RGB),
     include_preprocessing: bool = False,
+    in_channels: int | None = None,
 ) -> keras.Model:
     """A network that returns its feature maps by name, for dense tasks.
 
     Args:
         name: str. A model name or an alias; see `bit_keras.list_models`.
-        weights: `"pretrained"`, `None` (random) or the path of an official npz
-            file. Defaults to `"pretrained"`.
+        weights: `"pretrained"`, `None` (random) or the path of a checkpoint; see
+            `bit_keras.load_weights`. Defaults to `"pretrained"`.
         levels: sequence of str, some of `stem` (stride 2, the root convolution
             before the pool), `block1` to `block4` (strides 4, 8, 16, 32: residual
             sums, not normalised) and `pre_logits_map` (stride 32, after the last
             GroupNorm and ReLU). Defaults to all.
-        input_shape: tuple of height, width and 3; sides may be `None` or any
+        input_shape: tuple of height, width and channels; sides may be `None` or any
             number of pixels from 32 up. Defaults to `(None, None, 3)`.
         include_preprocessing: bool. Take pixels in [0, 255] and rescale them
             inside. Defaults to `False`.
+        in_channels: int. Channels of the pictures, 1 or more; for other than three the
+            root convolution is adapted, as `create_classifier` says. Defaults to those
+            of `input_shape`.
 
     Returns:
         keras.Model. Input: as `create_feature_extractor`. Output: dict from level
-        to map, `(batch, height / stride, width / stride, channels)` rounded up,
+        to map, `(batch, height / stride, width / stride, features)` rounded up,
         the compute dtype.
 
     Raises:
@@ -188,20 +224,21 @@ def create_feature_maps(
         raise BitKerasError(
             f"levels must be some of {', '.join(FEATURE_MAPS)}. Received: levels={levels}"
         )
-    maps = _loaded_maps(model_info(name), weights, input_shape, include_preprocessing)
+    shape = _full_shape(input_shape, in_channels)
+    maps = _loaded_maps(model_info(name), weights, shape, include_preprocessing)
     return keras.Model(maps.input, {level: maps.output[level] for level in levels}, name=maps.name)
 
 
 def network_of_file(path: str | os.PathLike) -> keras.Model:
-    """The network that an official npz file belongs to, with its weights.
+    """The network that a checkpoint belongs to, with its weights.
 
-    The architecture is recognised from the content. Where the name of the file is
-    an alias of a checkpoint with that architecture and head, the model bears the
-    checkpoint's name, and so knows its labels and its image size; elsewhere that
-    of the architecture.
+    The architecture, and the channels of the pictures, are recognised from the
+    content. Where the name of the file is an alias of a checkpoint with that
+    architecture and head, the model bears the checkpoint's name, and so knows its
+    labels and its image size; elsewhere that of the architecture.
 
     Args:
-        path: An official npz file. Without a head it gives a feature extractor.
+        path: A checkpoint. Without a head it gives a feature extractor.
 
     Returns:
         keras.Model, as `create_classifier` or `create_feature_extractor` makes it.
@@ -212,7 +249,8 @@ def network_of_file(path: str | os.PathLike) -> keras.Model:
     with open_checkpoint(path) as arrays:
         architecture, classes = require_known(arrays), head_classes(arrays.shapes)
         name = _name_by_file(arrays.path.stem, architecture, classes) or architecture.name
-        inputs, maps = _network(architecture, (None, None, 3), include_preprocessing=False)
+        shape = (None, None, input_channels(arrays.shapes))
+        inputs, maps = _network(architecture, shape, include_preprocessing=False)
         outputs = _pool(maps["pre_logits_map"]) if classes is None else _head(maps, classes)
         network = keras.Model(inputs, outputs, name=name)
         take_arrays(network, arrays)
@@ -229,22 +267,21 @@ def _name_by_file(stem: str, architecture: Architecture, classes: int | None) ->
 
 
 def _loaded_maps(
-    checkpoint: Checkpoint, weights: Weights, input_shape: InputShape, include_preprocessing: bool
+    checkpoint: Checkpoint, weights: Weights, shape: InputShape, include_preprocessing: bool
 ) -> keras.Model:
     """The whole network without its head, so that a file fills all of it or fails."""
-    inputs, maps = _network(checkpoint.architecture, input_shape, include_preprocessing)
+    inputs, maps = _network(checkpoint.architecture, shape, include_preprocessing)
     network = keras.Model(inputs, maps, name=checkpoint.name)
-    arrays = _open(weights, checkpoint)
-    if arrays is not None:
-        with arrays:
+    with _opened(weights, checkpoint, shape[-1]) as arrays:
+        if arrays is not None:
             take_arrays(network, arrays)
     return network
 
 
 def _network(
-    architecture: Architecture, input_shape: InputShape, include_preprocessing: bool
+    architecture: Architecture, shape: InputShape, include_preprocessing: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    inputs = keras.Input(_checked(input_shape), name="inputs")
+    inputs = keras.Input(shape, name="inputs")
     images = inputs
     if include_preprocessing:
         images = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescaling")(inputs)
@@ -268,30 +305,116 @@ def _full_dtype() -> str:
     return "float32" if compute_dtype in ("float16", "bfloat16") else compute_dtype
 
 
-def _checked(input_shape: InputShape) -> InputShape:
+def _check_head(
+    num_classes: int | None, classes: Sequence[str] | None, classifier_activation: str | None
+) -> None:
+    if num_classes is not None and num_classes < 0:
+        raise BitKerasError(
+            f"num_classes must be 1 or more, or 0 for a network without a head, and is "
+            f"{num_classes}."
+        )
+    if classifier_activation not in (None, "softmax", "sigmoid"):
+        raise BitKerasError(
+            "classifier_activation must be None, 'softmax' or 'sigmoid' and is "
+            f"{classifier_activation!r}."
+        )
+    if classes is not None and num_classes is not None:
+        raise BitKerasError(
+            "classes keeps rows of the head and num_classes replaces it; pass one of the two."
+        )
+    if num_classes == 0 and classifier_activation is not None:
+        raise BitKerasError(
+            f"classifier_activation is for logits, and num_classes=0 leaves the head out; leave "
+            f"{classifier_activation!r} out too."
+        )
+
+
+def _full_shape(input_shape: InputShape, in_channels: int | None) -> InputShape:
+    """Height, width and channels of the pictures, checked."""
     try:
         height, width, channels = input_shape
     except (TypeError, ValueError):
         height = width = channels = 0
     sides_fit = all(side is None or side >= MINIMUM_SIZE for side in (height, width))
-    if channels != 3 or not sides_fit:
+    if not sides_fit or channels is None or channels < 1:
         raise BitKerasError(
-            f"input_shape must be (height, width, 3) with sides of {MINIMUM_SIZE} pixels or more, "
-            f"or None for any. Received: input_shape={input_shape}"
+            f"input_shape must be (height, width, channels) with sides of {MINIMUM_SIZE} pixels or "
+            f"more, or None for any, and 1 channel or more. Received: input_shape={input_shape}"
         )
-    return height, width, channels
+    if in_channels is None:
+        return height, width, channels
+    if in_channels < 1:
+        raise BitKerasError(f"in_channels must be 1 or more and is {in_channels}.")
+    if channels not in (RGB, in_channels):
+        raise BitKerasError(
+            f"input_shape={input_shape} has {channels} channels and in_channels is {in_channels}; "
+            "say it once."
+        )
+    return height, width, in_channels
 
 
-def _open(weights: Weights, checkpoint: Checkpoint) -> CheckpointFile | None:
+def _selection(checkpoint: Checkpoint, classes: Sequence[str]) -> tuple[Labels, list[int]]:
+    """The class list of a checkpoint, and the indices in it of the classes to keep."""
+    labels = class_list_of(checkpoint)
+    return labels, labels.indices_of(classes)
+
+
+@contextlib.contextmanager
+def _opened(
+    weights: Weights,
+    checkpoint: Checkpoint,
+    channels: int,
+    selection: tuple[Labels, list[int]] | None = None,
+) -> Iterator[ArrayFile | None]:
+    """The arrays to fill a network with, adapted to what was asked for; None for random ones."""
     if weights is None:
-        return None
-    return open_checkpoint(pretrained_path(checkpoint) if weights == "pretrained" else weights)
+        yield None
+        return
+    path = pretrained_path(checkpoint) if weights == "pretrained" else weights
+    with open_checkpoint(path) as file:
+        arrays: ArrayFile = file
+        found, classes = input_channels(file.shapes), head_classes(file.shapes)
+        if channels != found or selection is not None:
+            # Before anything is changed: a difference must be one to the file as it is.
+            expected = official_shapes(checkpoint.architecture, classes, found)
+            require_equal(expected, file.shapes, checkpoint.name, file)
+        if channels != found:
+            arrays = ArraysWithChannels(arrays, channels)
+            _logger.info(
+                "%s: the root convolution is adapted from %d to %d channels.",
+                checkpoint.name,
+                found,
+                channels,
+            )
+        if selection is not None:
+            labels, indices = selection
+            arrays = ArraysWithClasses(arrays, labels, indices)
+            _logger.info(
+                "%s: %d of the %d classes are kept.", checkpoint.name, len(indices), len(labels)
+            )
+        yield arrays
 
 
-def _classes_of(arrays: CheckpointFile | None, checkpoint: Checkpoint) -> int:
-    classes = head_classes(arrays.shapes) if arrays is not None else None
-    if classes is None:
+def _width(arrays: ArrayFile | None, checkpoint: Checkpoint) -> int:
+    """The width of a head that nobody gave."""
+    found = head_classes(arrays.shapes) if arrays is not None else None
+    width = checkpoint.classes or found
+    if width is None:
         raise BitKerasError(
             f"No source states how many classes {checkpoint.name} has; pass num_classes=."
         )
-    return classes
+    return width
+
+
+def _take_with_head(network: keras.Model, arrays: ArrayFile, num_classes: int | None) -> None:
+    """Fills a classifier; a head of another width than was asked for stays as it is."""
+    found = head_classes(arrays.shapes)
+    replace_head = num_classes not in (None, found)
+    if replace_head:
+        _logger.info(
+            "%s: a new head for %d classes, all zero, %s.",
+            network.name,
+            num_classes,
+            f"replaces the one for {found}" if found else "is added to a file without one",
+        )
+    take_arrays(network, arrays, replace_head=replace_head)

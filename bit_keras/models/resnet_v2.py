@@ -14,7 +14,7 @@ from keras import layers, ops
 
 from bit_keras.layers import GroupNorm, StdConv2D
 from bit_keras.layers.moments import Tensor
-from bit_keras.registry import Architecture
+from bit_keras.registry import RGB, Architecture
 
 #: Keras has 1e-3; torch's BatchNorm, and so the a1h networks of timm, 1e-5.
 BATCH_NORM_EPSILON = 1e-5
@@ -30,8 +30,9 @@ def feature_maps(x: Tensor, architecture: Architecture) -> dict[str, Tensor]:
     """Applies the network to images.
 
     Args:
-        x: KerasTensor. RGB images, channels last, float in [-1, 1],
-            `(batch, height, width, 3)`.
+        x: KerasTensor. Images, channels last, float in [-1, 1], `(batch, height,
+            width, channels)`: RGB, or pictures of any other number of channels, for
+            which the root convolution is not standardised.
         architecture: Architecture.
 
     Returns:
@@ -39,7 +40,11 @@ def feature_maps(x: Tensor, architecture: Architecture) -> dict[str, Tensor]:
         `block4` (strides 4, 8, 16, 32: sums of the residual units, not
         normalised) and `pre_logits_map` (stride 32, normalised and rectified).
     """
-    x = _convolution(x, architecture, architecture.stem_filters, 7, strides=2, name="stem_conv")
+    # For other pictures it has the kernel of `checkpoints/channels.py`, which is plain.
+    plain = x.shape[-1] != RGB
+    x = _convolution(
+        x, architecture, architecture.stem_filters, 7, strides=2, plain=plain, name="stem_conv"
+    )
     maps = {"stem": x}
     x = _max_pool(x, architecture.pool_border)
     for block, units in enumerate(architecture.units, start=1):
@@ -85,6 +90,7 @@ def _convolution(
     kernel_size: int,
     *,
     strides: int = 1,
+    plain: bool = False,
     name: str,
 ) -> Tensor:
     """A convolution between zeros, `kernel_size // 2` of them on every side.
@@ -96,7 +102,8 @@ def _convolution(
         x = layers.ZeroPadding2D(
             kernel_size // 2, data_format="channels_last", name=f"{name}_padding"
         )(x)
-    convolution = StdConv2D if architecture.normalization == "group" else layers.Conv2D
+    plain = plain or architecture.normalization == "batch"
+    convolution = layers.Conv2D if plain else StdConv2D
     return convolution(
         filters,
         kernel_size,

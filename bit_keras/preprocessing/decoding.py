@@ -12,7 +12,10 @@ from bit_keras.registry import model_info
 
 
 def decode_predictions(
-    logits: Any, name: str | Task | Sequence[str] | Labels, top: int = 5
+    logits: Any,
+    name: str | Task | Sequence[str] | Labels,
+    top: int = 5,
+    classes: Sequence[str] | None = None,
 ) -> list[list[tuple[str, str, float]]]:
     """The best classes of each image, with their scores.
 
@@ -32,6 +35,9 @@ def decode_predictions(
             these are scored with softmax, and a list's labels are also the ids.
         top: int. How many classes, from 1. A head with fewer gives all it has.
             Defaults to `5`.
+        classes: sequence of str. The ids that the head was cut down to, as
+            `create_classifier` takes them; softmax is then over these. Defaults to all
+            classes of `name`.
 
     Returns:
         One list per image, best class first, of tuples `(class id, label,
@@ -42,11 +48,15 @@ def decode_predictions(
             another rank, or values that are not finite; `top` is below 1; or
             `name` is none of the four.
         UnknownModelError: No model has that name.
+        BitKerasError: There is no id in `classes`, one comes twice, or is no id of
+            `name`.
 
     Example:
 
     ```python
     bit_keras.decode_predictions([[0.0, 0.0, -40.0]], ["cat", "dog", "fish"], top=2)
+    # [[('cat', 'cat', 0.5), ('dog', 'dog', 0.5)]]
+    bit_keras.decode_predictions([1.0, 1.0], "bit_tiny.cifar10", classes=["cat", "dog"])
     # [[('cat', 'cat', 0.5), ('dog', 'dog', 0.5)]]
     ```
 
@@ -57,6 +67,8 @@ def decode_predictions(
         raise DecodingError(f"`top` must be an integer from 1; {top!r} came.")
     values = _as_batch(logits)
     labels, activation, owner = _classes(name, values.shape[1])
+    if classes is not None:
+        labels, owner = labels.select(classes), "`classes`"
     if len(labels) != values.shape[1]:
         raise DecodingError(
             f"The logits have {values.shape[1]} classes and {owner} has {len(labels)}; "

@@ -4,8 +4,10 @@ import dataclasses
 import functools
 import importlib.resources
 import json
+from collections import Counter
+from collections.abc import Sequence
 
-from bit_keras.errors import UnknownLabelsError
+from bit_keras.errors import BitKerasError, UnknownLabelsError
 from bit_keras.registry import Checkpoint
 
 #: The packaged lists; their files and origins are in `class_lists/README.md`.
@@ -54,6 +56,64 @@ class Labels:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def indices_of(self, ids: Sequence[str]) -> list[int]:
+        """The logits that some classes have.
+
+        Args:
+            ids: sequence of str. One or more of `self.ids`, in any order.
+
+        Returns:
+            list of int, in the order of `ids`.
+
+        Raises:
+            BitKerasError: There is no id, one comes twice, or is not among these.
+        """
+        if isinstance(ids, str | int) or len(ids) == 0:
+            raise BitKerasError(
+                f"Classes are selected by a list of ids of {self.name}, at least one, such as "
+                f"{[self.ids[0]]}. Received: {ids!r}"
+            )
+        index = {own: number for number, own in enumerate(self.ids)}
+        unknown = [asked for asked in ids if asked not in index]
+        if unknown:
+            raise BitKerasError(
+                f"{len(unknown)} of the {len(ids)} classes asked for are not among the "
+                f"{len(self)} classes of {self.name} ({_shortened(unknown)}); leave them out."
+            )
+        repeated = [asked for asked, count in Counter(ids).items() if count > 1]
+        if repeated:
+            raise BitKerasError(
+                f"{len(repeated)} of the classes asked for come more than once "
+                f"({_shortened(repeated)}); a head has each class once."
+            )
+        return [index[asked] for asked in ids]
+
+    def select(self, ids: Sequence[str]) -> "Labels":
+        """The classes of a head that was cut down to some of these.
+
+        Args:
+            ids: sequence of str. One or more of `self.ids`, in any order.
+
+        Returns:
+            Labels, in the order of `ids`.
+
+        Raises:
+            BitKerasError: There is no id, one comes twice, or is not among these.
+
+        Example:
+
+        ```python
+        labels = bit_keras.preprocessing.load_labels("cifar10").select(["dog", "cat"])
+        labels.name, labels.names  # ('2 of cifar10', ('dog', 'cat'))
+        ```
+        """
+        indices = self.indices_of(ids)
+        return Labels(
+            f"{len(indices)} of {self.name}",
+            tuple(self.ids[index] for index in indices),
+            tuple(self.names[index] for index in indices),
+        )
+
 
 @functools.cache
 def load_labels(list_name: str) -> Labels:
@@ -94,17 +154,36 @@ def load_labels(list_name: str) -> Labels:
     return Labels(list_name, ids, ids)
 
 
-def labels_of(checkpoint: Checkpoint, classes: int | None = None) -> Labels:
+def class_list_of(checkpoint: Checkpoint) -> Labels:
+    """The published class list of a checkpoint.
+
+    Raises:
+        UnknownLabelsError: There is none.
+    """
+    if checkpoint.labels is None:
+        raise UnknownLabelsError(
+            f"{checkpoint.name} was published without a class list, so its classes have no ids to "
+            "be selected by."
+        )
+    return load_labels(checkpoint.labels)
+
+
+def labels_of(checkpoint: Checkpoint, classes: int | Sequence[str] | None = None) -> Labels:
     """The classes of a checkpoint's head, numbered where nobody has named them.
 
     Args:
         checkpoint: Checkpoint.
         classes: int. Width of the head, where it is known to be another or no
-            source states it: its classes are not the published ones.
+            source states it: its classes are not the published ones. Or the ids that
+            the head was cut down to, in their order.
 
     Raises:
-        UnknownLabelsError: `classes` is not given, and no source states the width.
+        UnknownLabelsError: `classes` is not given, and no source states the width; or
+            ids are given, and there is no published list.
+        BitKerasError: There is no id, one comes twice, or is not in the list.
     """
+    if isinstance(classes, Sequence):
+        return class_list_of(checkpoint).select(classes)
     if checkpoint.labels is not None and classes in (None, checkpoint.classes):
         return load_labels(checkpoint.labels)
     classes = classes or checkpoint.classes
@@ -139,6 +218,11 @@ def load_real_labels() -> tuple[tuple[int, ...], ...]:
         [Beyer et al., 2020](https://arxiv.org/abs/2006.07159).
     """
     return tuple(tuple(indices) for indices in json.loads(_read(_REAL)))
+
+
+def _shortened(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+    return ", ".join(map(str, ids[:3])) + more
 
 
 def _read_lines(file: str) -> list[str]:

@@ -1,6 +1,7 @@
 """What a classifier was trained for: its classes, and how pictures are brought to it."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from bit_keras.errors import BitKerasError
@@ -87,14 +88,15 @@ class Task:
             ) from error
 
 
-def task_of(name: str, size: int | None = None, classes: int | None = None) -> Task:
+def task_of(name: str, size: int | None = None, classes: int | Sequence[str] | None = None) -> Task:
     """The task of a model of the registry.
 
     Args:
         name: str. A model name or an alias.
         size: int. Side of the images where it is not the published one.
-        classes: int. Width of the head where it was replaced, or where no source
-            states it. Defaults to that of the checkpoint.
+        classes: int or sequence of str. Width of the head where it was replaced, or
+            where no source states it; or the ids that it was cut down to, as
+            `create_classifier` takes them. Defaults to all of the checkpoint.
 
     Returns:
         Task. Classes without a published list are called `"class_0"`, `"class_1"`,
@@ -103,7 +105,9 @@ def task_of(name: str, size: int | None = None, classes: int | None = None) -> T
     Raises:
         UnknownModelError: No model has that name.
         SizeError: `size` is below 32, or neither given nor published.
-        UnknownLabelsError: No source states how many classes the model has.
+        UnknownLabelsError: No source states how many classes the model has, or they
+            have no ids to select by.
+        BitKerasError: There is no id, one comes twice, or is not in the class list.
 
     Example:
 
@@ -112,7 +116,8 @@ def task_of(name: str, size: int | None = None, classes: int | None = None) -> T
     ```
     """
     checkpoint = model_info(name)
-    replaced = classes not in (None, checkpoint.classes)
+    selected = isinstance(classes, Sequence)
+    replaced = not selected and classes not in (None, checkpoint.classes)
     return Task(
         labels_of(checkpoint, classes),
         eval_transform(name, size),

@@ -52,9 +52,8 @@ def _with_a_slice_twice(data, draw):
 
 def _with_a_block_of_one_value(data, draw):
     start, length = _slice(data, draw)
-    return (
-        data[:start] + draw.choice((b"\0", b"\xff", b"0", b"9")) * length + data[start + length :]
-    )
+    block = draw.choice((b"\0", b"\xff", b"0", b"9")) * length
+    return data[:start] + block + data[start + length :]
 
 
 def _with_two_slices_swapped(data, draw):
@@ -62,11 +61,10 @@ def _with_two_slices_swapped(data, draw):
     first, second = sorted(draw.randrange(len(data) - length) for _ in range(2))
     if second < first + length:
         return data[:-1]
-    between = data[first + length : second]
-    end = data[second + length :]
-    return (
-        data[:first] + data[second : second + length] + between + data[first : first + length] + end
-    )
+    swapped = bytearray(data)
+    swapped[first : first + length] = data[second : second + length]
+    swapped[second : second + length] = data[first : first + length]
+    return bytes(swapped)
 
 
 def _slice(data, draw):

@@ -1,9 +1,199 @@
-"""Placeholder until the reader is there: overwrite it."""
+"""Keras 3's own format, read without building a model or running what a file asks for.
+
+A `.keras` file is a zip archive. `config.json` describes the layers, and
+`model.weights.h5` holds their variables under numbers: those of the third `Dense` of a
+model lie in `layers/dense_2/vars` (`keras-team/keras`, saving/saving_lib.py,
+`_save_container_state`).
+"""
+
+import collections
+import dataclasses
+import json
+import os
+import re
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bit_keras.checkpoints.files.array_file import damage_explained
+from bit_keras.checkpoints.files.hdf5 import DatasetFile
+from bit_keras.errors import CheckpointError
+
+_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+
+#: Twenty times what the largest of the networks needs.
+_CONFIG_BYTES = 16_000_000
+
+#: Variables by class of the layer, in the order of their numbers, and the argument that
+#: may leave one out.
+_CONVOLUTION = {"kernel": None, "bias": "use_bias"}
+_VARIABLES: Mapping[str, Mapping[str, str | None]] = {
+    "BatchNormalization": {
+        "gamma": "scale",
+        "beta": "center",
+        "moving_mean": None,
+        "moving_variance": None,
+    },
+    "Conv2D": _CONVOLUTION,
+    "Dense": _CONVOLUTION,
+    "GroupNorm": {"gamma": None, "beta": None},
+    "StdConv2D": _CONVOLUTION,
+}
 
 
-class KerasFile:
-    kind = ""
+class KerasFile(DatasetFile):
+    """The variables in a `.keras` file.
+
+    Those of a layer are named after it, as `head/kernel`, in a model inside of the
+    model too; where its class does not say what a number means, the number stays:
+    `attention/0`. Variables of no layer keep their place, as `optimizer/vars/0`.
+
+    Args:
+        path: The file.
+
+    Raises:
+        CheckpointError: The file is no Keras file, is damaged, holds two layers of one
+            name, or is not as Keras writes it.
+
+    Example:
+
+    ```python
+    model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
+    model.save("tiny.keras")
+    with bit_keras.checkpoints.files.KerasFile("tiny.keras") as arrays:
+        print(arrays.shapes["head/kernel"])  # (1024, 10)
+    ```
+    """
+
+    kind = "keras"
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        super().__init__(path, "a Keras file")
+        try:
+            with damage_explained(self.path):
+                self._read_metadata()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_metadata(self) -> None:
+        if not is_keras_file(self.path):
+            raise CheckpointError(
+                f"{self.path} is not a Keras file: it is no zip archive with {_CONFIG} and "
+                f"{_WEIGHTS}."
+            )
+        self._zip = zipfile.ZipFile(self._file)
+        members = self._zip.namelist()
+        if len(set(members)) < len(members):
+            raise ValueError("it holds two members of one name")
+        layers = {layer.place: layer for layer in _layers(self._config(), "")}
+        self._start, self._size = self._place_of_weights()
+        with self._hdf5() as root:
+            found = self._datasets_below(root)
+        owned = _by_owner(found, layers)
+        for place, layer in layers.items():
+            for path in owned.pop(place, ()):
+                self._add(layer.name_of(path), found[path])
+        for path in owned.pop(None, ()):
+            self._add(path, found[path])
+
+    def _config(self) -> Any:
+        member = self._zip.getinfo(_CONFIG)
+        if member.file_size > _CONFIG_BYTES:
+            raise ValueError(f"its {_CONFIG} has {member.file_size} bytes")
+        return json.loads(self._zip.read(member))
+
+    def _place_of_weights(self) -> tuple[int, int]:
+        """Where the weights begin in the file, and their bytes."""
+        member = self._zip.getinfo(_WEIGHTS)
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise CheckpointError(
+                f"{self.path} holds its weights compressed, which Keras does not do; save the "
+                "model with Keras again."
+            )
+        # Compares the header in front of the member with the index.
+        self._zip.open(member).close()
+        self._file.seek(member.header_offset)
+        name, extra = struct.unpack("<26xHH", self._file.read(30))
+        start = member.header_offset + 30 + name + extra
+        if start + member.file_size > self.path.stat().st_size:
+            raise ValueError(f"its {_WEIGHTS} goes beyond its end")
+        return start, member.file_size
+
+    def verify(self) -> None:
+        """Compares the checksum of the weights; opening did that of the configuration."""
+        with damage_explained(self.path), self._zip.open(_WEIGHTS) as file:
+            while file.read(1 << 20):
+                pass
 
 
-def is_keras_file(path):
-    return False
+def is_keras_file(path: Path) -> bool:
+    """Whether a file is one that Keras wrote, by its content; npz files are archives too.
+
+    Raises:
+        CheckpointError: It is an archive whose index cannot be read.
+    """
+    if not zipfile.is_zipfile(path):
+        return False
+    with damage_explained(path), zipfile.ZipFile(path) as archive:
+        return {_CONFIG, _WEIGHTS} <= set(archive.namelist())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layer:
+    """A layer in the configuration, and the group of its variables."""
+
+    name: str
+    place: str
+    variables: tuple[str, ...]
+
+    def name_of(self, path: str) -> str:
+        """The name of the variable at a path below the layer's group."""
+        rest = path.removeprefix(f"{self.place}/")
+        named = {f"vars/{number}": name for number, name in enumerate(self.variables)}
+        return f"{self.name}/{named.get(rest, rest.removeprefix('vars/'))}"
+
+
+def _layers(model: Any, place: str) -> Iterator[_Layer]:
+    """All layers of a model and of the models inside of it, outer ones first."""
+    numbers: collections.Counter[str] = collections.Counter()
+    for layer in _config_of(model).get("layers", ()):
+        config, class_name = _config_of(layer), layer["class_name"]
+        name, group = config.get("name"), _snake_case(class_name)
+        if not isinstance(name, str) or not name.isprintable() or "/" in name:
+            raise ValueError(f"{name!r} is the name of a layer")
+        below = f"{place}layers/{group}" + (f"_{numbers[group]}" if numbers[group] else "")
+        numbers[group] += 1
+        variables = _VARIABLES.get(class_name, {}).items()
+        present = (each for each, option in variables if not option or config.get(option, True))
+        yield _Layer(name, below, tuple(present))
+        yield from _layers(layer, f"{below}/")
+
+
+def _config_of(layer: Any) -> dict[str, Any]:
+    config = layer.get("config") if isinstance(layer, dict) else None
+    if not isinstance(config, dict) or not isinstance(config.get("layers", []), list):
+        raise ValueError(f"its {_CONFIG} describes no model")
+    return config
+
+
+def _snake_case(name: str) -> str:
+    """As Keras makes the names of groups (utils/naming.py, `to_snake_case`)."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def _by_owner(
+    paths: Mapping[str, Any], layers: Mapping[str, _Layer]
+) -> dict[str | None, list[str]]:
+    """Paths of datasets by the group of the innermost layer around them, if any."""
+    owned: dict[str | None, list[str]] = collections.defaultdict(list)
+    for path in paths:
+        group = path
+        while group and group not in layers:
+            group = group.rpartition("/")[0]
+        owned[group or None].append(path)
+    return owned

@@ -19,7 +19,7 @@ from bit_keras.errors import CheckpointError
 from bit_keras.registry import Shape
 
 #: What one pickle may cost. A ResNet-152 with Adam's state takes 250 kB and 90,000 steps.
-MOST_BYTES, MOST_STEPS = 16 << 20, 500_000
+MOST_BYTES, _MOST_STEPS = 16 << 20, 500_000
 
 #: What to do about whatever else than weights a file holds.
 ADVICE = "Save the weights alone: torch.save(model.state_dict(), path)."
@@ -108,6 +108,7 @@ class PickleProgram:
     Attributes:
         result: The object: dicts by str, lists, tuples and numbers, and in them `Tensor`.
         storages: dict from key to `Storage`, of all that the tensors view.
+        steps: int. How many instructions the pickle has.
 
     Raises:
         CheckpointError: The pickle asks for what is no part of a list of weights, or for
@@ -117,6 +118,7 @@ class PickleProgram:
 
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self.storages: dict[str, Storage] = {}
+        self.steps = 0
         self._path = path
         self._stack: list[Any] = []
         #: The stacks below each mark.
@@ -129,10 +131,11 @@ class PickleProgram:
 
     def _run(self, source: "_Source") -> None:
         # mypy's typeshed has a narrower file in mind than the two methods that are used.
-        for step, (opcode, argument, _) in enumerate(pickletools.genops(source)):  # type: ignore
-            if step == MOST_STEPS:
+        for opcode, argument, _ in pickletools.genops(source):  # type: ignore
+            self.steps += 1
+            if self.steps > _MOST_STEPS:
                 raise CheckpointError(
-                    f"{self._path} describes more than {MOST_STEPS:,} things, and weights are "
+                    f"{self._path} describes more than {_MOST_STEPS:,} things, and weights are "
                     f"fewer. {ADVICE}"
                 )
             name = opcode.name
@@ -242,8 +245,9 @@ class PickleProgram:
             raise ValueError("a tensor has negative sizes, or what is no size")
         if len(shape) != len(strides) or len(shape) > _MOST_DIMENSIONS:
             raise ValueError(f"a tensor has {len(shape)} sides and {len(strides)} strides")
-        tensor = Tensor(storage, offset, shape, strides)
-        if tensor.span and offset + tensor.span > storage.count:
+        # PyTorch lets an empty tensor begin anywhere.
+        tensor = Tensor(storage, 0 if 0 in shape else offset, shape, strides)
+        if tensor.offset + tensor.span > storage.count:
             raise ValueError(f"a tensor of shape {shape} reaches beyond its storage")
         return tensor
 

@@ -1,9 +1,189 @@
-"""Placeholder until the reader is there: overwrite it."""
+"""The variables of TensorFlow SavedModels."""
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bit_keras.checkpoints.files.array_file import (
+    ArrayFile,
+    damage_explained,
+    float32_of_bfloat16,
+)
+from bit_keras.errors import CheckpointError
+
+# TensorFlow alone reads its own format; it is a requirement of this package, and imported on
+# use, because the other backends have no need of it and it takes seconds.
+if TYPE_CHECKING:
+    from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
+_MODEL = Path("saved_model.pb")
+_INDEX = Path("variables", "variables.index")
+
+#: Under which name TensorFlow stores what the variables belong to, and a variable's
+#: value (`tensorflow/tensorflow`, python/trackable/base.py).
+_GRAPH, _VALUE = "_CHECKPOINTABLE_OBJECT_GRAPH", "VARIABLE_VALUE"
+
+#: What follows the path of an object in a key.
+_ATTRIBUTES = "/.ATTRIBUTES/"
+
+#: How often something was saved, which is no weight.
+_COUNTER = "save_counter"
 
 
-class SavedModelFile:
-    kind = ""
+class SavedModelFile(ArrayFile):
+    """The variables of a SavedModel, of a model of tf.keras or of TF Hub.
+
+    Keras models and reusable SavedModels have a list `variables`: its content is read, in
+    its order. Without such a list it is every variable but the slots of optimizers. The
+    names are those that the variables were made with, or, where two have the same, the
+    places in the list: `variables/0`.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        CheckpointError: The folder is no SavedModel, or is damaged.
+
+    Example:
+
+    ```python
+    from bit_keras.export.hub import export_hub
+
+    model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
+    export_hub(model, "tiny")
+    with bit_keras.checkpoints.files.SavedModelFile("tiny") as arrays:
+        print(arrays.shapes["head/kernel"])  # (1024, 10)
+    ```
+    """
+
+    kind = "SavedModel"
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        super().__init__(path)
+        if not is_saved_model(self.path):
+            raise CheckpointError(
+                f"{self.path} is not a SavedModel with variables: a folder with {_MODEL} and "
+                f"{_INDEX}."
+            )
+        #: The key in the checkpoint by name.
+        self._keys: dict[str, str] = {}
+        with _damage_explained(self.path):
+            self._open()
+
+    def _open(self) -> None:
+        import tensorflow as tf
+
+        prefix = os.fspath(self.path / _INDEX.with_suffix(""))
+        self._reader: Any = tf.compat.v1.train.NewCheckpointReader(prefix)
+        shapes = self._reader.get_variable_to_shape_map()
+        dtypes = self._reader.get_variable_to_dtype_map()
+        # TensorFlow 1 saved no graph of objects, and its keys are the names.
+        keys = {key: key for key in sorted(shapes)}
+        if _GRAPH in shapes:
+            keys = _keys_by_name(self._graph())
+        promised = 0
+        for name, key in keys.items():
+            shape, dtype = tuple(shapes[key]), dtypes[key]
+            if not (dtype.is_floating or dtype.is_integer or dtype.is_bool):
+                raise CheckpointError(
+                    f"{self.path} holds {dtype.name} values in {name!r}; save the weights as "
+                    "float32."
+                )
+            promised += math.prod(shape) * dtype.size
+            self._keys[name] = key
+            self.shapes[name], self.dtypes[name] = shape, dtype.name
+        # TensorFlow makes room for an array before it looks whether the file is as large.
+        files = self.path.glob(os.fspath(_INDEX.with_suffix(".data-*")))
+        if promised > sum(file.stat().st_size for file in files):
+            raise ValueError(f"its index promises {promised} bytes of values, and it has fewer")
+
+    def _graph(self) -> "TrackableObjectGraph":
+        from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+        graph = self._reader.get_tensor(_GRAPH)
+        return trackable_object_graph_pb2.TrackableObjectGraph.FromString(graph)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        key = self._keys[name]
+        with _damage_explained(self.path, name):
+            array = np.asarray(self._reader.get_tensor(key))
+        if self.dtypes[name] == "bfloat16":
+            return float32_of_bfloat16(array.view("uint16"))
+        return array
+
+    def verify(self) -> None:
+        for name in self:
+            self[name]  # Whoever reads an array compares its checksum.
+
+    def close(self) -> None:
+        self._reader = None
 
 
-def is_saved_model(path):
-    return False
+def is_saved_model(path: Path) -> bool:
+    """Whether a folder holds a SavedModel with variables."""
+    return (path / _MODEL).is_file() and (path / _INDEX).is_file()
+
+
+@contextlib.contextmanager
+def _damage_explained(path: Path, name: str | None = None) -> Iterator[None]:
+    """`damage_explained`, for what TensorFlow and its protocol buffers raise as well."""
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    with damage_explained(path, name):
+        try:
+            yield
+        except (tf.errors.OpError, DecodeError) as error:
+            raise ValueError(" ".join(str(error).split())) from error
+
+
+def _keys_by_name(graph: "TrackableObjectGraph") -> dict[str, str]:
+    """The keys of the values of all weights in a graph of objects."""
+    root = {child.local_name: child.node_id for child in graph.nodes[0].children}
+    if "variables" not in root:
+        return _all_keys_by_name(graph)
+    listed = {
+        int(child.local_name): child.node_id for child in _node(graph, root["variables"]).children
+    }
+    values = {
+        f"variables/{number}": _value(_node(graph, listed[number])) for number in sorted(listed)
+    }
+    return _named(values)
+
+
+def _all_keys_by_name(graph: "TrackableObjectGraph") -> dict[str, str]:
+    slots = {slot.slot_variable_node_id for node in graph.nodes for slot in node.slot_variables}
+    values = [
+        attribute
+        for number, node in enumerate(graph.nodes)
+        if number not in slots
+        for attribute in node.attributes
+        if attribute.name == _VALUE and attribute.full_name != _COUNTER
+    ]
+    return _named({value.checkpoint_key.partition(_ATTRIBUTES)[0]: value for value in values})
+
+
+def _named(values: dict[str, Any]) -> dict[str, str]:
+    """Keys by the names that the variables were made with, or by others if those repeat."""
+    names = [value.full_name for value in values.values()]
+    if not all(names) or len(set(names)) < len(names):
+        names = list(values)
+    return {name: value.checkpoint_key for name, value in zip(names, values.values(), strict=True)}
+
+
+def _node(graph: "TrackableObjectGraph", number: int) -> Any:
+    if not 0 <= number < len(graph.nodes):
+        raise ValueError(f"its graph has no object {number}")
+    return graph.nodes[number]
+
+
+def _value(node: Any) -> Any:
+    for attribute in node.attributes:
+        if attribute.name == _VALUE:
+            return attribute
+    raise ValueError("its list of variables holds something else")

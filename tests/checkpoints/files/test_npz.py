@@ -178,12 +178,6 @@ def test_fortran_order_is_read_and_written_right(tmp_path):
         assert np.array_equal(read_all(path)["x"], array)
 
 
-def test_numbered_names_are_normalised(tmp_path):
-    numbered = "resnet/block1/unit01/a/standardized_conv2d_42/kernel"
-    path = archive(tmp_path / "x.npz", (f"{numbered}.npy", npy(np.ones(2, "f4"))))
-    assert list(read_all(path)) == ["resnet/block1/unit01/a/standardized_conv2d/kernel"]
-
-
 @pytest.fixture
 def small_bytes(tmp_path):
     write_npz(tmp_path / "whole.npz", SMALL)
@@ -319,20 +313,13 @@ def test_members_that_are_no_arrays_of_the_archive_are_refused(tmp_path, name, w
     assert words in refusal(path)
 
 
-@pytest.mark.parametrize("second", ["standardized_conv2d", "standardized_conv2d_3"])
-def test_names_that_occur_twice_are_refused(tmp_path, second):
-    array = npy(np.ones(3, "f4"))
-    members = [(f"resnet/{layer}/kernel.npy", array) for layer in ("standardized_conv2d", second)]
-    message = refusal(archive(tmp_path / "x.npz", *members))
-    assert "holds the array 'resnet/standardized_conv2d/kernel' twice" in message
-
-
-@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool", "complex64", "S4", "M8[s]"])
-def test_values_that_are_no_floats_are_refused(tmp_path, dtype):
-    np.savez(tmp_path / "x.npz", **{NAME: np.zeros(3, dtype)})
-    message = refusal(tmp_path / "x.npz")
-    assert f"holds {np.dtype(dtype)} values in {NAME + '.npy'!r}" in message
-    assert "Save the arrays as float32" in message
+def test_names_that_occur_twice_are_refused(tmp_path):
+    path = archive(
+        tmp_path / "x.npz",
+        (f"{NAME}.npy", npy(np.zeros(2, "f4"))),
+        (f"{NAME}.npy", npy(np.ones(2, "f4"))),
+    )
+    assert f"holds the array {NAME!r} twice" in refusal(path)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,432 @@
+"""HDF5 files of tf.keras: order, places of values, and everything that must be refused."""
+
+import itertools
+import os
+import tracemalloc
+
+import h5py
+import numpy as np
+import pytest
+
+from bit_keras.checkpoints.files import Hdf5File, is_hdf5
+from bit_keras.errors import CheckpointError
+from tests.checkpoints.mutations import FEW, MANY, mutated
+
+#: Two layers whose weights have the same names, as in files of `bit_tf2`.
+LAYERS = {
+    "root_block": {"standardized_conv2d/kernel:0": np.arange(24, dtype="f4").reshape(2, 3, 4)},
+    "re_lu": {},
+    "block2": {"group_norm/gamma:0": np.float32([1, 2]), "group_norm/beta:0": np.float32([3, 4])},
+    "block1": {"group_norm/gamma:0": np.float32([5]), "group_norm/beta:0": np.float32([6])},
+    "head/dense": {"resnet/head/dense/kernel:0": np.ones((4, 3), "f4")},
+}
+NAMES = [f"{layer}/{weight}" for layer, weights in LAYERS.items() for weight in weights]
+
+
+def fill(root, layers):
+    """Writes layers as `save_weights_to_hdf5_group` of tf.keras does."""
+    root.attrs["layer_names"] = np.array([name.encode() for name in layers])
+    for layer, weights in layers.items():
+        group = root.create_group(layer)
+        group.attrs["weight_names"] = np.asarray([name.encode() for name in weights])
+        for name, array in weights.items():
+            group.create_dataset(name, array.shape, array.dtype)[...] = array
+
+
+@pytest.fixture
+def path(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as root:
+        fill(root, LAYERS)
+    return tmp_path / "x.h5"
+
+
+def read_all(path):
+    with Hdf5File(path) as arrays:
+        arrays.verify()
+        return {name: arrays[name] for name in arrays}
+
+
+def refusal(path):
+    """The one sentence with which a file is refused."""
+    with pytest.raises(CheckpointError) as raised:
+        read_all(path)
+    message = str(raised.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+def assert_same(found, expected):
+    assert list(found) == list(expected)
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype.newbyteorder("=")
+        assert found[name].shape == array.shape
+        assert found[name].tobytes() == array.astype(found[name].dtype).tobytes()
+        assert found[name].flags.writeable
+        assert found[name].flags.c_contiguous
+
+
+def test_weights_come_back_in_the_order_in_which_they_were_saved(path):
+    assert_same(
+        read_all(path),
+        {f"{layer}/{name}": w for layer, ws in LAYERS.items() for name, w in ws.items()},
+    )
+    with Hdf5File(path) as arrays:
+        assert arrays.shapes["root_block/standardized_conv2d/kernel:0"] == (2, 3, 4)
+        assert set(arrays.dtypes.values()) == {"float32"}
+
+
+def test_a_whole_model_is_read_like_its_weights(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as root:
+        fill(root.create_group("model_weights"), LAYERS)
+        root["optimizer_weights/iteration"] = 3
+    assert list(read_all(tmp_path / "x.h5")) == NAMES
+
+
+def test_weights_of_the_model_itself_come_last(path):
+    with h5py.File(path, "a") as root:
+        group = root.create_group("top_level_model_weights")
+        group.attrs["weight_names"] = [b"scale:0"]
+        group["scale:0"] = np.float32(2)
+    assert list(read_all(path)) == [*NAMES, "top_level_model_weights/scale:0"]
+
+
+def test_names_that_are_split_over_several_attributes_are_joined(tmp_path):
+    weights = {f"{number:0100}": np.float32([number]) for number in range(1500)}
+    names = np.array([name.encode() for name in weights])
+    with h5py.File(tmp_path / "x.h5", "w") as root:
+        root.attrs["layer_names0"], root.attrs["layer_names1"] = [b"a"], [b"b"]
+        for layer in "ab":
+            group = root.create_group(layer)
+            for part, some in enumerate(np.array_split(names, 4)):
+                group.attrs[f"weight_names{part}"] = some
+            for name, array in weights.items():
+                group[name] = array
+    assert list(read_all(tmp_path / "x.h5")) == [f"{at}/{name}" for at in "ab" for name in weights]
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", ">f4", "<f8", "<i8", "|u1", "bool"])
+def test_every_number_is_read_in_the_byte_order_of_the_machine(tmp_path, dtype):
+    array = np.array([[0, 1], [1, 0]], dtype)
+    with h5py.File(tmp_path / "x.h5", "w") as root:
+        fill(root, {"a": {"w:0": array, "scalar:0": array[0, 1], "none:0": array[:0]}})
+    found = read_all(tmp_path / "x.h5")
+    assert_same(found, {"a/w:0": array, "a/scalar:0": array[0, 1], "a/none:0": array[:0]})
+    assert all(array.dtype.isnative for array in found.values())
+
+
+def test_half_precision_of_the_other_kind_is_read_as_float32(tmp_path):
+    array = np.array([1.5, -2.0], "float32")
+    with h5py.File(tmp_path / "x.h5", "w") as root:
+        fill(root, {"a": {"w:0": (array.view("u4") >> 16).astype("<u2").view("V2")}})
+    with Hdf5File(tmp_path / "x.h5") as arrays:
+        assert arrays.dtypes == {"a/w:0": "bfloat16"}
+        assert_same(arrays, {"a/w:0": array})
+
+
+def test_hdf5_may_begin_behind_a_block_of_the_user(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w", userblock_size=1024) as root:
+        fill(root, LAYERS)
+    assert is_hdf5(tmp_path / "x.h5")
+    found = read_all(tmp_path / "x.h5")
+    assert found[NAMES[0]].tolist() == np.arange(24).reshape(2, 3, 4).tolist()
+
+
+def test_a_file_of_tf_keras_is_read(tmp_path):
+    tf_keras = pytest.importorskip("tf_keras", reason="what writes such files")
+
+    def block(name):
+        layers = [
+            tf_keras.layers.BatchNormalization(name="norm"),
+            tf_keras.layers.Conv2D(2, 1, use_bias=False, name="conv"),
+        ]
+        return tf_keras.Sequential(layers, name=name)
+
+    class Network(tf_keras.Model):
+        def __init__(self):
+            super().__init__(name="resnet")
+            self.blocks = [block("block2"), tf_keras.layers.ReLU(), block("block1")]
+            self.head = tf_keras.layers.Dense(3, name="head/dense")
+
+        def call(self, inputs):
+            for layer in self.blocks:
+                inputs = layer(inputs)
+            return self.head(inputs)
+
+    model = Network()
+    model(np.zeros((1, 4, 4, 2), "float32"))
+    weights = [
+        w
+        for layer in model.layers
+        for w in (*layer.trainable_weights, *layer.non_trainable_weights)
+    ]
+    for number, weight in enumerate(weights):
+        weight.assign(np.full(weight.shape, number))
+    # Names repeat between the blocks: only the order tells which weight is which.
+    assert len({weight.name for weight in weights}) < len(weights) == 12
+    model.save_weights(tmp_path / "x.h5")
+    found = read_all(tmp_path / "x.h5")
+    assert [array.flat[0] for array in found.values()] == list(range(12))
+    assert [array.shape for array in found.values()] == [tuple(w.shape) for w in weights]
+    assert list(found)[-1] == "head/dense/resnet/head/dense/bias:0"
+
+
+def dataset(path, name="extra", **options):
+    with h5py.File(path, "a") as root:
+        root["block1"].create_dataset(name, data=np.ones(100, "f4"), **options)
+
+
+def external(path):
+    (path.parent / "values.bin").write_bytes(bytes(400))
+    with h5py.File(path, "a") as root:
+        places = [(os.fspath(path.parent / "values.bin"), 0, 400)]
+        root["block1"].create_dataset("extra", (100,), "f4", external=places)
+
+
+def virtual(path):
+    with h5py.File(path, "a") as root:
+        layout = h5py.VirtualLayout((100,), "f4")
+        root["block1"].create_virtual_dataset("extra", layout)
+
+
+def compact(path):
+    with h5py.File(path, "a") as root:
+        creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        creation.set_layout(h5py.h5d.COMPACT)
+        space = h5py.h5s.create_simple((4,))
+        h5py.h5d.create(root["block1"].id, b"extra", h5py.h5t.IEEE_F32LE, space, creation)
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda path: dataset(path, chunks=(10,)),
+        lambda path: dataset(path, compression="gzip"),
+        external,
+        virtual,
+        compact,
+    ],
+    ids=["chunks", "gzip", "external", "virtual", "compact"],
+)
+def test_values_that_do_not_lie_in_one_piece_are_refused(path, add):
+    add(path)
+    message = refusal(path)
+    assert "holds the values of 'block1/extra' compressed, in chunks or in another file" in message
+    assert "save the weights with Keras" in message
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        h5py.SoftLink("/root_block"),
+        h5py.SoftLink("/block1/extra"),
+        h5py.SoftLink("/nothing"),
+        h5py.ExternalLink("other.h5", "/"),
+        h5py.ExternalLink("/etc/passwd", "/"),
+    ],
+    ids=["soft", "cycle", "nowhere", "external", "a file of the system"],
+)
+def test_links_are_refused_and_not_followed(path, target):
+    with h5py.File(path, "a") as root:
+        root["block1/extra"] = target
+    message = refusal(path)
+    assert "holds 'block1/extra', which is a link to somewhere else" in message
+    assert "from a source you trust" in message
+
+
+@pytest.mark.parametrize("target", ["/", "block1", "block2", "block2/group_norm/gamma:0"])
+def test_what_is_there_under_two_names_is_refused(path, target):
+    with h5py.File(path, "a") as root:
+        root["block1/extra"] = root[target]
+    assert "is there under another name as well" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        h5py.string_dtype(),
+        h5py.vlen_dtype("f4"),
+        h5py.ref_dtype,
+        h5py.regionref_dtype,
+        np.dtype("S4"),
+        np.dtype("c8"),
+        np.dtype([("a", "f4")]),
+        np.dtype([("a", "i1"), ("b", "i1")]),
+        np.dtype(("f4", (2,))),
+        np.dtype("V3"),
+    ],
+    ids=str,
+)
+def test_values_that_are_no_numbers_are_refused(path, dtype):
+    with h5py.File(path, "a") as root:
+        root["block1"].create_dataset("extra", (4,), dtype)
+    assert "holds values in 'block1/extra' that are no numbers of a common type" in refusal(path)
+
+
+def test_numbers_whose_bits_lie_in_another_way_are_refused(path):
+    kind = h5py.h5t.IEEE_F32LE.copy()
+    kind.set_ebias(120)
+    with h5py.File(path, "a") as root:
+        space = h5py.h5s.create_simple((4,))
+        h5py.h5d.create(root["block1"].id, b"extra", kind, space)
+    assert "no numbers of a common type" in refusal(path)
+
+
+def test_a_shape_without_values_is_refused_without_making_room(path):
+    with h5py.File(path, "a") as root:
+        root["block1"].create_dataset("extra", (1 << 40, 1 << 20), "f4")
+    tracemalloc.start()
+    message = refusal(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "the values of 'block1/extra' have another size than (1099511627776, 1048576)" in message
+    assert peak < 2 << 20
+
+
+def test_an_empty_dataspace_is_refused(path):
+    with h5py.File(path, "a") as root:
+        root["block1/extra"] = h5py.Empty("f4")
+    assert "no numbers of a common type" in refusal(path)
+
+
+def test_a_dataset_that_no_layer_names_is_refused(path):
+    dataset(path)
+    message = refusal(path)
+    assert "holds 'block1/extra', which its attributes do not name" in message
+
+
+@pytest.mark.parametrize(
+    ("attribute", "values", "words"),
+    [
+        ("weight_names", [b"group_norm/gamma:0"], "holds 'block1/group_norm/beta:0', which"),
+        (
+            "weight_names",
+            [b"group_norm/gamma:0"] * 2,
+            "holds the array 'block1/group_norm/gamma:0'",
+        ),
+        ("weight_names", [b"../block2/group_norm/gamma:0"], "that is not there"),
+        ("weight_names", [b"/block2/group_norm/gamma:0"], "that is not there"),
+        ("weight_names", [b"./group_norm/gamma:0"], "that is not there"),
+        ("weight_names", [b"group_norm"], "that is not there"),
+        ("weight_names", [b"\xff"], "is damaged"),
+        ("weight_names", [1.0, 2.0], "is no list of names"),
+        ("weight_names", b"group_norm/gamma:0", "is no list of names"),
+        ("weight_names", [[b"group_norm/gamma:0"]], "is no list of names"),
+        ("weight_names", h5py.Empty("S4"), "is no list of names"),
+        ("weight_names", None, "is damaged"),
+    ],
+)
+def test_attributes_that_make_no_sense_are_refused(path, attribute, values, words):
+    with h5py.File(path, "a") as root:
+        del root["block1"].attrs[attribute]
+        if values is not None:
+            root["block1"].attrs[attribute] = values
+    assert words in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ([b"block1"], "which its attributes do not name"),
+        ([b"block1", b"block1"], "holds the array 'block1/group_norm/gamma:0' twice"),
+        ([b"nothing"], "it has no entry 'nothing'"),
+        ([b""], "no name can be"),
+        ([b"."], "no name can be"),
+        ([b"/"], "no name can be"),
+        ([b"../x"], "it has no entry"),
+        ([b"block1/group_norm/gamma:0"], "is no group"),
+        ([b"block1/group_norm/gamma:0/x"], "is no group"),
+    ],
+)
+def test_lists_of_layers_that_make_no_sense_are_refused(path, layers, words):
+    with h5py.File(path, "a") as root:
+        root.attrs["layer_names"] = layers
+    assert words in refusal(path)
+
+
+def test_an_attribute_of_absurd_size_is_refused_without_making_room(path):
+    data = bytearray(path.read_bytes())
+    with h5py.File(path) as root:
+        names = root["block1"].attrs["weight_names"]
+    # The dataspace of the attribute: its only side, and behind it the largest one.
+    sides = (len(names)).to_bytes(8, "little") * 2
+    places = [at for at in range(len(data)) if data.startswith(sides, at)]
+    assert places
+    for at, size in itertools.product(places, (1 << 20, 1 << 33, 1 << 61)):
+        path.write_bytes(data[:at] + size.to_bytes(8, "little") * 2 + data[at + 16 :])
+        tracemalloc.start()
+        refusal(path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2 << 20
+
+
+def test_groups_may_be_nested_as_deep_as_a_file_allows(path):
+    with h5py.File(path, "a") as root:
+        group = root["block1"]
+        for _ in range(2000):
+            group = group.create_group("g")
+        group["extra"] = np.float32(1)
+    assert "/extra', which its attributes do not name" in refusal(path)
+
+
+def test_values_that_share_a_place_are_refused(path):
+    data = path.read_bytes()
+    with h5py.File(path) as root:
+        first, second = (
+            root[f"block2/group_norm/{name}:0"].id.get_offset() for name in ("gamma", "beta")
+        )
+    for wrong in (second + 4, second - 4, second, len(data) - 4, 1 << 62):
+        places = data.count(first.to_bytes(8, "little"))
+        assert places == 1
+        path.write_bytes(data.replace(first.to_bytes(8, "little"), wrong.to_bytes(8, "little")))
+        assert "is damaged" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty; an HDF5 file was expected"),
+        (b"epoch loss\n1 0.5\n", "is not an HDF5 file"),
+        (b"\x89HDF\r\n\x1a\n", "is"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(2000), "is damaged"),
+    ],
+    ids=["empty", "text", "signature", "zeros"],
+)
+def test_what_is_no_hdf5_is_named(tmp_path, content, words):
+    (tmp_path / "x.h5").write_bytes(content)
+    assert words in refusal(tmp_path / "x.h5")
+
+
+def test_folders_and_missing_files_are_named(tmp_path):
+    assert "is a folder" in refusal(tmp_path)
+    assert "There is no file" in refusal(tmp_path / "x.h5")
+    assert not is_hdf5(tmp_path)
+    assert not is_hdf5(tmp_path / "x.h5")
+
+
+def test_hdf5_of_others_is_named(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as root:
+        root["values"] = np.ones(3)
+    assert is_hdf5(tmp_path / "x.h5")
+    assert "without the attribute 'layer_names', so it holds no weights of tf.keras" in refusal(
+        tmp_path / "x.h5"
+    )
+
+
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
+def test_a_damaged_file_is_refused_or_read_as_hdf5_reads_it(path, count):
+    refused = 0
+    for what, data in mutated(path.read_bytes(), count):
+        path.write_bytes(data)
+        try:
+            found = read_all(path)
+        except CheckpointError:
+            refused += 1
+            continue
+        with h5py.File(path) as root:
+            assert all(
+                array.tobytes() == root[name][...].tobytes() for name, array in found.items()
+            ), what
+            assert all(array.shape == root[name].shape for name, array in found.items()), what
+    assert count // 4 < refused < count

@@ -13,14 +13,10 @@ from bit_keras.registry import RGB, Shape
 class ArraysWithChannels(ArrayFileView):
     """The weights of a network for RGB pictures, for pictures of `channels` channels.
 
-    Only the root convolution is another: it takes `spread_over_channels` of the
-    kernel that the network for RGB computes with. With GroupNorm that is the
-    standardised one, and the new one is plain, as `feature_maps` has it. To sum or to
-    repeat the kernel as it is stored, and to standardise the result, would compute
-    another function: features of grey pictures would move by 43 %.
-
-    A plain kernel needs no other weight; a standardised one would need a gain for each
-    filter, which no format of weights has a place for.
+    Only the root convolution is another. It has `spread_over_channels` of the kernel
+    that the network for RGB computes with: where convolutions are standardised that is
+    the standardised one, and the new one is plain, as `feature_maps` has it. To sum or
+    to repeat the stored kernel, and to standardise the result, would be another function.
 
     Args:
         arrays: ArrayFile, under the official names. It is closed with this object.
@@ -58,6 +54,8 @@ class ArraysWithChannels(ArrayFileView):
         if name != PLAIN_STEM:
             return self._arrays[name]
         kernel = self._arrays[self._stem].astype("float64")
+        # To standardise what is spread would change the gain of each filter. To put it right
+        # takes a weight that no format has a place for; a plain kernel needs none.
         if self._stem == STEM:
             kernel = _standardized(kernel)
         return spread_over_channels(kernel, self._channels).astype("float32")

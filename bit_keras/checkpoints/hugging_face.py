@@ -142,14 +142,15 @@ def _explained(repository: str, revision: str | None) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub import errors
 
-    # What kept huggingface_hub from asking the hub stands behind its own error.
-    cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
-    if isinstance(cause, OfflineModeIsEnabled):
+    if not isinstance(error, errors.LocalEntryNotFoundError):
+        return str(error).partition("\n")[0] or type(error).__name__
+    cause = error.__cause__  # What kept huggingface_hub from asking the hub.
+    if isinstance(cause, errors.OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set"
-    if isinstance(cause, HfHubHTTPError):
+    if isinstance(cause, errors.HfHubHTTPError):
         return f"status {cause.response.status_code}"
-    if isinstance(error, LocalEntryNotFoundError):
-        return "no connection"
-    return str(error).partition("\n")[0] or type(error).__name__
+    if isinstance(cause, errors.FileMetadataError):
+        return "what answers there is no Hugging Face hub"
+    return "no connection"

@@ -10,14 +10,22 @@ import numpy as np
 import pytest
 
 import bit_keras
-from bit_keras.checkpoints import write_npz
-from bit_keras.errors import BitKerasError, UnknownModelError
+from bit_keras.checkpoints import SeededArrays, official_shapes, write_npz
+from bit_keras.errors import (
+    BitKerasError,
+    CheckpointError,
+    UnknownLabelsError,
+    UnknownModelError,
+)
 from bit_keras.models.resnet_v2 import FEATURE_MAPS
+from bit_keras.preprocessing import load_labels
+from bit_keras.registry import ARCHITECTURES
 from tests.models.networks import random_images, relative_errors, run, to_numpy
 from tests.reference import oracle
 
 NAME = "bit_tiny.cifar10"
 IMAGES = random_images(45, 33)
+CIFAR10 = load_labels("cifar10").ids
 
 
 def error(actual, expected):
@@ -174,16 +182,115 @@ def test_a_file_with_another_head_is_refused_unless_the_head_is_replaced(tmp_pat
     np.testing.assert_array_equal(to_numpy(model.get_layer("head").bias), narrow[bias])
 
 
-@pytest.mark.parametrize("classes", [0, -1])
-def test_a_number_of_classes_below_one_is_refused(classes):
-    with pytest.raises(BitKerasError, match=f"must be at least 1 and is {classes}; create_feat"):
-        bit_keras.create_classifier(NAME, weights=None, num_classes=classes)
+def test_no_classes_leave_the_head_out(tiny_npz, expected):
+    model = bit_keras.create_classifier(NAME, weights=tiny_npz, num_classes=0)
+    extractor = bit_keras.create_feature_extractor(NAME, weights=tiny_npz)
+    assert [layer.name for layer in model.layers] == [layer.name for layer in extractor.layers]
+    assert (model.name, model.output_shape) == (NAME, (None, 1024))
+    assert error(run(model, IMAGES), expected["features"]) < 1e-5
+
+
+def test_scores_without_a_head_are_refused():
+    with pytest.raises(BitKerasError, match="num_classes=0 leaves the head out; leave 'softmax'"):
+        bit_keras.create_classifier(
+            NAME, weights=None, num_classes=0, classifier_activation="softmax"
+        )
+
+
+def test_a_negative_number_of_classes_is_refused():
+    with pytest.raises(BitKerasError, match="1 or more, or 0 for a network without a head, and is"):
+        bit_keras.create_classifier(NAME, weights=None, num_classes=-1)
 
 
 def test_a_checkpoint_of_unknown_classes_asks_for_their_number():
     name = bit_keras.list_models("*dsprites_xpos_run0")[0]
     with pytest.raises(BitKerasError, match=r"how many classes .* has; pass num_classes="):
         bit_keras.create_classifier(name, weights=None)
+
+
+# Some classes of the file's head.
+
+
+@pytest.mark.parametrize(
+    "classes", [("dog", "cat"), ["truck"], CIFAR10[::-1], CIFAR10[:7]], ids=len
+)
+def test_classes_select_logits_in_their_order(tiny_npz, tiny_arrays, expected, classes, caplog):
+    with caplog.at_level(logging.INFO, "bit_keras"):
+        model = bit_keras.create_classifier(NAME, weights=tiny_npz, classes=classes)
+    assert caplog.messages == [f"{NAME}: {len(classes)} of the 10 classes are kept."]
+    indices = [CIFAR10.index(class_id) for class_id in classes]
+    kernel, bias = model.get_layer("head").weights
+    np.testing.assert_array_equal(
+        to_numpy(kernel), tiny_arrays["resnet/head/conv2d/kernel"][0, 0][:, indices]
+    )
+    np.testing.assert_array_equal(to_numpy(bias), tiny_arrays["resnet/head/conv2d/bias"][indices])
+    assert error(run(model, IMAGES), expected["logits"][:, indices]) < 1e-5
+
+
+def test_decoding_the_selected_classes_names_them(tiny_npz):
+    classes = ("ship", "cat", "bird")
+    model = bit_keras.create_classifier(NAME, weights=tiny_npz, classes=classes)
+    logits = to_numpy(run(model, IMAGES))
+    for image, ranked in zip(
+        logits, bit_keras.decode_predictions(logits, NAME, classes=classes), strict=True
+    ):
+        assert [class_id for class_id, _, _ in ranked] == [classes[i] for i in np.argsort(-image)]
+
+
+def test_the_imagenet_1k_classes_of_an_imagenet_21k_head_are_999():
+    known = set(load_labels("imagenet_21k").ids)
+    classes = [class_id for class_id in load_labels("imagenet_1k").ids if class_id in known]
+    model = bit_keras.create_classifier("bit_r50x1.in21k", weights=None, classes=classes)
+    assert model.output_shape == (None, 999)
+    assert not np.any(to_numpy(model.get_layer("head").kernel))
+
+
+def test_selection_and_channels_go_together(tiny_npz, expected):
+    model = bit_keras.create_classifier(NAME, weights=tiny_npz, classes=["dog"], in_channels=6)
+    assert error(run(model, np.tile(IMAGES, 2)), expected["logits"][:, [5]]) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ([], r"by a list of ids of cifar10, at least one, such as \['airplane'\]"),
+        ("cat", "by a list of ids of cifar10.*Received: 'cat'"),
+        (3, "by a list of ids of cifar10.*Received: 3"),
+        (["cat", "cow"], r"1 of the 2 classes .* among the 10 classes of cifar10 \(cow\); leave"),
+        (list("abcde"), r"5 of the 5 .* \(a, b, c and 2 more\); leave them out"),
+        (["cat", "dog", "cat"], r"1 of the classes asked for come more than once \(cat\)"),
+    ],
+    ids=str,
+)
+def test_selections_that_make_no_sense_are_refused_before_a_file_is_opened(classes, message):
+    with pytest.raises(BitKerasError, match=message):
+        bit_keras.create_classifier(NAME, weights="absent.npz", classes=classes)
+
+
+def test_the_teddy_bear_is_not_in_imagenet_21k():
+    message = r"not among the 21843 classes of imagenet_21k \(n04399382\); leave them out"
+    with pytest.raises(BitKerasError, match=message):
+        bit_keras.create_classifier(
+            "bit_r50x1.in21k", weights="absent.npz", classes=load_labels("imagenet_1k").ids
+        )
+
+
+def test_selecting_and_replacing_exclude_each_other():
+    for classes in (0, 2):
+        with pytest.raises(BitKerasError, match="pass one of the two"):
+            bit_keras.create_classifier(
+                NAME, weights=None, classes=["cat", "dog"], num_classes=classes
+            )
+
+
+def test_selection_needs_a_class_list_and_its_head(tmp_path, tiny_arrays):
+    name = bit_keras.list_models("*eurosat_run0")[0]
+    with pytest.raises(UnknownLabelsError, match="eurosat_run0 was published without a class list"):
+        bit_keras.create_classifier(name, weights="absent.npz", classes=["forest"])
+    path = tmp_path / "five.npz"
+    write_npz(path, SeededArrays(official_shapes(ARCHITECTURES["bit_tiny"], classes=5)))
+    with pytest.raises(CheckpointError, match="has a head for 5 classes, and .* the 10 of cifar10"):
+        bit_keras.create_classifier(NAME, weights=path, classes=["cat"])
 
 
 # The input.
@@ -199,7 +306,7 @@ def test_any_size_is_taken_unless_one_is_fixed():
 
 @pytest.mark.parametrize(
     "shape",
-    [(31, 64, 3), (64, 31, 3), (64, 64, 1), (64, 64, None), (3, 64, 64), (64, 64), 64, None],
+    [(31, 64, 3), (64, 31, 3), (64, 64, 0), (64, 64, None), (3, 64, 64), (64, 64), 64, None],
     ids=str,
 )
 def test_input_shapes_that_make_no_sense_are_refused(shape):

@@ -154,6 +154,13 @@ class PickleProgram:
                     f"without; it was not run. {ADVICE}"
                 )
 
+    def _proto(self, version: int) -> None:
+        if version != 2:
+            raise CheckpointError(
+                f"{self._path} is a pickle of protocol {version}, and torch.save writes protocol "
+                f"2; it was not run. {ADVICE}"
+            )
+
     def _mark(self, _: None) -> None:
         self._below.append(self._stack)
         self._stack = []
@@ -295,7 +302,7 @@ class PickleProgram:
 
 
 _STEPS: dict[str, Callable[[PickleProgram, Any], None]] = {
-    "PROTO": lambda program, _: None,
+    "PROTO": PickleProgram._proto,
     "STOP": lambda program, _: None,
     "MARK": PickleProgram._mark,
     "BINPUT": PickleProgram._put,

@@ -3,7 +3,6 @@
 import argparse
 import collections
 import io
-import os
 import pickle
 import struct
 import tarfile
@@ -333,7 +332,7 @@ def test_files_of_the_other_byte_order_are_converted(torch, tmp_path):
     [
         (lambda torch: argparse.Namespace(lr=0.1), "argparse.Namespace"),
         (lambda torch: {1, 2}, "__builtin__.set"),
-        (lambda torch: np.float64(0.5), "numpy._core.multiarray.scalar"),
+        (lambda torch: np.float64(0.5), f"{np.float64().__reduce__()[0].__module__}.scalar"),
         (lambda torch: collections.Counter([1]), "collections.Counter"),
         (lambda torch: torch.float32, "torch.float32"),
         (lambda torch: torch.zeros(2, 2).to_sparse(), "torch._utils._rebuild_sparse_tensor"),
@@ -371,7 +370,8 @@ def test_a_negated_view_is_refused(torch, saved):
 
 def test_a_pickle_of_a_newer_protocol_is_refused(torch, tmp_path):
     torch.save({"x": torch.ones(2)}, tmp_path / "x.pth", pickle_protocol=4)
-    assert "has the pickle instruction FRAME" in refusal(tmp_path / "x.pth")
+    message = refusal(tmp_path / "x.pth")
+    assert "is a pickle of protocol 4, and torch.save writes protocol 2" in message
 
 
 def test_a_file_without_checksums_is_refused(torch, tmp_path):
@@ -533,7 +533,6 @@ def test_the_pickle_of_a_trap_would_have_run(tmp_path, monkeypatch):
     assert (tmp_path / "trapped").is_dir()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="The pickle names a module of POSIX systems.")
 def test_a_bare_pickle_is_refused_by_what_it_asks_for(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "x.bin"
@@ -734,7 +733,7 @@ def test_a_zip_that_was_tampered_with_is_refused_or_gives_the_same(torch, tmp_pa
 def test_a_stream_that_was_tampered_with_is_refused_or_read_as_torch_does(torch, tmp_path, count):
     path = tmp_path / "x.pth"
     torch.save(training_checkpoint(torch), path, _use_new_zipfile_serialization=False)
-    refused = 0
+    whole, refused = read_all(path), 0
     for what, data in mutated(path.read_bytes(), count):
         path.write_bytes(data)
         try:
@@ -742,7 +741,9 @@ def test_a_stream_that_was_tampered_with_is_refused_or_read_as_torch_does(torch,
         except CheckpointError:
             refused += 1
             continue
-        # The place of a tensor, which the file names too, is no part of its values.
-        expected = flattened(torch.load(path, map_location="cpu", weights_only=True))
+        try:
+            expected = flattened(torch.load(path, map_location="cpu", weights_only=True))
+        except Exception:  # PyTorch is strict about more than the values, such as gradients.
+            expected = whole
         assert bits(found) == bits(expected), what
     assert count / 4 < refused < count

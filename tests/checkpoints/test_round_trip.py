@@ -1,0 +1,124 @@
+"""From format to format and back, at full size: equal to the bit."""
+
+import filecmp
+import shutil
+import zlib
+
+import keras
+import numpy as np
+import pytest
+
+import bit_keras
+from bit_keras.checkpoints import official_shapes, open_checkpoint, write_checkpoint
+from bit_keras.checkpoints.dialects import BIT_PYTORCH, TIMM, bit_tf2_order
+from bit_keras.checkpoints.files import Arrays
+from bit_keras.checkpoints.writing import ArraysInDialect
+from bit_keras.models import network_of_file
+from bit_keras.registry import ARCHITECTURES
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        keras.backend.backend() != "tensorflow", reason="Files are the same on every backend."
+    ),
+]
+
+GROUP_NORM = ("flax", "timm", "transformers", "keras", "npz")
+BATCH_NORM = ("timm", "keras", "npz")
+LARGE = 65_537  # A prime, so that repeated values never align with rows.
+
+
+class Repeated(Arrays):
+    """Cheap values for full shapes: the same random ones, begun elsewhere for each array."""
+
+    def __init__(self, shapes):
+        self.shapes = shapes
+        self._values = np.random.default_rng(0).standard_normal(LARGE, dtype="float32")
+
+    def __getitem__(self, name):
+        shape = self.shapes[name]
+        start = zlib.crc32(name.encode()) % LARGE
+        return np.resize(np.roll(self._values, start), shape)
+
+
+def arrays_of(architecture, classes=1000):
+    return Repeated(official_shapes(ARCHITECTURES[architecture], classes))
+
+
+def convert(source, destination, format):
+    if format == "keras":
+        from bit_keras.export.keras_file import export_keras
+
+        export_keras(network_of_file(source), destination)
+        return
+    with open_checkpoint(source) as arrays:
+        write_checkpoint(destination, arrays, format)
+
+
+def assert_same(path, arrays):
+    with open_checkpoint(path) as found:
+        found.verify()
+        assert found.shapes == {name: arrays.shapes[name] for name in found}
+        assert len(found) == len(arrays)
+        for name in arrays:
+            assert found[name].tobytes() == arrays[name].tobytes(), name
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_network_goes_through_all_formats_and_comes_back(architecture, tmp_path):
+    arrays = arrays_of(architecture)
+    first = current = tmp_path / "first.npz"
+    write_checkpoint(first, arrays, "npz")
+    group_norm = ARCHITECTURES[architecture].normalization == "group"
+    for number, format in enumerate(GROUP_NORM if group_norm else BATCH_NORM):
+        following = tmp_path / f"{number}.{format}"
+        convert(current, following, format)
+        if current != first:
+            remove(current)
+        current = following
+    assert equal_bytes(first, current)
+
+
+def remove(path):
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def equal_bytes(first, second):
+    return filecmp.cmp(first, second, shallow=False)
+
+
+@pytest.mark.parametrize("dialect", [TIMM, BIT_PYTORCH], ids=lambda dialect: dialect.name)
+def test_a_pytorch_file_of_full_size_is_read(dialect, tmp_path):
+    torch = pytest.importorskip("torch", reason="it writes the file")
+    arrays = arrays_of("bit_r50x1", 21843)
+    named = ArraysInDialect(arrays, ARCHITECTURES["bit_r50x1"], dialect)
+    state = {name: torch.from_numpy(np.ascontiguousarray(named[name])) for name in named}
+    torch.save(
+        {"step": 3, "model": {f"module.{name}": state[name] for name in state}}, tmp_path / "x"
+    )
+    assert_same(tmp_path / "x", arrays)
+
+
+def test_an_h5_file_of_full_size_is_read(tmp_path):
+    import h5py
+
+    arrays = arrays_of("bit_r50x1", 21843)
+    shapes = ARCHITECTURES["bit_r50x1"].weight_shapes(21843)
+    official = bit_keras.checkpoints.names.official_names(shapes)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        group = file.create_group("network")
+        names = [f"weight_{number}:0" for number, _ in enumerate(shapes)]
+        for name, path in zip(names, bit_tf2_order(shapes), strict=True):
+            group.create_dataset(name, data=arrays[official[path]].reshape(shapes[path]))
+        file.attrs["layer_names"] = [b"network"]
+        group.attrs["weight_names"] = [name.encode() for name in names]
+    assert_same(tmp_path / "x.h5", arrays)
+
+
+def test_a_saved_model_of_full_size_is_read(tmp_path):
+    from bit_keras.export.hub import export_hub
+
+    arrays = arrays_of("bit_r50x1")
+    write_checkpoint(tmp_path / "x.npz", arrays, "npz")
+    export_hub(network_of_file(tmp_path / "x.npz"), tmp_path / "hub")
+    assert_same(tmp_path / "hub", arrays)

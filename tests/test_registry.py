@@ -102,6 +102,7 @@ ALIASES = {
     "resnetv2_50x1_bit.goog_in21k": "bit_r50x1.in21k",
     "timm/resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k": "bit_r152x2.teacher_in1k_224",
     "timm/resnetv2_101.a1h_in1k": "resnetv2_101.a1h_in1k",
+    "resnetv2_50_a1h-000cdf49.pth": "resnetv2_50.a1h_in1k",
 }
 
 
@@ -290,8 +291,16 @@ def test_files_are_where_google_published_them(name):
     assert CHECKPOINTS[name].url == OFFICIAL_ROOT + FILES[name]
 
 
+@pytest.mark.parametrize("depth", ["50", "101"])
+def test_the_siblings_with_batch_norm_are_repositories_of_timm(depth):
+    checkpoint = CHECKPOINTS[f"resnetv2_{depth}.a1h_in1k"]
+    assert checkpoint.url == f"hf://timm/resnetv2_{depth}.a1h_in1k"
+    assert checkpoint.file == f"timm/resnetv2_{depth}.a1h_in1k"
+    assert bit_keras.model_info(checkpoint.url) is checkpoint
+
+
 def test_no_two_checkpoints_share_a_file():
-    urls = [c.url for c in CHECKPOINTS.values() if c.url is not None]
+    urls = [c.url for c in CHECKPOINTS.values()]
     assert len(urls) == len(set(urls))
 
 

@@ -101,8 +101,9 @@ class CheckpointFile(ArrayFile):
         self.format = f"{file.kind}, {self._dialect.name}"
         shapes = {path: self._keras_shape(name) for name, path in self._paths.items()}
         official = official_names(shapes)
-        #: The name in the file by official name.
+        #: By official name: the name in the file, and the layouts there and here.
         self._sources: dict[str, str] = {}
+        self._layouts: dict[str, tuple[str, str]] = {}
         left_out = set(self.left_out)
         for name in file:
             if name not in left_out:
@@ -132,15 +133,16 @@ class CheckpointFile(ArrayFile):
             )
         if name in self._paths:
             path = self._paths[name]
+            layout = self._dialect.layout(path)
             with contextlib.suppress(ValueError):
-                shape = rearranged_shape(shape, self._dialect.layout(path), OFFICIAL.layout(path))
+                shape = rearranged_shape(shape, layout, OFFICIAL.layout(path))
+                self._layouts[official] = layout, OFFICIAL.layout(path)
         self._sources[official], self.shapes[official], self.dtypes[official] = name, shape, dtype
 
     def __getitem__(self, official: str) -> np.ndarray:
-        name = self._sources[official]
-        array, path = self._file[name], self._paths.get(name)
-        if path is not None:
-            array = rearranged(array, self._dialect.layout(path), OFFICIAL.layout(path))
+        array = self._file[self._sources[official]]
+        if official in self._layouts:
+            array = rearranged(array, *self._layouts[official])
         if official == PLAIN_STEM and self._standardizes_stem:
             array = standardized(array)
         return array
@@ -234,11 +236,18 @@ def _open_file(path: Path) -> ArrayFile:
 
 def _interpreted(file: ArrayFile) -> tuple[Dialect, dict[str, str], tuple[str, ...]]:
     """Whose names a file has, the paths by these names, and the names of what is no weight."""
-    found = {
-        (prefix, dialect): _paths(file, prefix, dialect)
-        for prefix in _PREFIXES
-        for dialect in DIALECTS
-    }
+    found = {}
+    for prefix in _PREFIXES:
+        bare = {
+            name: without_numbers(name.removeprefix(prefix))
+            for name in file
+            if name.startswith(prefix)
+        }
+        for dialect in DIALECTS:
+            paths = paths_by_name(dialect)
+            found[prefix, dialect] = {
+                name: paths[theirs] for name, theirs in bare.items() if theirs in paths
+            }
     prefix, dialect = max(found, key=lambda key: len(found[key]))
     paths = found[prefix, dialect]
     if not paths:
@@ -249,12 +258,6 @@ def _interpreted(file: ArrayFile) -> tuple[Dialect, dict[str, str], tuple[str, .
             "%s: %d arrays that are no weights are left out.", file.path.name, len(left_out)
         )
     return dialect, paths, tuple(left_out)
-
-
-def _paths(file: ArrayFile, prefix: str, dialect: Dialect) -> dict[str, str]:
-    paths = paths_by_name(dialect)
-    bare = {name: without_numbers(name[len(prefix) :]) for name in file if name.startswith(prefix)}
-    return {name: paths[theirs] for name, theirs in bare.items() if theirs in paths}
 
 
 def _paths_by_order(file: ArrayFile) -> dict[str, str]:

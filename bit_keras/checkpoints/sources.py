@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bit_keras.checkpoints.download import pretrained_path
 from bit_keras.checkpoints.hugging_face import is_repository, repository_weights
-from bit_keras.checkpoints.names import head_classes, official_shapes
-from bit_keras.errors import CheckpointError, SizeError, UnknownLabelsError, UnknownModelError
+from bit_keras.checkpoints.names import head_classes, identify
+from bit_keras.errors import CheckpointError, SizeError, UnknownModelError
 from bit_keras.preprocessing import Task, task_of
 from bit_keras.registry import Checkpoint, Shape, model_info
 
@@ -57,7 +57,8 @@ def weights_path(source: str | os.PathLike) -> Path:
     try:
         checkpoint = model_info(name)
     except UnknownModelError as error:
-        if path.suffix.lower() in _SUFFIXES or (len(path.parts) > 1 and "://" not in name):
+        is_path = not {"/", os.sep}.isdisjoint(name) and "://" not in name
+        if is_path or path.suffix.lower() in _SUFFIXES:
             raise CheckpointError(f"There is no file {path}.") from None
         raise UnknownModelError(f"{error} Nor is there a file of that name.") from None
     return pretrained_path(checkpoint)
@@ -66,38 +67,36 @@ def weights_path(source: str | os.PathLike) -> Path:
 def published_checkpoint(
     source: str | os.PathLike, shapes: Mapping[str, Shape]
 ) -> Checkpoint | None:
-    """The checkpoint that weights are named after, where they have its shapes.
+    """The checkpoint that weights are named after, where they have its architecture and head.
 
     Args:
         source: What `weights_path` takes. The name, or that of the file, with or without
             its suffix, is a model name or an alias.
-        shapes: Mapping from official name to shape. Of all weights, or of all but the
-            head.
+        shapes: Mapping from official name to shape. The head may be missing.
 
     Returns:
         Checkpoint or None.
     """
-    classes = head_classes(shapes)
+    architecture, classes = identify(shapes), head_classes(shapes)
     for name in (os.fspath(source), Path(source).stem, Path(source).name):
         with contextlib.suppress(UnknownModelError):
             checkpoint = model_info(name)
-            if classes in (None, checkpoint.classes) and shapes == official_shapes(
-                checkpoint.architecture, classes
-            ):
+            if checkpoint.architecture == architecture and classes in (None, checkpoint.classes):
                 return checkpoint
     return None
 
 
-def task_by_name(name: str, classes: int | None) -> Task | None:
-    """The task of a classifier, where the registry knows its name and its images.
+def published_task(source: str | os.PathLike, shapes: Mapping[str, Shape]) -> Task | None:
+    """The task of the checkpoint that weights are named after, where its images are known.
 
     Args:
-        name: str. A model name or an alias, or anything else.
-        classes: int or None. Width of the head; without one there is no task.
+        source: What `published_checkpoint` takes.
+        shapes: Mapping from official name to shape; without a head there is no task.
     """
-    if classes is None:
+    checkpoint = published_checkpoint(source, shapes)
+    if checkpoint is None or head_classes(shapes) is None:
         return None
     try:
-        return task_of(name, classes=classes)
-    except (UnknownModelError, UnknownLabelsError, SizeError):
+        return task_of(checkpoint.name)
+    except SizeError:
         return None

@@ -1,5 +1,6 @@
 """`bit-keras convert`: weights from one format to another."""
 
+import logging
 from pathlib import Path
 
 import click
@@ -7,8 +8,10 @@ import click
 from bit_keras.cli.printing import progress, start_keras
 from bit_keras.errors import BitKerasError
 
-_FORMATS = ("npz", "keras")
+_FORMATS = ("npz", "flax", "timm", "transformers", "keras")
 _DTYPES = ("float32", "float16")
+
+_logger = logging.getLogger("bit_keras")
 
 
 @click.command("convert", short_help="Convert weights to another format.")
@@ -20,56 +23,64 @@ _DTYPES = ("float32", "float16")
     default="float32",
     show_default=True,
     type=click.Choice(_DTYPES),
-    help="Of the arrays in an npz; float16 halves the file, and is read back as float32.",
+    help="Of the arrays; float16 halves the file, and is read back as float32. Not for keras.",
 )
 def command(source: str, destination: Path, target: str, dtype: str) -> None:
-    """Convert the weights SRC to the file DST.
+    """Convert the weights SRC to DST.
 
-    SRC is a model name, the folder of a fine-tuning run, a .keras file or an
-    official npz file. A .keras file takes labels and transform along; npz holds
-    weights alone. npz to npz gives the array names their official form and the
-    file its official layout; no network is built.
+    SRC is a file or a folder of any format that bit_keras reads, the folder of a
+    fine-tuning run, a model name, or a repository of the Hugging Face hub:
+    hf://OWNER/NAME or timm/NAME. The format is recognised by the content.
+
+    \b
+    DST is, with --to
+      npz           a file in the layout of the official ones
+      flax          an npz file for big_vision's bit_paper
+      timm          a .safetensors file for timm
+      transformers  a new folder for BitForImageClassification.from_pretrained
+      keras         a .keras file
+
+    Labels and transform of a classifier, where they are known, go along to
+    transformers and keras. Any other format is written one array at a time.
 
     \b
     Examples:
       bit-keras convert BiT-M-R50x1.npz r50x1.keras --to keras
-      bit-keras convert bit_r50x1.in21k r50x1.npz --to npz
-      bit-keras convert run flowers.npz --to npz --dtype float16
+      bit-keras convert timm/resnetv2_50x1_bit.goog_in21k r50x1.npz --to npz
+      bit-keras convert run flowers --to transformers --dtype float16
     """
     if target == "keras" and dtype != "float32":
-        raise BitKerasError("--dtype is for npz; a .keras file holds float32.")
+        raise BitKerasError(
+            "--dtype goes with --to npz, flax, timm or transformers; a .keras file holds float32."
+        )
     with progress(f"Converting {source} to {target}"):
         start_keras()
-        if target == "npz":
-            _to_npz(source, destination, dtype)
-        else:
+        if target == "keras":
             _to_keras(source, destination)
+        else:
+            _to_arrays(source, destination, target, dtype)
     click.echo(f"Wrote {destination}.")
 
 
-def _to_npz(source: str, destination: Path, dtype: str) -> None:
-    from bit_keras.checkpoints import open_checkpoint, require_known, save_weights, write_npz
-    from bit_keras.inference.sources import is_keras_file, load_network
+def _to_arrays(source: str, destination: Path, target: str, dtype: str) -> None:
+    from bit_keras.checkpoints import open_checkpoint, require_known, write_checkpoint
+    from bit_keras.checkpoints.sources import published_task
+    from bit_keras.inference.sources import stored_weights
 
-    path = Path(source)
-    if path.is_dir() or is_keras_file(path):
-        model, _ = load_network(path)
-        save_weights(model, destination, dtype=dtype)
-        return
-    with open_checkpoint(_npz_path(source)) as arrays:
+    path, task = stored_weights(source)
+    with open_checkpoint(path) as arrays:
         require_known(arrays)
-        write_npz(destination, arrays, dtype)
-
-
-def _npz_path(source: str) -> Path:
-    path = Path(source)
-    if path.exists() or path.suffix == ".npz":
-        return path
-
-    from bit_keras.checkpoints import pretrained_path
-    from bit_keras.registry import model_info
-
-    return pretrained_path(model_info(source))
+        if arrays.left_out:
+            _logger.info(
+                "%s: %d arrays that are no weights are left out, such as %s.",
+                source,
+                len(arrays.left_out),
+                arrays.left_out[0],
+            )
+        # All checksums first: nothing is begun with a damaged file.
+        arrays.verify()
+        task = task or published_task(source, arrays.shapes)
+        write_checkpoint(destination, arrays, target, dtype, task)
 
 
 def _to_keras(source: str, destination: Path) -> None:

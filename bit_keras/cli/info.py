@@ -1,57 +1,194 @@
-"""`bit-keras info`: everything that is known about a model."""
+"""`bit-keras info`: everything that is known about a model, or about a file of weights."""
 
 import dataclasses
+import json
+import math
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 
-from bit_keras.cli.printing import console, print_json
-from bit_keras.registry import Checkpoint, model_info
+from bit_keras.cli.printing import console, print_json, progress, start_keras
+from bit_keras.errors import UnknownModelError
+from bit_keras.registry import (
+    ARCHITECTURES,
+    HUGGING_FACE,
+    RGB,
+    Architecture,
+    Checkpoint,
+    model_info,
+)
+
+if TYPE_CHECKING:
+    from bit_keras.checkpoints import CheckpointFile
+    from bit_keras.preprocessing import Task
+
+#: Names of arrays that are shown before the rest is only counted.
+_SHOWN = 3
 
 
-@click.command("info", short_help="Show all that is known about a model.")
-@click.argument("name")
+@click.command("info", short_help="Show all that is known about a model or a file of weights.")
+@click.argument("name", metavar="NAME|FILE")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(name: str, as_json: bool) -> None:
-    """Show everything that is known about the model NAME, with its sources.
+    """Show all that is known about the model NAME, with its sources, or what FILE holds.
+
+    FILE is a file or a folder of weights of any format that bit_keras reads, the
+    folder of a fine-tuning run, or a repository of the Hugging Face hub,
+    hf://OWNER/NAME or timm/NAME, which is downloaded. A name that the registry knows
+    is a model. The exit status is 1 where the weights are no network of the registry.
 
     \b
     Examples:
       bit-keras info bit_r50x1.in21k
       bit-keras info https://tfhub.dev/google/bit/m-r50x1/1
+      bit-keras info BiT-M-R50x1.npz
     """
-    checkpoint = model_info(name)
+    if Path(name).exists() or name.startswith(HUGGING_FACE):
+        return _show_weights(name, as_json)
+    try:
+        checkpoint = model_info(name)
+    except UnknownModelError as error:
+        if name.startswith("timm/"):
+            return _show_weights(name, as_json)
+        raise UnknownModelError(f"{error} Nor is there a file of that name.") from None
     if as_json:
-        fields = dataclasses.asdict(checkpoint)
-        # JSON has no infinity; the only one is the border of a max-pool.
-        fields["architecture"]["pool_border"] = str(checkpoint.architecture.pool_border)
+        architecture = _architecture_fields(checkpoint.architecture)
+        fields = {**dataclasses.asdict(checkpoint), "architecture": architecture}
         print_json({**fields, "file": checkpoint.file, "parameters": checkpoint.parameters})
-        return
+    else:
+        _print_rows(_rows(checkpoint))
+
+
+def _architecture_fields(architecture: Architecture) -> dict[str, Any]:
+    # JSON has no infinity; the only one is the border of a max-pool.
+    return {**dataclasses.asdict(architecture), "pool_border": str(architecture.pool_border)}
+
+
+def _print_rows(rows: list[tuple[str, str]]) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
-    for label, text in _rows(checkpoint):
+    for label, text in rows:
         table.add_row(label, text)
     console().print(table, markup=False)
 
 
-def _rows(checkpoint: Checkpoint) -> list[tuple[str, str]]:
-    architecture = checkpoint.architecture
+def _show_weights(name: str, as_json: bool) -> None:
+    with progress(f"Reading {name}"):
+        start_keras()
+        from bit_keras.checkpoints import open_checkpoint
+        from bit_keras.checkpoints.sources import published_checkpoint, published_task
+        from bit_keras.inference.sources import stored_weights
+
+        path, task = stored_weights(name)
+        arrays = open_checkpoint(path)
+    with arrays:
+        checkpoint = published_checkpoint(name, arrays.shapes) if task is None else None
+        task = task or published_task(name, arrays.shapes)
+        document = _weights_document(name, arrays, checkpoint, task)
+        if as_json:
+            print_json(document)
+        else:
+            _print_rows(_weights_rows(document, arrays))
+        if document["architecture"] is None:
+            _refuse(arrays)
+
+
+def _weights_document(
+    name: str, arrays: "CheckpointFile", checkpoint: Checkpoint | None, task: "Task | None"
+) -> dict[str, Any]:
+    from bit_keras.checkpoints.names import head_classes, identify, input_channels
+
+    architecture, classes = identify(arrays.shapes), head_classes(arrays.shapes)
+    file = arrays.path
+    files = [file] if file.is_file() else [path for path in file.rglob("*") if path.is_file()]
+    # BatchNorm's moving statistics are no parameters.
+    trained = [shape for array, shape in arrays.shapes.items() if "/moving_" not in array]
+    known = architecture is not None
+    return {
+        "path": str(file),
+        "format": arrays.format,
+        "architecture": _architecture_fields(architecture) if architecture else None,
+        "model": checkpoint.name if checkpoint else None,
+        "in_channels": input_channels(arrays.shapes),
+        "classes": classes,
+        "labels": task.labels.name if task else None,
+        "parameters": sum(math.prod(shape) for shape in trained),
+        "arrays": len(arrays),
+        "dtypes": sorted(set(arrays.dtypes.values())),
+        "bytes": sum(path.stat().st_size for path in files),
+        "left_out": list(arrays.left_out),
+        "python": _python(name, checkpoint, classes) if known else None,
+        "command": f"bit-keras convert {shlex.quote(name)} weights.npz --to npz" if known else None,
+    }
+
+
+def _python(name: str, checkpoint: Checkpoint | None, classes: int | None) -> str:
+    """What makes a network of the weights."""
+    if checkpoint is None:
+        return f"model, task = bit_keras.inference.load_network({json.dumps(name)})"
+    create = "create_feature_extractor" if classes is None else "create_classifier"
+    return f"bit_keras.{create}({json.dumps(checkpoint.name)}, weights={json.dumps(name)})"
+
+
+def _weights_rows(document: dict[str, Any], arrays: "CheckpointFile") -> list[tuple[str, str]]:
+    rows = [("file", document["path"]), ("format", document["format"])]
+    if document["model"]:
+        rows.append(("model", document["model"]))
+    if document["architecture"]:
+        rows.append(("architecture", _described(ARCHITECTURES[document["architecture"]["name"]])))
+    if document["in_channels"] != RGB:
+        rows.append(("input", f"{document['in_channels']} channels"))
+    labels = f", labels {document['labels']}" if document["labels"] else ""
+    rows += [
+        ("classes", f"{document['classes']}{labels}" if document["classes"] else "none: no head"),
+        ("parameters", f"{document['parameters']:,}"),
+        ("arrays", f"{document['arrays']}, {' and '.join(document['dtypes'])}"),
+        ("bytes", f"{document['bytes']:,}"),
+    ]
+    if arrays.left_out:
+        shown = ", ".join(arrays.left_out[:_SHOWN])
+        rows.append(("left out", f"{len(arrays.left_out)} arrays that are no weights: {shown} ..."))
+    if document["architecture"]:
+        rows += [("in Python", document["python"]), ("to convert", document["command"])]
+    return rows
+
+
+def _refuse(arrays: "CheckpointFile") -> None:
+    """Raises CheckpointError with the difference to the nearest network."""
+    from bit_keras.checkpoints import official_shapes
+    from bit_keras.checkpoints.names import head_classes, input_channels
+    from bit_keras.checkpoints.transfer import require_equal
+
+    classes, channels = head_classes(arrays.shapes), input_channels(arrays.shapes)
+    networks = {
+        name: official_shapes(architecture, classes, channels)
+        for name, architecture in ARCHITECTURES.items()
+    }
+    nearest = max(networks, key=lambda name: len(networks[name].items() & arrays.shapes.items()))
+    require_equal(networks[nearest], arrays.shapes, nearest, arrays)
+
+
+def _described(architecture: Architecture) -> str:
     layers = "GroupNorm and weight standardisation"
     if architecture.normalization == "batch":
         layers = "BatchNorm and plain convolutions"
+    return f"{architecture.name}: units {architecture.units}, width x{architecture.width}, {layers}"
+
+
+def _rows(checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    architecture = checkpoint.architecture
     rows = [
         ("model", checkpoint.name),
         ("", checkpoint.description),
-        (
-            "architecture",
-            f"{architecture.name}: units {architecture.units}, width x{architecture.width}, "
-            + layers,
-        ),
+        ("architecture", _described(architecture)),
         ("parameters", f"{checkpoint.parameters:,}"),
         ("features", f"{architecture.features} channels"),
         ("classes", _classes(checkpoint)),
         ("images", _images(checkpoint)),
         ("input", "RGB, channels last, float32 in [-1, 1], (batch, height, width, 3)"),
-        ("weights", checkpoint.url or "no known address"),
+        ("weights", checkpoint.url),
         ("bytes", f"{checkpoint.bytes:,}" if checkpoint.bytes else "unknown"),
         ("licence", checkpoint.license),
     ]

@@ -1,6 +1,7 @@
 """Target `keras`: a `.keras` file that knows its labels and its transform, and proves itself."""
 
 import os
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,12 +56,21 @@ def export_keras(model: keras.Model, path: str | os.PathLike, task: Task | None 
     """
     require_keras_name(path)
     task = checked_task(model, task)
-    with replaced_file(path) as partial:
-        model.save(partial)
+    with replaced_file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        _write_model(model, archive, partial)
         metadata = _describe(model, task)
-        with zipfile.ZipFile(partial, "a") as archive:
-            archive.writestr(METADATA, metadata.to_json())
-            archive.writestr(GOLDEN, golden_bytes(_answers(model, metadata)))
+        archive.writestr(METADATA, metadata.to_json())
+        archive.writestr(GOLDEN, golden_bytes(_answers(model, metadata)))
+
+
+def _write_model(model: keras.Model, archive: zipfile.ZipFile, partial: Path) -> None:
+    """Adds what Keras writes, by way of a folder: into a file it would write through memory."""
+    # Named after the partial, so that the next write removes what a killed process left.
+    with tempfile.TemporaryDirectory(dir=partial.parent, prefix=partial.name) as name:
+        model.save(name, zipped=False)
+        for file in sorted(Path(name).rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(name))
 
 
 def _describe(model: keras.Model, task: Task | None) -> Metadata:

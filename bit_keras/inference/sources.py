@@ -1,13 +1,12 @@
-"""From what a user names to a network: a model name, a run, a file."""
+"""From what a user names to a network: a model name, a run, a file in any format."""
 
 import os
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bit_keras.errors import BitKerasError, UnknownModelError
+from bit_keras.errors import BitKerasError
+from bit_keras.export.artifact import METADATA, located
 from bit_keras.preprocessing import Task
-from bit_keras.registry import CHECKPOINTS, model_info
 
 if TYPE_CHECKING:
     import keras
@@ -17,8 +16,9 @@ def load_network(source: str | os.PathLike) -> tuple["keras.Model", Task | None]
     """The network that a user names, and the task that is stored with it.
 
     Args:
-        source: A model name or alias, the folder of a fine-tuning run, a `.keras`
-            file, or an official npz file.
+        source: The folder of a fine-tuning run, a `.keras` file, or anything that
+            `bit_keras.checkpoints.weights_path` takes: a checkpoint of any format, a
+            repository of the Hugging Face hub, a model name or an alias.
 
     Returns:
         keras.Model with its weights, and its Task; None where the source stores
@@ -26,7 +26,7 @@ def load_network(source: str | os.PathLike) -> tuple["keras.Model", Task | None]
 
     Raises:
         UnknownModelError: Neither a path nor a model name.
-        BitKerasError: It cannot be read, or no Keras model can be had from it.
+        BitKerasError: It cannot be read, or is no network of the registry.
 
     Example:
 
@@ -38,56 +38,80 @@ def load_network(source: str | os.PathLike) -> tuple["keras.Model", Task | None]
     model.name, task.labels.name  # ('bit_tiny.cifar10', 'cifar10')
     ```
     """
-    path = Path(source)
-    if path.is_dir():
-        return _from_folder(path)
-    if path.is_file():
-        return _from_keras_file(path) if is_keras_file(path) else (_from_npz(path), None)
-    if path.suffix in (".keras", ".npz") and str(source) not in CHECKPOINTS:
-        raise BitKerasError(f"There is no file {path}.")
-    try:
-        checkpoint = model_info(os.fspath(source))
-    except UnknownModelError as error:
-        raise UnknownModelError(f"{error} Nor is there an artifact of that name.") from None
+    from bit_keras.checkpoints import weights_path
 
-    from bit_keras.models import create_classifier
+    path = weights_path(source)
+    if _is_run(path):
+        from bit_keras.training import load_run
 
-    return create_classifier(checkpoint.name), None
+        return load_run(path)
+    if _is_keras_file(path):
+        return _from_keras_file(path)
+    return _from_weights(source, path), None
+
+
+def stored_weights(source: str | os.PathLike) -> tuple[Path, Task | None]:
+    """The checkpoint that `load_network` would fill a network with, and the stored task.
+
+    Args:
+        source: What `load_network` takes.
+
+    Returns:
+        Path for `bit_keras.checkpoints.open_checkpoint`, and Task or None.
+
+    Raises:
+        The errors of `load_network`.
+    """
+    from bit_keras.checkpoints import weights_path
+
+    path = weights_path(source)
+    if _is_run(path):
+        from bit_keras.training.run import BEST, read_document
+
+        return path / BEST, Task.from_json(read_document(path).get("task", {}))
+    if _is_keras_file(path):
+        from bit_keras.export.keras_file import read_task
+
+        return path, read_task(path)
+    return path, None
 
 
 def is_saved_model(path: Path) -> bool:
-    """Whether it is a folder that holds no run, and so an artifact or nothing we know."""
+    """Whether it is an exported SavedModel, which answers without a network of Keras."""
+    return path.is_dir() and (located(path) / METADATA).is_file()
+
+
+def _is_run(path: Path) -> bool:
     if not path.is_dir():
         return False
 
     from bit_keras.training import is_run
 
-    return not is_run(path)
+    return is_run(path)
 
 
-def _from_folder(path: Path) -> tuple["keras.Model", Task]:
-    from bit_keras.training import load_run
-
-    if is_saved_model(path):
-        raise BitKerasError(
-            f"{path} is no folder of a fine-tuning run, and no Keras model can be had from a "
-            "SavedModel; give what it was exported from."
-        )
-    return load_run(path)
-
-
-def _from_npz(path: Path) -> "keras.Model":
-    from bit_keras.models import network_of_file
-
-    return network_of_file(path)
-
-
-def is_keras_file(path: Path) -> bool:
-    """Whether it is a file that Keras wrote, by its content; npz files are archives too."""
-    if not zipfile.is_zipfile(path):
+def _is_keras_file(path: Path) -> bool:
+    if not path.is_file():
         return False
-    with zipfile.ZipFile(path) as archive:
-        return "config.json" in archive.namelist()
+
+    from bit_keras.checkpoints.files import is_keras_file
+
+    return is_keras_file(path)
+
+
+def _from_weights(source: str | os.PathLike, path: Path) -> "keras.Model":
+    from bit_keras.checkpoints import open_checkpoint
+    from bit_keras.checkpoints.names import head_classes, input_channels
+    from bit_keras.checkpoints.sources import published_checkpoint
+    from bit_keras.models import create_classifier, create_feature_extractor, network_of_file
+
+    with open_checkpoint(path) as arrays:
+        checkpoint = published_checkpoint(source, arrays.shapes)
+        classes, channels = head_classes(arrays.shapes), input_channels(arrays.shapes)
+    if checkpoint is None:
+        return network_of_file(path)
+    create = create_feature_extractor if classes is None else create_classifier
+    return create(checkpoint.name, weights=path, in_channels=channels)
 
 
 def _from_keras_file(path: Path) -> tuple["keras.Model", Task | None]:

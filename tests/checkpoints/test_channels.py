@@ -94,6 +94,6 @@ def test_damage_is_found_through_the_view(tmp_path, tiny_file):
 def test_adapted_arrays_are_not_adapted_again(tiny_file):
     with (
         open_checkpoint(tiny_file) as file,
-        pytest.raises(CheckpointError, match="made for in_channels=2 .* only files for 3"),
+        pytest.raises(CheckpointError, match=r"made for in_channels=2 .* only files for 3"),
     ):
         ArraysWithChannels(ArraysWithChannels(file, 2), 4)

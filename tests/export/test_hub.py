@@ -14,9 +14,15 @@ from bit_keras.checkpoints import fill_with_seeded_values
 from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.export.artifact import Metadata, read_golden
 from bit_keras.export.hub import export_hub
-from bit_keras.models import create_classifier, create_feature_maps
-from bit_keras.preprocessing import Labels, Task, eval_transform
-from tests.cifar10 import cifar10_images
+from bit_keras.export.verify import verify
+from bit_keras.inference import load_predictor
+from bit_keras.models import (
+    create_classifier,
+    create_feature_extractor,
+    create_feature_maps,
+)
+from bit_keras.preprocessing import Labels, Task, eval_transform, task_of
+from tests.cifar10 import SAMPLES, cifar10_images
 
 #: Same operations in the same process, but another order of float32 sums.
 TOLERANCE = 1e-5
@@ -100,6 +106,33 @@ def test_common_image_range_is_taken_where_it_is_asked_for(classifier, tmp_path)
     assert relative(got, classifier.predict(x, verbose=0)) < 1e-5
     assert Metadata.read(tmp_path / "common") == metadata
     assert metadata.input_range == (0.0, 1.0)
+
+
+def test_networks_for_other_pictures_are_exported_and_verified(tmp_path):
+    model = create_feature_extractor("bit_tiny.cifar10", in_channels=5)
+    export_hub(model, tmp_path / "five")
+    loaded = tf.saved_model.load(str(tmp_path / "five"))
+    x = images(2, 45, 33, 5)
+    assert relative(loaded(x), model.predict(x, verbose=0)) < TOLERANCE
+    golden = read_golden(tmp_path / "five")["inputs"]
+    assert golden.shape == (2, 64, 64, 5)
+    # Every channel is told from every other.
+    assert len(np.unique(golden[0].reshape(-1, 5), axis=1).T) == 5
+    assert verify(tmp_path / "five").passed
+    with pytest.raises(BitKerasError, match=r"takes in_channels=5, .* read as RGB; call it with"):
+        export_hub(model, tmp_path / "folded", folded=True)
+    assert not (tmp_path / "folded").exists()
+
+
+def test_a_head_that_was_cut_down_is_exported_with_its_labels(tmp_path):
+    classes = ("ship", "cat")
+    model = create_classifier("bit_tiny.cifar10", classes=classes)
+    task = task_of("bit_tiny.cifar10", classes=classes)
+    export_hub(model, tmp_path / "two", task=task)
+    predictor = load_predictor(tmp_path / "two")
+    assert predictor.task.labels.ids == classes
+    (ranked,) = predictor([task.transform(SAMPLES / "cat.jpg")])
+    assert ranked[0][0] == "cat"
 
 
 def test_batch_norm_sibling_trains_its_statistics_through_the_artifact(tmp_path):

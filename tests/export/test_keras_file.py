@@ -10,6 +10,7 @@ from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.export.artifact import Metadata
 from bit_keras.export.keras_file import export_keras, read_task
 from bit_keras.export.verify import verify
+from bit_keras.inference import load_predictor
 from bit_keras.models import create_classifier, create_feature_maps
 from bit_keras.preprocessing import Labels, Task, eval_transform, task_of
 
@@ -73,6 +74,13 @@ def test_the_file_proves_itself_in_a_fresh_process(classifier, extractor, tmp_pa
         assert verification.differences.keys() == {"predict"}
         assert verification.passed
     assert Metadata.read(tmp_path / "2.keras").input_range == (0.0, 255.0)
+
+
+def test_networks_for_other_pictures_prove_themselves_and_classify_no_rgb(tmp_path):
+    export_keras(create_classifier("bit_tiny.cifar10", in_channels=1), tmp_path / "grey.keras")
+    assert verify(tmp_path / "grey.keras").passed
+    with pytest.raises(BitKerasError, match=r"in_channels=1, and pictures are read as RGB; call"):
+        load_predictor(tmp_path / "grey.keras")
 
 
 def test_a_changed_file_fails(classifier, tmp_path):

@@ -204,6 +204,9 @@ def test_mistakes_are_named_and_leave_nothing(classifier, extractor, tmp_path):
     model = create_classifier(unknown, weights=None)
     with pytest.raises(SizeError, match=r"No source states the input size .* pass `size=`"):
         export_serving(model, tmp_path / "a")
+    grey = create_classifier("bit_tiny.cifar10", weights=None, in_channels=1)
+    with pytest.raises(BitKerasError, match="in_channels=1, and pictures are read as RGB"):
+        export_serving(grey, tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -75,7 +75,7 @@ def test_sources_that_are_no_classifier_are_named(tmp_path):
     create_feature_extractor("bit_tiny.cifar10", weights=None).save(tmp_path / "features.keras")
     with pytest.raises(BitKerasError, match="returns features and no classes"):
         load_predictor(tmp_path / "features.keras")
-    with pytest.raises(UnknownModelError, match="Nor is there an artifact"):
+    with pytest.raises(UnknownModelError, match="Nor is there a file"):
         load_predictor("bit_r51x1")
 
 

@@ -289,7 +289,7 @@ def test_selection_needs_a_class_list_and_its_head(tmp_path, tiny_arrays):
         bit_keras.create_classifier(name, weights="absent.npz", classes=["forest"])
     path = tmp_path / "five.npz"
     write_npz(path, SeededArrays(official_shapes(ARCHITECTURES["bit_tiny"], classes=5)))
-    with pytest.raises(CheckpointError, match="has a head for 5 classes, and .* the 10 of cifar10"):
+    with pytest.raises(CheckpointError, match=r"head for 5 classes, and .* the 10 of cifar10"):
         bit_keras.create_classifier(NAME, weights=path, classes=["cat"])
 
 

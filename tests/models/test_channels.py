@@ -130,7 +130,7 @@ def test_kernels_summed_or_repeated_as_they_are_stored_are_far_off():
         assert min(errors[name] for name in ("stem", "block1", "features")) > 0.1, errors
 
 
-@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("channels", [1, 3, 4])
 def test_the_builders_adapt_the_file_and_log_it(extractor, tiny_npz, channels, caplog):
     expected = run(extractor, np.repeat(GREY, 3, -1))
     with caplog.at_level(logging.INFO, "bit_keras"):
@@ -190,11 +190,11 @@ def test_a_saved_network_comes_back_from_npz(grey_classifier, tmp_path, caplog):
     load_weights(loaded, path)
     recognised = network_of_file(path)
     assert recognised.input_shape == (None, None, None, 1)
+    arrays = dict(ModelArrays(grey_classifier))
     for model in (built, loaded, recognised):
-        assert dict(ModelArrays(model)).keys() == dict(ModelArrays(grey_classifier)).keys()
-        np.testing.assert_array_equal(
-            to_numpy(stem_of(model).kernel), to_numpy(stem_of(built).kernel)
-        )
+        found = dict(ModelArrays(model))
+        assert found.keys() == arrays.keys()
+        assert all(found[name].tobytes() == arrays[name].tobytes() for name in arrays)
         assert error(run(model, GREY), expected) < 1e-6
 
 
@@ -255,7 +255,7 @@ def test_loading_stays_strict_and_gives_advice(extractor, grey_classifier, tiny_
         f"  - missing     {PLAIN_STEM} (7, 7, 1, 32)\n"
         f"  + unexpected  {STEM} (7, 7, 3, 32)"
     )
-    with pytest.raises(CheckpointError, match="made for in_channels=1 .* and `in_channels=1`"):
+    with pytest.raises(CheckpointError, match=r"made for in_channels=1 .* and `in_channels=1`"):
         load_weights(extractor, grey_file)
 
 

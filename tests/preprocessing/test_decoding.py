@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bit_keras.errors import DecodingError, UnknownModelError
+from bit_keras.errors import BitKerasError, DecodingError, UnknownModelError
 from bit_keras.preprocessing import Labels, decode_predictions
 
 STUDENT = "bit_r50x1.distilled_in1k_224"
@@ -120,6 +120,24 @@ def test_heads_without_a_published_list_number_their_classes(name, width):
 def test_mistakes_are_named(logits, name, message):
     with pytest.raises(DecodingError, match=message):
         decode_predictions(logits, name)
+
+
+def test_a_head_that_was_cut_down_is_decoded_by_the_ids_it_keeps():
+    classes = ["n01443537", "n01440764", "n00004475"]
+    ((best, *_),) = decode_predictions([0.0, 2.0, -2.0], "BiT-M-R50x1", classes=classes)
+    assert best[:2] == ("n01440764", "tench, Tinca tinca")
+    # Each sigmoid is on its own, as with all the others beside it.
+    assert best[2] == pytest.approx(1 / (1 + np.exp(-2)))
+    ((best, other),) = decode_predictions([0.0, np.log(3)], STUDENT, classes=classes[:2])
+    assert (best[0], other[0]) == ("n01440764", "n01443537")
+    assert (best[2], other[2]) == pytest.approx((0.75, 0.25))
+
+
+def test_a_selection_must_fit_the_logits_and_the_class_list():
+    with pytest.raises(DecodingError, match="have 3 classes and `classes` has 1"):
+        decode_predictions([0.0, 1.0, 2.0], STUDENT, classes=["n01440764"])
+    with pytest.raises(BitKerasError, match=r"not among the 1000 classes of imagenet_1k \(cat\)"):
+        decode_predictions([0.0], STUDENT, classes=["cat"])
 
 
 @pytest.mark.parametrize("top", [0, -1, 2.0, True, None])

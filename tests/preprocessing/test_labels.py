@@ -95,3 +95,11 @@ def test_unknown_list():
 def test_ids_and_names_must_match():
     with pytest.raises(ValueError, match="2 ids and 1 names"):
         Labels("pets", ("0", "1"), ("cat",))
+
+
+def test_classes_are_selected_in_the_order_asked_for():
+    selected = load_labels("imagenet_21k").select(["n01443537", "n01440764"])
+    assert selected.name == "2 of imagenet_21k"
+    assert selected.ids == ("n01443537", "n01440764")
+    assert selected.names == ("goldfish, Carassius auratus", "tench, Tinca tinca")
+    assert load_labels("imagenet_21k").indices_of(selected.ids) == [368, 359]

@@ -80,6 +80,15 @@ def test_a_replaced_head_is_numbered_and_scored_with_softmax():
     assert task_of("bit_r50x1.in21k", classes=21843) == task_of("bit_r50x1.in21k")
 
 
+def test_a_head_that_was_cut_down_keeps_its_ids_and_its_scores():
+    task = task_of("bit_r50x1.in21k", classes=("n01443537", "n01440764"))
+    assert task.labels.ids == ("n01443537", "n01440764")
+    assert task.activation == "sigmoid"
+    assert Task.from_json(json.loads(json.dumps(task.to_json()))) == task
+    with pytest.raises(UnknownLabelsError, match="without a class list"):
+        task_of("BiT-M-R50x1-run0-svhn", 224, classes=["0"])
+
+
 def test_a_width_that_no_source_states_must_be_given():
     name = "BiT-M-R50x1-run0-dsprites-xpos"
     with pytest.raises(UnknownLabelsError, match="No source states how many classes"):

@@ -15,6 +15,7 @@ import io
 import itertools
 import math
 import os
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,6 +38,14 @@ _LAYERS, _WHOLE_MODEL = "layer_names", "model_weights"
 
 #: The weights that a model has besides those of its layers.
 _OWN_WEIGHTS = "top_level_model_weights"
+
+
+#: Messages in the header of a group: an attribute, and where more messages are.
+_ATTRIBUTE, _CONTINUATION = 0x0C, 0x10
+
+#: Far more than the names of the largest network take: bytes of one, and of all of them
+#: with what lies between them.
+_NAME_BYTES, _HEAP_BYTES = 4_096, 16_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,6 +202,7 @@ class Hdf5File(DatasetFile):
         if not is_hdf5(self.path):
             raise CheckpointError(f"{self.path} is not an HDF5 file.")
         with self._hdf5() as root:
+            self._heaps = _HeapTexts(_Part(self._file, 0, self._size), root.userblock_size)
             if not _has_names(root, _LAYERS) and _WHOLE_MODEL in root:
                 root = self._group(root, _WHOLE_MODEL)
             if not _has_names(root, _LAYERS):
@@ -213,11 +223,11 @@ class Hdf5File(DatasetFile):
             )
 
     def _names_in_order(self, root: h5py.Group) -> Iterator[str]:
-        layers = _names(root, _LAYERS)
+        layers = self._names(root, _LAYERS)
         if _OWN_WEIGHTS in root and _OWN_WEIGHTS not in layers:
             layers.append(_OWN_WEIGHTS)
         for layer in layers:
-            for weight in _names(self._group(root, layer), "weight_names"):
+            for weight in self._names(self._group(root, layer), "weight_names"):
                 yield f"{layer}/{weight}"
 
     def _group(self, root: h5py.Group, path: str) -> h5py.Group:
@@ -227,6 +237,29 @@ class Hdf5File(DatasetFile):
             if not isinstance(group, h5py.Group):
                 raise ValueError(f"{path!r} is no group")
         return group
+
+    def _names(self, group: h5py.Group, attribute: str) -> list[str]:
+        """A list of names, which Keras splits where it is longer than the 64 kB of a header."""
+        if attribute in group.attrs:
+            return self._texts(group, attribute)
+        texts = self._texts(group, f"{attribute}0")
+        for part in itertools.count(1):
+            if f"{attribute}{part}" not in group.attrs:
+                break
+            texts += self._texts(group, f"{attribute}{part}")
+        return texts
+
+    def _texts(self, group: h5py.Group, attribute: str) -> list[str]:
+        identifier = group.attrs.get_id(attribute)
+        # A list without entries has no texts to take its type from, and is one of numbers.
+        if identifier.shape == (0,):
+            return []
+        text = h5py.check_string_dtype(identifier.dtype)
+        if len(identifier.shape or ()) != 1 or text is None:
+            raise ValueError(f"the attribute {attribute!r} of {group.name!r} is no list of names")
+        if text.length is None:
+            return self._heaps.of(_address(group), attribute, identifier.shape[0])
+        return [name.decode() for name in group.attrs[attribute]]
 
     def verify(self) -> None:
         """Does nothing: such files have no checksums, and opening has compared all places."""
@@ -281,24 +314,94 @@ def _has_names(group: h5py.Group, attribute: str) -> bool:
     return attribute in group.attrs or f"{attribute}0" in group.attrs
 
 
-def _names(group: h5py.Group, attribute: str) -> list[str]:
-    """A list of names, which Keras splits where it is longer than the 64 kB of a header."""
-    if attribute in group.attrs:
-        return _texts(group, attribute)
-    texts = _texts(group, f"{attribute}0")
-    for part in itertools.count(1):
-        if f"{attribute}{part}" not in group.attrs:
-            break
-        texts += _texts(group, f"{attribute}{part}")
-    return texts
+class _HeapTexts:
+    """Texts of any length in attributes, read without the HDF5 library.
+
+    One wrong bit makes the library (2.0 and before) run for ever or take gigabytes.
+    The layout is that of the HDF5 File Format Specification, version 3.0: object
+    headers of version 1 (IV.A.1.a), attributes (IV.A.2.m), global heaps (III.E).
+
+    Args:
+        file: An HDF5 file.
+        base: int. What its addresses are counted from.
+    """
+
+    def __init__(self, file: io.RawIOBase, base: int) -> None:
+        self._file, self._base = file, base
+        self._heaps: dict[int, dict[int, bytes]] = {}
+        self._left = _HEAP_BYTES
+
+    def of(self, header: int, attribute: str, count: int) -> list[str]:
+        """The texts in an attribute of the object with a header."""
+        data = self._attribute(header, attribute.encode())
+        if len(data) < 16 * count:
+            raise ValueError(f"the attribute {attribute!r} ends too early")
+        return [self._text(*struct.unpack_from("<IQI", data, 16 * at)) for at in range(count)]
+
+    def _read(self, address: int, size: int) -> bytes:
+        self._left -= size
+        if self._left < 0:
+            raise ValueError(f"its names take more than {_HEAP_BYTES} bytes")
+        self._file.seek(self._base + address)
+        data = self._file.read(size) or b""
+        if len(data) < size:
+            raise EOFError
+        return data
+
+    def _attribute(self, header: int, name: bytes) -> bytes:
+        version, size = struct.unpack("<B7xI4x", self._read(header, 16))
+        if version != 1:
+            raise ValueError(f"a header has version {version}, which tf.keras does not write")
+        blocks = [(header + 16, size)]
+        for block in blocks:
+            for kind, message in _messages(self._read(*block)):
+                if kind == _CONTINUATION:
+                    blocks.append(struct.unpack_from("<QQ", message))
+                elif kind == _ATTRIBUTE:
+                    found, data = _named_data(message)
+                    if found == name:
+                        return data
+        raise ValueError(f"the attribute {name.decode()!r} has no values")
+
+    def _text(self, length: int, address: int, index: int) -> str:
+        if address not in self._heaps:
+            self._heaps[address] = self._heap(address)
+        data = self._heaps[address][index]
+        if len(data) != length or length > _NAME_BYTES:
+            raise ValueError(f"a name of {length} bytes has {len(data)}")
+        return data.decode()
+
+    def _heap(self, address: int) -> dict[int, bytes]:
+        signature, size = struct.unpack("<4s4xQ", self._read(address, 16))
+        if signature != b"GCOL" or size < 16:
+            raise ValueError("its names are not where its attributes say")
+        heap, texts, begin = self._read(address + 16, size - 16), {}, 0
+        while begin + 16 <= len(heap):
+            index, length = struct.unpack_from("<H6xQ", heap, begin)
+            if index == 0:  # The free space, which is the end.
+                break
+            begin += 16
+            texts[index] = heap[begin : begin + length]
+            begin += _padded(length)
+        return texts
 
 
-def _texts(group: h5py.Group, attribute: str) -> list[str]:
-    identifier = group.attrs.get_id(attribute)
-    # A list without entries has no texts to take its type from, and is one of numbers.
-    if identifier.shape == (0,):
-        return []
-    if len(identifier.shape or ()) != 1 or not h5py.check_string_dtype(identifier.dtype):
-        raise ValueError(f"the attribute {attribute!r} of {group.name!r} is no list of names")
-    texts = group.attrs[attribute]
-    return [text.decode() if isinstance(text, bytes) else text for text in texts]
+def _messages(block: bytes) -> Iterator[tuple[int, bytes]]:
+    begin = 0
+    while begin + 8 <= len(block):
+        kind, size = struct.unpack_from("<HH", block, begin)
+        begin += 8
+        yield kind, block[begin : begin + size]
+        begin += size
+
+
+def _named_data(message: bytes) -> tuple[bytes, bytes]:
+    """The name and the data of an attribute, which stand in front of and behind its type."""
+    version, *sizes = struct.unpack_from("<BxHHH", message)
+    begin = 9 if version == 3 else 8
+    name = message[begin : begin + sizes[0]].rstrip(b"\0")
+    return name, message[begin + sum(map(_padded, sizes) if version == 1 else sizes) :]
+
+
+def _padded(size: int) -> int:
+    return -(-size // 8) * 8

@@ -248,10 +248,10 @@ class PickleProgram:
     def _rebuild_tensor(self, storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
         if type(storage) is not Storage or type(shape) is not tuple or type(strides) is not tuple:
             raise ValueError("its pickle makes a tensor of what is no storage")
-        if not _are_sizes(offset, *shape, *strides):
-            raise ValueError("a tensor has negative sizes, or what is no size")
         if len(shape) != len(strides) or len(shape) > _MOST_DIMENSIONS:
             raise ValueError(f"a tensor has {len(shape)} sides and {len(strides)} strides")
+        if not _are_sizes(offset, *shape, *strides):
+            raise ValueError("a tensor has negative sizes, or what is no size")
         # PyTorch lets an empty tensor begin anywhere.
         tensor = Tensor(storage, 0 if 0 in shape else offset, shape, strides)
         if tensor.offset + tensor.span > storage.count:

@@ -104,7 +104,10 @@ class TorchFile(ArrayFile):
         while pending:
             name, value = pending.pop()
             if len(name) > _NAME_LENGTH:
-                raise CheckpointError(f"{self.path} nests too deeply, at {name[1:80]!r}. {ADVICE}")
+                raise CheckpointError(
+                    f"{self.path} has a name of {len(name) - 1:,} characters, {name[1:80]!r}..., "
+                    f"and those of weights have fewer than {_NAME_LENGTH}. {ADVICE}"
+                )
             if isinstance(value, Tensor):
                 self._add(name[1:], value)
                 continue
@@ -148,8 +151,8 @@ class TorchFile(ArrayFile):
         storage, place = tensor.storage, self._container.place(tensor.storage)
         stored = storage.stored.newbyteorder(self._container.byte_order)
         self._file.seek(place.start + tensor.offset * stored.itemsize)
-        values = np.fromfile(self._file, stored, tensor.span)
-        if len(values) != tensor.span:
+        values = np.empty(tensor.span, stored)
+        if self._file.readinto(values.view(np.uint8).data) != values.nbytes:
             raise ValueError("it ends too early")
         if len(values) == storage.count and place.crc not in (None, zlib.crc32(values.data)):
             raise ValueError("Bad CRC-32")

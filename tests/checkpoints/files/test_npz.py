@@ -18,6 +18,7 @@ from bit_keras.checkpoints import official_shapes, write_npz
 from bit_keras.checkpoints.files import NpzFile
 from bit_keras.errors import CheckpointError
 from bit_keras.registry import ARCHITECTURES, CHECKPOINTS
+from tests.checkpoints.mutations import FEW, MANY, mutated, refused_or_equal
 
 NAME = "resnet/group_norm/gamma"
 #: Opening reads the first 10,000 bytes of an array, so one is larger.
@@ -396,3 +397,18 @@ def test_a_zip_bomb_is_refused_without_unpacking_it(tmp_path, bomb):
     tracemalloc.stop()
     assert "is damaged (" in message
     assert peak < 2 << 20
+
+
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
+def test_a_file_that_was_tampered_with_is_refused_or_read_exactly_right(tmp_path, count):
+    write_npz(tmp_path / "x.npz", SMALL)
+    original = (tmp_path / "x.npz").read_bytes()
+    expected = {name: SMALL[name] for name in sorted(SMALL)}
+    refused = 0
+    for what, content in mutated(original, count):
+        (tmp_path / "damaged").write_bytes(content)
+        try:
+            refused += refused_or_equal(NpzFile, tmp_path / "damaged", expected)
+        except AssertionError as error:
+            raise AssertionError(what) from error
+    assert refused > count // 2

@@ -423,6 +423,11 @@ def laughs(first):
     return b"(" + b"".join(lists) + b"t"
 
 
+#: A tensor whose sides and strides are whatever the memo holds.
+MANY_SIDED = (
+    named("torch._utils", "_rebuild_tensor") + b"(" + storage() + b"K\x00" + b"h\x00h\x00" + b"tR"
+)
+
 HOSTILE = {
     "REDUCE": (MKDIR + b"(" + text("trapped") + b"tR", "asks for 'posix.mkdir'"),
     "eval": (named("builtins", "eval") + b"(" + text("1") + b"tR", "asks for 'builtins.eval'"),
@@ -472,14 +477,19 @@ HOSTILE = {
     "key twice": (b"}(" + text("x") + b"N" + text("x") + b"Nu", "a dict has 'x' twice"),
     "key twice, once a number": (b"}(K\x00N" + text("0") + b"Nu", "a dict has '0' twice"),
     "name twice": (dictionary(**{"a/b": tensor(), "a": dictionary(b=tensor())}), "'a/b' twice"),
-    "nested lists": (b"]" * DEEP + b"a" * (DEEP - 1), "nests too deeply"),
-    "nested tuples": (b")" + b"\x85" * DEEP, "nests too deeply"),
-    "nested dicts": ((b"}" + text("")) * DEEP + b"N" + b"s" * DEEP, "nests too deeply"),
+    "nested lists": (b"]" * DEEP + b"a" * (DEEP - 1), "has a name of 25"),
+    "nested tuples": (b")" + b"\x85" * DEEP, "has a name of 25"),
+    "nested dicts": ((b"}" + text("")) * DEEP + b"N" + b"s" * DEEP, "has a name of 25"),
     "list in itself": (b"]q\x00h\x00a", "repeats its values too often"),
     "dict in itself": (b"}q\x00" + text("") + b"h\x00s", "repeats its values too often"),
     "laughs": (laughs(b""), "repeats its values too often"),
     "laughing weights": (laughs(tensor() + b"a"), "repeats its values too often"),
-    "long name": (dictionary(**{"x" * 1000: tensor()}), "nests too deeply, at 'xxxx"),
+    # Looking at all sides of all tensors would take minutes.
+    "sides": (
+        b"((" + b"K\x00" * DEEP + b"tq\x00" + MANY_SIDED * 9000 + b"t",
+        f"{DEEP} sides",
+    ),
+    "long name": (dictionary(**{"x" * 1000: tensor()}), "has a name of 1,000 characters, 'xxxx"),
     "many things": (b"](" + b"N" * 600_000 + b"e", "describes more than 500,000 things"),
     "storage without a type": (text("storage") + b"\x85Q", "refers to what is no storage"),
     "storage that is a number": (number(3) + b"Q", "refers to what is no storage"),

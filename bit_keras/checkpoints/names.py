@@ -93,6 +93,9 @@ def identify(shapes: Mapping[str, Shape]) -> Architecture | None:
     """The architecture of the registry that has exactly these arrays, if any."""
     classes, in_channels = head_classes(shapes), input_channels(shapes)
     for architecture in ARCHITECTURES.values():
+        # Most differ in the number of their arrays, which is quick to tell.
+        if len(architecture.weight_shapes(classes)) != len(shapes):
+            continue
         if official_shapes(architecture, classes, in_channels) == shapes:
             return architecture
     return None

@@ -317,7 +317,7 @@ def _has_names(group: h5py.Group, attribute: str) -> bool:
 class _HeapTexts:
     """Texts of any length in attributes, read without the HDF5 library.
 
-    One wrong bit makes the library (2.0 and before) run for ever or take gigabytes.
+    One wrong bit makes the library (HDF5 1.14.6) run for ever or take gigabytes.
     The layout is that of the HDF5 File Format Specification, version 3.0: object
     headers of version 1 (IV.A.1.a), attributes (IV.A.2.m), global heaps (III.E).
 

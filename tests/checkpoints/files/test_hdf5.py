@@ -1,6 +1,5 @@
 """HDF5 files of tf.keras: order, places of values, and everything that must be refused."""
 
-import itertools
 import os
 import tracemalloc
 
@@ -23,20 +22,35 @@ LAYERS = {
 NAMES = [f"{layer}/{weight}" for layer, weights in LAYERS.items() for weight in weights]
 
 
-def fill(root, layers):
+def fixed(names):
+    """Names as tf.keras writes them with h5py 2, all of one length."""
+    return np.array([name.encode() for name in names])
+
+
+def varying(names):
+    """Names as tf.keras writes them with h5py 3, in a heap."""
+    return np.array([name.encode() for name in names], h5py.string_dtype() if names else None)
+
+
+def fill(root, layers, listed=fixed):
     """Writes layers as `save_weights_to_hdf5_group` of tf.keras does."""
-    root.attrs["layer_names"] = np.array([name.encode() for name in layers])
+    root.attrs["layer_names"] = listed(list(layers))
     for layer, weights in layers.items():
         group = root.create_group(layer)
-        group.attrs["weight_names"] = np.asarray([name.encode() for name in weights])
+        group.attrs["weight_names"] = listed(list(weights))
         for name, array in weights.items():
             group.create_dataset(name, array.shape, array.dtype)[...] = array
 
 
+@pytest.fixture(params=[fixed, varying], ids=["names of one length", "names in a heap"])
+def listed(request):
+    return request.param
+
+
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path, listed):
     with h5py.File(tmp_path / "x.h5", "w") as root:
-        fill(root, LAYERS)
+        fill(root, LAYERS, listed)
     return tmp_path / "x.h5"
 
 
@@ -76,9 +90,10 @@ def test_weights_come_back_in_the_order_in_which_they_were_saved(path):
         assert set(arrays.dtypes.values()) == {"float32"}
 
 
-def test_a_whole_model_is_read_like_its_weights(tmp_path):
+def test_a_whole_model_is_read_like_its_weights(tmp_path, listed):
     with h5py.File(tmp_path / "x.h5", "w") as root:
-        fill(root.create_group("model_weights"), LAYERS)
+        fill(root.create_group("model_weights"), LAYERS, listed)
+        root.attrs["model_config"] = "{}" * 100_000
         root["optimizer_weights/iteration"] = 3
     assert list(read_all(tmp_path / "x.h5")) == NAMES
 
@@ -91,15 +106,15 @@ def test_weights_of_the_model_itself_come_last(path):
     assert list(read_all(path)) == [*NAMES, "top_level_model_weights/scale:0"]
 
 
-def test_names_that_are_split_over_several_attributes_are_joined(tmp_path):
+def test_names_that_are_split_over_several_attributes_are_joined(tmp_path, listed):
     weights = {f"{number:0100}": np.float32([number]) for number in range(1500)}
-    names = np.array([name.encode() for name in weights])
     with h5py.File(tmp_path / "x.h5", "w") as root:
         root.attrs["layer_names0"], root.attrs["layer_names1"] = [b"a"], [b"b"]
         for layer in "ab":
             group = root.create_group(layer)
-            for part, some in enumerate(np.array_split(names, 4)):
-                group.attrs[f"weight_names{part}"] = some
+            for part in range(4):
+                some = list(weights)[part * 375 : part * 375 + 375]
+                group.attrs[f"weight_names{part}"] = listed(some)
             for name, array in weights.items():
                 group[name] = array
     assert list(read_all(tmp_path / "x.h5")) == [f"{at}/{name}" for at in "ab" for name in weights]
@@ -124,9 +139,9 @@ def test_half_precision_of_the_other_kind_is_read_as_float32(tmp_path):
         assert_same(arrays, {"a/w:0": array})
 
 
-def test_hdf5_may_begin_behind_a_block_of_the_user(tmp_path):
+def test_hdf5_may_begin_behind_a_block_of_the_user(tmp_path, listed):
     with h5py.File(tmp_path / "x.h5", "w", userblock_size=1024) as root:
-        fill(root, LAYERS)
+        fill(root, LAYERS, listed)
     assert is_hdf5(tmp_path / "x.h5")
     found = read_all(tmp_path / "x.h5")
     assert found[NAMES[0]].tolist() == np.arange(24).reshape(2, 3, 4).tolist()
@@ -344,21 +359,59 @@ def test_lists_of_layers_that_make_no_sense_are_refused(path, layers, words):
     assert words in refusal(path)
 
 
-def test_an_attribute_of_absurd_size_is_refused_without_making_room(path):
-    data = bytearray(path.read_bytes())
-    with h5py.File(path) as root:
-        names = root["block1"].attrs["weight_names"]
-    # The dataspace of the attribute: its only side, and behind it the largest one.
-    sides = (len(names)).to_bytes(8, "little") * 2
-    places = [at for at in range(len(data)) if data.startswith(sides, at)]
+def patched(path, old, new):
+    """Writes a file with some bytes replaced wherever they occur, once for each place."""
+    data = path.read_bytes()
+    places = [at for at in range(len(data)) if data.startswith(old, at)]
     assert places
-    for at, size in itertools.product(places, (1 << 20, 1 << 33, 1 << 61)):
-        path.write_bytes(data[:at] + size.to_bytes(8, "little") * 2 + data[at + 16 :])
+    for at in places:
+        path.write_bytes(data[:at] + new + data[at + len(new) :])
+        yield
+
+
+@pytest.mark.parametrize("size", [1 << 20, 1 << 33, 1 << 61])
+def test_an_attribute_of_absurd_size_is_refused_without_making_room(path, size):
+    # The dataspace of the list of layers: its only side, and the largest that it may have.
+    sides = [(count).to_bytes(8, "little") * 2 for count in (len(LAYERS), size)]
+    for _ in patched(path, *sides):
         tracemalloc.start()
         refusal(path)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 2 << 20
+
+
+# Both make the HDF5 library itself read for ever, or make room for 4 GB.
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("size", [0, 1 << 31, 1 << 63, (1 << 64) - 16], ids=hex)
+def test_a_heap_whose_sizes_lead_nowhere_is_refused_or_read(tmp_path, size):
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as root:
+        fill(root, LAYERS, varying)
+    data = path.read_bytes()
+    heap = data.index(b"GCOL") + 16
+    for begin in range(heap, heap + 400, 8):
+        path.write_bytes(data[:begin] + size.to_bytes(8, "little") + data[begin + 8 :])
+        try:
+            assert list(read_all(path)) == NAMES
+        except CheckpointError as error:
+            assert "is damaged" in str(error)
+
+
+def test_a_name_of_absurd_length_is_refused_without_making_room(tmp_path):
+    path, name = tmp_path / "x.h5", "root_block"
+    with h5py.File(path, "w") as root:
+        fill(root, LAYERS, varying)
+    data = path.read_bytes()
+    heap = data.index(b"GCOL").to_bytes(8, "little")
+    reference = len(name).to_bytes(4, "little") + heap
+    for _ in patched(path, reference, b"\xff\xff\xff\xff"):
+        assert "a name of 4294967295 bytes has 10" in refusal(path)
+    path.write_bytes(data)
+    for _ in patched(path, reference, reference[:4] + bytes(8)):
+        assert "its names are not where its attributes say" in refusal(path)
 
 
 def test_groups_may_be_nested_as_deep_as_a_file_allows(path):

@@ -43,9 +43,9 @@ def pretrained_path(checkpoint: Checkpoint) -> Path:
     same way or holding the bare files. In a folder, weights that are published on the
     Hugging Face hub lie below the name of their repository, with or without its owner:
     `timm/resnetv2_50.a1h_in1k/model.safetensors`. `BIT_KERAS_CACHE` moves the cache of
-    the official files; that of the others is huggingface_hub's. An interrupted download
-    goes on where it stopped; a file enters the cache only when its size and all its
-    checksums are right.
+    the official files: an interrupted download goes on where it stopped, and a file
+    enters the cache only when its size and all its checksums are right. Repositories
+    have huggingface_hub's cache; see `hugging_face.repository_weights`.
 
     Args:
         checkpoint: Checkpoint. See `bit_keras.model_info`.

@@ -39,8 +39,11 @@ def refusal(path):
 
 
 def expected_arrays(model):
+    """The weights by layer; Keras puts the name of a Sequential in front of its own ones."""
     return {
-        weight.path: keras.ops.convert_to_numpy(keras.ops.cast(weight, "float32"))
+        "/".join(weight.path.split("/")[-2:]): keras.ops.convert_to_numpy(
+            keras.ops.cast(weight, "float32")
+        )
         for weight in model.weights
     }
 
@@ -91,7 +94,7 @@ def weights_of(path):
 def test_a_network_of_this_package_is_read_by_the_names_of_its_weights(classifier, tmp_path):
     export_keras(classifier, tmp_path / "a.keras")
     found = read_all(tmp_path / "a.keras")
-    assert list(found) == list(ARCHITECTURES["bit_tiny"].weight_shapes(10))
+    assert found.keys() == ARCHITECTURES["bit_tiny"].weight_shapes(10).keys()
     assert_holds(found, classifier)
     with KerasFile(tmp_path / "a.keras") as arrays:
         assert arrays.shapes == ARCHITECTURES["bit_tiny"].weight_shapes(10)
@@ -128,12 +131,12 @@ def test_a_network_inside_of_a_model_is_read_by_the_same_names(extractor, tmp_pa
     assert found.keys() >= {"head/kernel", "head/bias"}
 
 
-@pytest.mark.parametrize(("dtype", "stored"), [("float16", "float16"), ("bfloat16", "bfloat16")])
-def test_half_precision_is_read(tmp_path, dtype, stored):
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_read(tmp_path, dtype):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, dtype=dtype, name="head")])
     model.save(tmp_path / "a.keras")
     with KerasFile(tmp_path / "a.keras") as arrays:
-        assert set(arrays.dtypes.values()) == {stored}
+        assert set(arrays.dtypes.values()) == {dtype}
         found = {name: array.astype("float32") for name, array in arrays.items()}
         # NumPy has no bfloat16.
         assert arrays["head/kernel"].dtype == ("float32" if dtype == "bfloat16" else dtype)

@@ -14,10 +14,12 @@ from bit_keras.checkpoints import (
     pretrained_path,
     require_known,
     take_arrays,
+    weights_path,
 )
 from bit_keras.checkpoints.channels import ArraysWithChannels
 from bit_keras.checkpoints.files import ArrayFile
 from bit_keras.checkpoints.heads import ArraysWithClasses
+from bit_keras.checkpoints.hugging_face import is_repository
 from bit_keras.checkpoints.names import head_classes, input_channels
 from bit_keras.checkpoints.transfer import require_equal
 from bit_keras.errors import BitKerasError, UnknownModelError
@@ -56,8 +58,11 @@ def create_classifier(
 
     Args:
         name: str. A model name or an alias; see `bit_keras.list_models`.
-        weights: `"pretrained"`, `None` (random, with a zero head) or the path of a
-            checkpoint; see `bit_keras.load_weights`. Defaults to `"pretrained"`.
+        weights: `"pretrained"`, `None` (random, with a zero head) or what
+            `bit_keras.checkpoints.weights_path` takes: the path of a checkpoint of any
+            format, or a repository of the Hugging Face hub. Where `name` is one,
+            `hf://OWNER/NAME` or `timm/NAME`, it is fetched from there. Defaults to
+            `"pretrained"`.
         num_classes: int. A width other than the file's replaces the head with a
             zero one, and logs it; 0 leaves the head out, as
             `create_feature_extractor` does. Defaults to that of the checkpoint.
@@ -115,7 +120,7 @@ def create_classifier(
     Reference:
         [Kolesnikov et al., 2020](https://arxiv.org/abs/1912.11370).
     """
-    checkpoint = model_info(name)
+    checkpoint, weights = _named(name, weights)
     _check_head(num_classes, classes, classifier_activation)
     shape = _full_shape(input_shape, in_channels)
     if num_classes == 0:
@@ -147,8 +152,8 @@ def create_feature_extractor(
 
     Args:
         name: str. A model name or an alias; see `bit_keras.list_models`.
-        weights: `"pretrained"`, `None` (random) or the path of a checkpoint; see
-            `bit_keras.load_weights`. Defaults to `"pretrained"`.
+        weights: `"pretrained"`, `None` (random) or what `create_classifier` takes.
+            Defaults to `"pretrained"`.
         input_shape: tuple of height, width and channels; sides may be `None` or any
             number of pixels from 32 up. Defaults to `(None, None, 3)`.
         include_preprocessing: bool. Take pixels in [0, 255] and rescale them
@@ -173,7 +178,7 @@ def create_feature_extractor(
     ```
     """
     shape = _full_shape(input_shape, in_channels)
-    maps = _loaded_maps(model_info(name), weights, shape, include_preprocessing)
+    maps = _loaded_maps(*_named(name, weights), shape, include_preprocessing)
     return keras.Model(maps.input, _pool(maps.output["pre_logits_map"]), name=maps.name)
 
 
@@ -189,8 +194,8 @@ def create_feature_maps(
 
     Args:
         name: str. A model name or an alias; see `bit_keras.list_models`.
-        weights: `"pretrained"`, `None` (random) or the path of a checkpoint; see
-            `bit_keras.load_weights`. Defaults to `"pretrained"`.
+        weights: `"pretrained"`, `None` (random) or what `create_classifier` takes.
+            Defaults to `"pretrained"`.
         levels: sequence of str, some of `stem` (stride 2, the root convolution
             before the pool), `block1` to `block4` (strides 4, 8, 16, 32: residual
             sums, not normalised) and `pre_logits_map` (stride 32, after the last
@@ -225,7 +230,7 @@ def create_feature_maps(
             f"levels must be some of {', '.join(FEATURE_MAPS)}. Received: levels={levels}"
         )
     shape = _full_shape(input_shape, in_channels)
-    maps = _loaded_maps(model_info(name), weights, shape, include_preprocessing)
+    maps = _loaded_maps(*_named(name, weights), shape, include_preprocessing)
     return keras.Model(maps.input, {level: maps.output[level] for level in levels}, name=maps.name)
 
 
@@ -264,6 +269,12 @@ def _name_by_file(stem: str, architecture: Architecture, classes: int | None) ->
         return None
     fits = checkpoint.architecture == architecture and classes in (None, checkpoint.classes)
     return checkpoint.name if fits else None
+
+
+def _named(name: str, weights: Weights) -> tuple[Checkpoint, Weights]:
+    """The record of a model, and its weights: of a repository where the name is that of one."""
+    published = weights == "pretrained" and is_repository(name)
+    return model_info(name), name if published else weights
 
 
 def _loaded_maps(
@@ -370,7 +381,7 @@ def _opened(
     if weights is None:
         yield None
         return
-    path = pretrained_path(checkpoint) if weights == "pretrained" else weights
+    path = pretrained_path(checkpoint) if weights == "pretrained" else weights_path(weights)
     with open_checkpoint(path) as file:
         arrays: ArrayFile = file
         found, classes = input_channels(file.shapes), head_classes(file.shapes)

@@ -34,6 +34,8 @@ HEIGHT[ROOT] = HEIGHT["models"]
 
 HEAVY = {"jax", "keras", "tensorflow", "tf_keras", "torch", "transformers"}
 MAY_IMPORT_TENSORFLOW = {"collection", "data", "training", "export", "inference"}
+#: Reads TensorFlow's own format, when it is asked to.
+READS_SAVED_MODELS = PACKAGE / "checkpoints" / "files" / "saved_model.py"
 ON_EVERY_BACKEND = {"errors", "registry", "atomic", "progress", "layers", "checkpoints", "models"}
 
 
@@ -109,7 +111,9 @@ def test_names_are_imported_by_string_only_where_laziness_needs_it(path):
 
 def test_frameworks_are_imported_only_where_they_belong(path):
     part, external = part_of(path), external_imports(path)
-    if part not in MAY_IMPORT_TENSORFLOW:
+    if path == READS_SAVED_MODELS:
+        assert "tensorflow" not in external_imports(path, only_at_load=True)
+    elif part not in MAY_IMPORT_TENSORFLOW:
         assert not external & {"tensorflow", "tf_keras"}
     if part in ON_EVERY_BACKEND:
         assert not external & {"jax", "torch", "transformers"}

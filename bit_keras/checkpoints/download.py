@@ -12,7 +12,8 @@ import requests
 import rich.progress
 
 from bit_keras.checkpoints.files import NpzFile
-from bit_keras.checkpoints.hugging_face import WEIGHTS_FILES, repository_weights
+from bit_keras.checkpoints.hugging_face import repository_weights
+from bit_keras.checkpoints.transformers_folder import WEIGHTS_FILES
 from bit_keras.errors import CheckpointError, DownloadError
 from bit_keras.progress import console
 from bit_keras.registry import HUGGING_FACE, OFFICIAL_ROOT, PACKAGED, Checkpoint

@@ -6,12 +6,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bit_keras.checkpoints.transformers_folder import CONFIG, PROCESSOR, WEIGHTS
+from bit_keras.checkpoints.transformers_folder import CONFIG, PROCESSOR, WEIGHTS_FILES
 from bit_keras.errors import DownloadError
 from bit_keras.registry import HUGGING_FACE
-
-#: The files of weights that a repository may have; of more than one, the first is taken.
-WEIGHTS_FILES = (WEIGHTS, "pytorch_model.bin")
 
 #: timm's own ids, `timm/NAME`, need no `hf://`.
 _SOURCE = re.compile(

@@ -38,7 +38,7 @@ from bit_keras.checkpoints.files import (
 )
 from bit_keras.checkpoints.names import PLAIN_STEM, identify, official_names, without_numbers
 from bit_keras.checkpoints.published_h5 import require_own_name
-from bit_keras.checkpoints.transformers_folder import CONFIG, WEIGHTS, require_same_network
+from bit_keras.checkpoints.transformers_folder import CONFIG, WEIGHTS_FILES, require_same_network
 from bit_keras.errors import CheckpointError
 from bit_keras.registry import ARCHITECTURES, RGB, Shape
 
@@ -63,9 +63,6 @@ _COUNT = ".num_batches_tracked"
 
 #: Beside weights without a prefix: those counts, and the state of Keras's optimizer.
 _NO_WEIGHT = re.compile(rf"optimizer/.*|.*{re.escape(_COUNT)}")
-
-#: transformers' other file of weights, which older repositories have alone.
-_TORCH_WEIGHTS = "pytorch_model.bin"
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -204,12 +201,11 @@ def open_checkpoint(path: str | os.PathLike) -> CheckpointFile:
 def _open_folder(path: Path) -> ArrayFile:
     if is_saved_model(path):
         return SavedModelFile(path)
-    if (path / WEIGHTS).is_file():
-        return SafetensorsFile(path / WEIGHTS)
-    if (path / _TORCH_WEIGHTS).is_file():
-        return TorchFile(path / _TORCH_WEIGHTS)
+    for name in WEIGHTS_FILES:
+        if (path / name).is_file():
+            return _open_file(path / name)
     raise CheckpointError(
-        f"{path} is a folder without weights: neither {WEIGHTS} nor {_TORCH_WEIGHTS} is in it, as "
+        f"{path} is a folder without weights: neither {' nor '.join(WEIGHTS_FILES)} is in it, as "
         f"beside the {CONFIG} of transformers or timm, nor is it a SavedModel."
     )
 
@@ -255,7 +251,10 @@ def _interpreted(file: ArrayFile) -> tuple[Dialect, dict[str, str], tuple[str, .
     left_out = [name for name in file if not name.startswith(prefix) or _NO_WEIGHT.fullmatch(name)]
     if any(not name.endswith(_COUNT) for name in left_out):
         _logger.info(
-            "%s: %d arrays that are no weights are left out.", file.path.name, len(left_out)
+            "%s: %d arrays that are no weights are left out, such as %s.",
+            file.path.name,
+            len(left_out),
+            left_out[0],
         )
     return dialect, paths, tuple(left_out)
 

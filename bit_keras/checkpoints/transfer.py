@@ -18,9 +18,9 @@ from bit_keras.checkpoints.names import (
     official_shape,
 )
 from bit_keras.checkpoints.opening import open_checkpoint
+from bit_keras.checkpoints.sources import published_task
 from bit_keras.checkpoints.writing import write_checkpoint
-from bit_keras.errors import CheckpointError, SizeError, UnknownLabelsError, UnknownModelError
-from bit_keras.preprocessing import Task, task_of
+from bit_keras.errors import CheckpointError
 from bit_keras.registry import RGB, Architecture, Shape
 
 _logger = logging.getLogger("bit_keras")
@@ -221,17 +221,8 @@ def save_weights(
     bit_keras.load_weights(model, "tiny.safetensors")
     ```
     """
-    write_checkpoint(path, ModelArrays(model), format, dtype, _published_task(model))
-
-
-def _published_task(model: keras.Model) -> Task | None:
-    """The task of the checkpoint whose name a classifier bears, where it is published."""
-    if not any(layer.name == "head" for layer in model.layers):
-        return None
-    try:
-        return task_of(model.name, classes=model.get_layer("head").units)
-    except (UnknownModelError, UnknownLabelsError, SizeError):
-        return None
+    arrays = ModelArrays(model)
+    write_checkpoint(path, arrays, format, dtype, published_task(model.name, arrays.shapes))
 
 
 def _without_head(shapes: dict[str, Shape]) -> dict[str, Shape]:

@@ -13,6 +13,9 @@ from bit_keras.registry import RGB, Architecture
 
 CONFIG, WEIGHTS, PROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 
+#: The files of weights that a folder may have; of more than one, the first is taken.
+WEIGHTS_FILES = (WEIGHTS, "pytorch_model.bin")
+
 #: What the shapes of the weights do not tell, with the only values that are BiT
 #: (transformers 5, `models/bit/configuration_bit.py`).
 _SETTINGS = {

@@ -1,6 +1,5 @@
 """`bit-keras convert`: weights from one format to another."""
 
-import logging
 from pathlib import Path
 
 import click
@@ -10,8 +9,6 @@ from bit_keras.errors import BitKerasError
 
 _FORMATS = ("npz", "flax", "timm", "transformers", "keras")
 _DTYPES = ("float32", "float16")
-
-_logger = logging.getLogger("bit_keras")
 
 
 @click.command("convert", short_help="Convert weights to another format.")
@@ -70,13 +67,6 @@ def _to_arrays(source: str, destination: Path, target: str, dtype: str) -> None:
     path, task = stored_weights(source)
     with open_checkpoint(path) as arrays:
         require_known(arrays)
-        if arrays.left_out:
-            _logger.info(
-                "%s: %d arrays that are no weights are left out, such as %s.",
-                source,
-                len(arrays.left_out),
-                arrays.left_out[0],
-            )
         # All checksums first: nothing is begun with a damaged file.
         arrays.verify()
         task = task or published_task(source, arrays.shapes)

@@ -39,6 +39,7 @@ def load_network(source: str | os.PathLike) -> tuple["keras.Model", Task | None]
     ```
     """
     from bit_keras.checkpoints import weights_path
+    from bit_keras.models import network_of_file
 
     path = weights_path(source)
     if _is_run(path):
@@ -47,7 +48,7 @@ def load_network(source: str | os.PathLike) -> tuple["keras.Model", Task | None]
         return load_run(path)
     if _is_keras_file(path):
         return _from_keras_file(path)
-    return _from_weights(source, path), None
+    return network_of_file(source), None
 
 
 def stored_weights(source: str | os.PathLike) -> tuple[Path, Task | None]:
@@ -97,21 +98,6 @@ def _is_keras_file(path: Path) -> bool:
     from bit_keras.checkpoints.files import is_keras_file
 
     return is_keras_file(path)
-
-
-def _from_weights(source: str | os.PathLike, path: Path) -> "keras.Model":
-    from bit_keras.checkpoints import open_checkpoint
-    from bit_keras.checkpoints.names import head_classes, input_channels
-    from bit_keras.checkpoints.sources import published_checkpoint
-    from bit_keras.models import create_classifier, create_feature_extractor, network_of_file
-
-    with open_checkpoint(path) as arrays:
-        checkpoint = published_checkpoint(source, arrays.shapes)
-        classes, channels = head_classes(arrays.shapes), input_channels(arrays.shapes)
-    if checkpoint is None:
-        return network_of_file(path)
-    create = create_feature_extractor if classes is None else create_classifier
-    return create(checkpoint.name, weights=path, in_channels=channels)
 
 
 def _from_keras_file(path: Path) -> tuple["keras.Model", Task | None]:

@@ -21,8 +21,9 @@ from bit_keras.checkpoints.files import ArrayFile
 from bit_keras.checkpoints.heads import ArraysWithClasses
 from bit_keras.checkpoints.hugging_face import is_repository
 from bit_keras.checkpoints.names import head_classes, input_channels
+from bit_keras.checkpoints.sources import published_checkpoint
 from bit_keras.checkpoints.transfer import require_equal
-from bit_keras.errors import BitKerasError, UnknownModelError
+from bit_keras.errors import BitKerasError
 from bit_keras.layers.moments import Tensor
 from bit_keras.models.resnet_v2 import FEATURE_MAPS, feature_maps
 from bit_keras.preprocessing import Labels
@@ -128,7 +129,9 @@ def create_classifier(
     selection = None if classes is None else _selection(checkpoint, classes)
     if selection is not None:
         num_classes = len(selection[1])
-    inputs, maps = _network(checkpoint.architecture, shape, include_preprocessing)
+    inputs, maps = _network(
+        checkpoint.architecture, shape, include_preprocessing, random=weights is None
+    )
     # After all arguments are checked: opening may mean to download gigabytes.
     with _opened(weights, checkpoint, shape[-1], selection) as arrays:
         outputs = _head(maps, num_classes or _width(arrays, checkpoint))
@@ -234,41 +237,35 @@ def create_feature_maps(
     return keras.Model(maps.input, {level: maps.output[level] for level in levels}, name=maps.name)
 
 
-def network_of_file(path: str | os.PathLike) -> keras.Model:
+def network_of_file(source: str | os.PathLike) -> keras.Model:
     """The network that a checkpoint belongs to, with its weights.
 
     The architecture, and the channels of the pictures, are recognised from the
-    content. Where the name of the file is an alias of a checkpoint with that
-    architecture and head, the model bears the checkpoint's name, and so knows its
+    content. Where the source or the file bears the name or an alias of a checkpoint with
+    that architecture and head, the model bears the checkpoint's name, and so knows its
     labels and its image size; elsewhere that of the architecture.
 
     Args:
-        path: A checkpoint. Without a head it gives a feature extractor.
+        source: A checkpoint, as `bit_keras.checkpoints.weights_path` takes it. Without a
+            head it gives a feature extractor.
 
     Returns:
         keras.Model, as `create_classifier` or `create_feature_extractor` makes it.
 
     Raises:
         CheckpointError: The file is damaged, or no network of the registry.
+        DownloadError: The weights cannot be fetched.
     """
-    with open_checkpoint(path) as arrays:
+    with open_checkpoint(weights_path(source)) as arrays:
         architecture, classes = require_known(arrays), head_classes(arrays.shapes)
-        name = _name_by_file(arrays.path.stem, architecture, classes) or architecture.name
+        checkpoint = published_checkpoint(source, arrays.shapes)
         shape = (None, None, input_channels(arrays.shapes))
-        inputs, maps = _network(architecture, shape, include_preprocessing=False)
+        inputs, maps = _network(architecture, shape, include_preprocessing=False, random=False)
         outputs = _pool(maps["pre_logits_map"]) if classes is None else _head(maps, classes)
+        name = architecture.name if checkpoint is None else checkpoint.name
         network = keras.Model(inputs, outputs, name=name)
         take_arrays(network, arrays)
     return network
-
-
-def _name_by_file(stem: str, architecture: Architecture, classes: int | None) -> str | None:
-    try:
-        checkpoint = model_info(stem)
-    except UnknownModelError:
-        return None
-    fits = checkpoint.architecture == architecture and classes in (None, checkpoint.classes)
-    return checkpoint.name if fits else None
 
 
 def _named(name: str, weights: Weights) -> tuple[Checkpoint, Weights]:
@@ -281,7 +278,9 @@ def _loaded_maps(
     checkpoint: Checkpoint, weights: Weights, shape: InputShape, include_preprocessing: bool
 ) -> keras.Model:
     """The whole network without its head, so that a file fills all of it or fails."""
-    inputs, maps = _network(checkpoint.architecture, shape, include_preprocessing)
+    inputs, maps = _network(
+        checkpoint.architecture, shape, include_preprocessing, random=weights is None
+    )
     network = keras.Model(inputs, maps, name=checkpoint.name)
     with _opened(weights, checkpoint, shape[-1]) as arrays:
         if arrays is not None:
@@ -290,13 +289,13 @@ def _loaded_maps(
 
 
 def _network(
-    architecture: Architecture, shape: InputShape, include_preprocessing: bool
+    architecture: Architecture, shape: InputShape, include_preprocessing: bool, *, random: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
     inputs = keras.Input(shape, name="inputs")
     images = inputs
     if include_preprocessing:
         images = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescaling")(inputs)
-    return inputs, feature_maps(images, architecture)
+    return inputs, feature_maps(images, architecture, random=random)
 
 
 def _head(maps: dict[str, Tensor], classes: int) -> Tensor:

@@ -9,6 +9,9 @@ normalised and rectified input:
     out = y + shortcut,  shortcut = projection(p) in a block's first unit, else x
 """
 
+import functools
+from collections.abc import Callable
+
 import keras
 from keras import layers, ops
 
@@ -22,11 +25,19 @@ BATCH_NORM_EPSILON = 1e-5
 #: torch's `momentum=0.1` in the convention of Keras.
 BATCH_NORM_MOMENTUM = 0.9
 
+#: As the released networks were initialised (big_vision, `bit_paper.py`).
+KERNEL_INITIALIZER = "lecun_normal"
+
+#: `_convolution`, told whether to draw its kernels.
+Convolution = Callable[..., Tensor]
+
 #: Feature maps in the order of the network, by the names that the builders take.
 FEATURE_MAPS = ("stem", "block1", "block2", "block3", "block4", "pre_logits_map")
 
 
-def feature_maps(x: Tensor, architecture: Architecture) -> dict[str, Tensor]:
+def feature_maps(
+    x: Tensor, architecture: Architecture, *, random: bool = True
+) -> dict[str, Tensor]:
     """Applies the network to images.
 
     Args:
@@ -34,6 +45,8 @@ def feature_maps(x: Tensor, architecture: Architecture) -> dict[str, Tensor]:
             width, channels)`: RGB, or pictures of any other number of channels, for
             which the root convolution is not standardised.
         architecture: Architecture.
+        random: bool. Draw the kernels; zeros serve where a file fills them, and take a
+            third of the time. Defaults to `True`.
 
     Returns:
         dict of KerasTensor: `stem` (stride 2, the root convolution), `block1` to
@@ -42,19 +55,22 @@ def feature_maps(x: Tensor, architecture: Architecture) -> dict[str, Tensor]:
     """
     # For other pictures it has the kernel of `checkpoints/channels.py`, which is plain.
     plain = x.shape[-1] != RGB
-    x = _convolution(
+    convolution = functools.partial(_convolution, random=random)
+    x = convolution(
         x, architecture, architecture.stem_filters, 7, strides=2, plain=plain, name="stem_conv"
     )
     maps = {"stem": x}
     x = _max_pool(x, architecture.pool_border)
     for block, units in enumerate(architecture.units, start=1):
-        x = _block(x, architecture, block, units)(x)
+        x = _block(x, architecture, block, units, convolution)(x)
         maps[f"block{block}"] = x
     maps["pre_logits_map"] = _norm_relu(x, architecture, "norm")
     return maps
 
 
-def _block(x: Tensor, architecture: Architecture, block: int, units: int) -> keras.Model:
+def _block(
+    x: Tensor, architecture: Architecture, block: int, units: int, convolution: Convolution
+) -> keras.Model:
     """A block for maps like `x` as a model of its own, to be frozen or looked at by its name."""
     # A model casts what it gets to the dtype of its input, float32 unless it is said.
     inputs = x = keras.Input(x.shape[1:], dtype=x.dtype)
@@ -63,23 +79,38 @@ def _block(x: Tensor, architecture: Architecture, block: int, units: int) -> ker
         # max-pool has just halved it.
         strides = 2 if unit == 1 and block > 1 else 1
         name = f"block{block}_unit{unit:02d}"
-        x = _residual_unit(x, architecture, block, strides=strides, project=unit == 1, name=name)
+        x = _residual_unit(
+            x,
+            architecture,
+            block,
+            convolution,
+            strides=strides,
+            project=unit == 1,
+            name=name,
+        )
     return keras.Model(inputs, x, name=f"block{block}")
 
 
 def _residual_unit(
-    x: Tensor, architecture: Architecture, block: int, *, strides: int, project: bool, name: str
+    x: Tensor,
+    architecture: Architecture,
+    block: int,
+    convolution: Convolution,
+    *,
+    strides: int,
+    project: bool,
+    name: str,
 ) -> Tensor:
     middle, out = architecture.middle_filters(block), architecture.block_filters(block)
     shortcut = x
     y = _norm_relu(x, architecture, f"{name}_norm1")
     if project:
-        shortcut = _convolution(y, architecture, out, 1, strides=strides, name=f"{name}_proj")
-    y = _convolution(y, architecture, middle, 1, name=f"{name}_conv1")
+        shortcut = convolution(y, architecture, out, 1, strides=strides, name=f"{name}_proj")
+    y = convolution(y, architecture, middle, 1, name=f"{name}_conv1")
     y = _norm_relu(y, architecture, f"{name}_norm2")
-    y = _convolution(y, architecture, middle, 3, strides=strides, name=f"{name}_conv2")
+    y = convolution(y, architecture, middle, 3, strides=strides, name=f"{name}_conv2")
     y = _norm_relu(y, architecture, f"{name}_norm3")
-    y = _convolution(y, architecture, out, 1, name=f"{name}_conv3")
+    y = convolution(y, architecture, out, 1, name=f"{name}_conv3")
     return layers.Add(name=f"{name}_add")([y, shortcut])
 
 
@@ -91,6 +122,7 @@ def _convolution(
     *,
     strides: int = 1,
     plain: bool = False,
+    random: bool,
     name: str,
 ) -> Tensor:
     """A convolution between zeros, `kernel_size // 2` of them on every side.
@@ -103,18 +135,20 @@ def _convolution(
             kernel_size // 2, data_format="channels_last", name=f"{name}_padding"
         )(x)
     plain = plain or architecture.normalization == "batch"
-    convolution = layers.Conv2D if plain else StdConv2D
-    return convolution(
+    convolution = (layers.Conv2D if plain else StdConv2D)(
         filters,
         kernel_size,
         strides=strides,
         padding="valid",
         use_bias=False,
-        # As the released networks were initialised (big_vision, `bit_paper.py`).
-        kernel_initializer="lecun_normal",
+        kernel_initializer=KERNEL_INITIALIZER if random else "zeros",
         data_format="channels_last",
         name=name,
-    )(x)
+    )
+    y = convolution(x)
+    # What a file fills is the same network: its configuration tells no difference.
+    convolution.kernel_initializer = keras.initializers.get(KERNEL_INITIALIZER)
+    return y
 
 
 def _norm_relu(x: Tensor, architecture: Architecture, name: str) -> Tensor:

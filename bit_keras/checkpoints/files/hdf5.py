@@ -32,6 +32,9 @@ from bit_keras.checkpoints.files.array_file import (
 from bit_keras.errors import CheckpointError
 from bit_keras.registry import Shape
 
+#: HDF5 may also begin further on; Keras never writes that.
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
 #: The layers' names, in a file with nothing but weights and in one with a whole model
 #: (`keras-team/tf-keras`, saving/legacy/hdf5_format.py).
 _LAYERS, _WHOLE_MODEL = "layer_names", "model_weights"
@@ -39,9 +42,11 @@ _LAYERS, _WHOLE_MODEL = "layer_names", "model_weights"
 #: The weights that a model has besides those of its layers.
 _OWN_WEIGHTS = "top_level_model_weights"
 
-
 #: Messages in the header of a group: an attribute, and where more messages are.
 _ATTRIBUTE, _CONTINUATION = 0x0C, 0x10
+
+#: Keras removes no names, and so leaves one gap in a heap: the space at its end.
+_GAPS = 100
 
 #: Far more than the names of the largest network take: bytes of one, and of all of them
 #: with what lies between them.
@@ -110,7 +115,7 @@ class DatasetFile(ArrayFile):
 
     def _child(self, group: h5py.Group, name: str, path: str) -> h5py.Group | h5py.Dataset:
         # A slash or a dot would be looked up somewhere else.
-        if name in ("", ".") or "/" in name:
+        if name in ("", ".") or "/" in name or not name.isprintable():
             raise ValueError(f"it has an entry {path!r}, which no name can be")
         if name not in group:
             raise ValueError(f"it has no entry {path!r}")
@@ -202,7 +207,7 @@ class Hdf5File(DatasetFile):
         if not is_hdf5(self.path):
             raise CheckpointError(f"{self.path} is not an HDF5 file.")
         with self._hdf5() as root:
-            self._heaps = _HeapTexts(_Part(self._file, 0, self._size), root.userblock_size)
+            self._heaps = _HeapTexts(_Part(self._file, self._start, self._size))
             if not _has_names(root, _LAYERS) and _WHOLE_MODEL in root:
                 root = self._group(root, _WHOLE_MODEL)
             if not _has_names(root, _LAYERS):
@@ -267,11 +272,19 @@ class Hdf5File(DatasetFile):
 
 def is_hdf5(path: Path) -> bool:
     """Whether a file is HDF5, by its content."""
-    return bool(h5py.is_hdf5(path))
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_SIGNATURE)) == _SIGNATURE
 
 
 class _Part(io.RawIOBase):
-    """A part of a file, as a file of its own."""
+    """A part of a file, as a file of its own in which the HDF5 library reads.
+
+    The library takes all the memory there is where the list of gaps in a heap of names
+    leads into itself, so that list is looked at before (HDF5 File Format Specification,
+    version 3.0, III.D; the library reads each heap by itself).
+    """
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
         self._file, self._start, self._size, self._position = file, start, size, 0
@@ -288,12 +301,25 @@ class _Part(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        count = max(0, min(len(buffer), self._size - self._position))
-        self._file.seek(self._start + self._position)
-        data = self._file.read(count)
+        data = self._bytes(self._position, len(buffer))
+        if data.startswith(b"HEAP"):
+            self._require_sound_heap(*struct.unpack_from("<8xQQQ", data))
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
+
+    def _bytes(self, begin: int, count: int) -> bytes:
+        self._file.seek(self._start + min(begin, self._size))
+        return self._file.read(max(0, min(count, self._size - begin)))
+
+    def _require_sound_heap(self, size: int, gap: int, address: int) -> None:
+        for _ in range(_GAPS):
+            if gap == 1:  # The end of the list.
+                return
+            if gap + 16 > size:
+                break
+            gap = int.from_bytes(self._bytes(address + gap, 8), "little")
+        raise ValueError("the gaps in a heap of names lead nowhere")
 
 
 def _address(item: h5py.Group | h5py.Dataset) -> int:
@@ -323,11 +349,10 @@ class _HeapTexts:
 
     Args:
         file: An HDF5 file.
-        base: int. What its addresses are counted from.
     """
 
-    def __init__(self, file: io.RawIOBase, base: int) -> None:
-        self._file, self._base = file, base
+    def __init__(self, file: io.RawIOBase) -> None:
+        self._file = file
         self._heaps: dict[int, dict[int, bytes]] = {}
         self._left = _HEAP_BYTES
 
@@ -342,7 +367,7 @@ class _HeapTexts:
         self._left -= size
         if self._left < 0:
             raise ValueError(f"its names take more than {_HEAP_BYTES} bytes")
-        self._file.seek(self._base + address)
+        self._file.seek(address)
         data = self._file.read(size) or b""
         if len(data) < size:
             raise EOFError
@@ -366,7 +391,7 @@ class _HeapTexts:
     def _text(self, length: int, address: int, index: int) -> str:
         if address not in self._heaps:
             self._heaps[address] = self._heap(address)
-        data = self._heaps[address][index]
+        data = self._heaps[address].get(index, b"")
         if len(data) != length or length > _NAME_BYTES:
             raise ValueError(f"a name of {length} bytes has {len(data)}")
         return data.decode()

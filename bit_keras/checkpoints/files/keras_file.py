@@ -23,7 +23,7 @@ from bit_keras.errors import CheckpointError
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 
-#: Twenty times what the largest of the networks needs.
+#: Thirty times what the largest of the networks needs.
 _CONFIG_BYTES = 16_000_000
 
 #: Variables by class of the layer, in the order of their numbers, and the argument that

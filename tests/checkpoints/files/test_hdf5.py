@@ -1,6 +1,7 @@
 """HDF5 files of tf.keras: order, places of values, and everything that must be refused."""
 
 import os
+import struct
 import tracemalloc
 
 import h5py
@@ -137,14 +138,6 @@ def test_half_precision_of_the_other_kind_is_read_as_float32(tmp_path):
     with Hdf5File(tmp_path / "x.h5") as arrays:
         assert arrays.dtypes == {"a/w:0": "bfloat16"}
         assert_same(arrays, {"a/w:0": array})
-
-
-def test_hdf5_may_begin_behind_a_block_of_the_user(tmp_path, listed):
-    with h5py.File(tmp_path / "x.h5", "w", userblock_size=1024) as root:
-        fill(root, LAYERS, listed)
-    assert is_hdf5(tmp_path / "x.h5")
-    found = read_all(tmp_path / "x.h5")
-    assert found[NAMES[0]].tolist() == np.arange(24).reshape(2, 3, 4).tolist()
 
 
 def test_a_file_of_tf_keras_is_read(tmp_path):
@@ -381,7 +374,19 @@ def test_an_attribute_of_absurd_size_is_refused_without_making_room(path, size):
         assert peak < 2 << 20
 
 
-# Both make the HDF5 library itself read for ever, or make room for 4 GB.
+# Each of the following makes the HDF5 library itself read for ever, or take gigabytes.
+
+
+def test_gaps_between_names_that_lead_into_themselves_are_refused(path):
+    data = path.read_bytes()
+    heaps = [at for at in range(len(data)) if data.startswith(b"HEAP", at)]
+    assert len(heaps) > len(LAYERS)
+    for heap in heaps:
+        size, gap, address = struct.unpack_from("<8xQQQ", data, heap)
+        for wrong in (gap, size, 0, 1 << 62):
+            begin = address + gap
+            path.write_bytes(data[:begin] + struct.pack("<Q", wrong) + data[begin + 8 :])
+            assert "the gaps in a heap of names lead nowhere" in refusal(path)
 
 
 @pytest.mark.parametrize("size", [0, 1 << 31, 1 << 63, (1 << 64) - 16], ids=hex)
@@ -411,6 +416,13 @@ def test_a_name_of_absurd_length_is_refused_without_making_room(tmp_path):
     path.write_bytes(data)
     for _ in patched(path, reference, reference[:4] + bytes(8)):
         assert "its names are not where its attributes say" in refusal(path)
+
+
+@pytest.mark.parametrize("name", [b"\xff", b"a\nb"])
+def test_entries_whose_names_are_no_text_are_refused(path, name):
+    with h5py.File(path, "a") as root:
+        root["block1"].create_dataset(name, data=np.ones(3, "f4"))
+    assert "is damaged" in refusal(path)
 
 
 def test_groups_may_be_nested_as_deep_as_a_file_allows(path):

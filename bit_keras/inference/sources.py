@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bit_keras.errors import BitKerasError
-from bit_keras.export.artifact import METADATA, located
+from bit_keras.export.artifact import METADATA, Metadata, located
 from bit_keras.preprocessing import Task
 
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ def load_network(source: str | os.PathLike) -> tuple["keras.Model", Task | None]
     """The network that a user names, and the task that is stored with it.
 
     Args:
-        source: The folder of a fine-tuning run, a `.keras` file, or anything that
-            `bit_keras.checkpoints.weights_path` takes: a checkpoint of any format, a
-            repository of the Hugging Face hub, a model name or an alias.
+        source: The folder of a fine-tuning run, a `.keras` file, an exported SavedModel,
+            or anything that `bit_keras.checkpoints.weights_path` takes: a checkpoint of any
+            format, a repository of the Hugging Face hub, a model name or an alias.
 
     Returns:
         keras.Model with its weights, and its Task; None where the source stores
@@ -48,6 +48,9 @@ def load_network(source: str | os.PathLike) -> tuple["keras.Model", Task | None]
         return load_run(path)
     if _is_keras_file(path):
         return _from_keras_file(path)
+    if is_saved_model(path):
+        metadata = Metadata.read(path)
+        return network_of_file(path, metadata.model), _task_of(metadata)
     return network_of_file(source), None
 
 
@@ -74,7 +77,11 @@ def stored_weights(source: str | os.PathLike) -> tuple[Path, Task | None]:
         from bit_keras.export.keras_file import read_task
 
         return path, read_task(path)
-    return path, None
+    return path, _task_of(Metadata.read(path)) if is_saved_model(path) else None
+
+
+def _task_of(metadata: Metadata) -> Task | None:
+    return None if metadata.task is None else Task.from_json(metadata.task)
 
 
 def is_saved_model(path: Path) -> bool:

@@ -237,7 +237,7 @@ def create_feature_maps(
     return keras.Model(maps.input, {level: maps.output[level] for level in levels}, name=maps.name)
 
 
-def network_of_file(source: str | os.PathLike) -> keras.Model:
+def network_of_file(source: str | os.PathLike, name: str | None = None) -> keras.Model:
     """The network that a checkpoint belongs to, with its weights.
 
     The architecture, and the channels of the pictures, are recognised from the
@@ -248,6 +248,7 @@ def network_of_file(source: str | os.PathLike) -> keras.Model:
     Args:
         source: A checkpoint, as `bit_keras.checkpoints.weights_path` takes it. Without a
             head it gives a feature extractor.
+        name: str. What to call the model, where that is known from elsewhere.
 
     Returns:
         keras.Model, as `create_classifier` or `create_feature_extractor` makes it.
@@ -259,10 +260,10 @@ def network_of_file(source: str | os.PathLike) -> keras.Model:
     with open_checkpoint(weights_path(source)) as arrays:
         architecture, classes = require_known(arrays), head_classes(arrays.shapes)
         checkpoint = published_checkpoint(source, arrays.shapes)
+        name = name or (architecture.name if checkpoint is None else checkpoint.name)
         shape = (None, None, input_channels(arrays.shapes))
         inputs, maps = _network(architecture, shape, include_preprocessing=False, random=False)
         outputs = _pool(maps["pre_logits_map"]) if classes is None else _head(maps, classes)
-        name = architecture.name if checkpoint is None else checkpoint.name
         network = keras.Model(inputs, outputs, name=name)
         take_arrays(network, arrays)
     return network

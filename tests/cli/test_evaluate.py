@@ -91,7 +91,7 @@ def close(document):
 
 
 def test_every_form_of_a_network_gets_the_same_result(sources, pictures, monkeypatch):
-    monkeypatch.setattr("bit_keras.models.builders.pretrained_path", lambda _: sources["npz"])
+    monkeypatch.setattr("bit_keras.checkpoints.sources.pretrained_path", lambda _: sources["npz"])
     documents = {kind: evaluated(path, pictures) for kind, path in sources.items()}
     documents["name"] = evaluated(TINY, pictures)
     loss, scores, rest = close(documents.pop("npz"))
@@ -245,7 +245,6 @@ def test_export_names_what_does_not_go_together(fine_tuned, sources, tmp_path):
     options = ["--to", "keras", "--out", tmp_path / "a.keras", "--input-range", "0,1"]
     assert run("export", path, *options).exit_code == 2
     assert "ends in .keras" in fails("export", TINY, "--to", "keras", "--out", out)
-    assert "give what it was exported from" in fails("export", sources["hub"], *hub)
     options = ["--variant", "feature_extraction", "--out", tmp_path / "features.keras"]
     succeeds("export", sources["keras"], "--to", "keras", *options)
     assert "has no head" in fails("export", tmp_path / "features.keras", *hub)

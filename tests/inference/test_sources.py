@@ -31,8 +31,9 @@ def test_every_format_becomes_the_network(classifier, tmp_path, format, name):
 
 
 def test_an_exported_model_becomes_the_network(classifier, classifier_artifact, tmp_path):
-    model, _ = load_network(classifier_artifact)
+    model, task = load_network(classifier_artifact)
     assert_same_network(model, classifier)
+    assert (model.name, task.labels.name) == ("bit_tiny.cifar10", "cifar10")
     folded = tmp_path / "bit_tiny.cifar10"
     export_hub(classifier, folded, folded=True)
     model, _ = load_network(folded)

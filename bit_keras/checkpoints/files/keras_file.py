@@ -19,6 +19,7 @@ from typing import Any
 
 from bit_keras.checkpoints.files.array_file import damage_explained
 from bit_keras.checkpoints.files.hdf5 import DatasetFile
+from bit_keras.checkpoints.files.hdf5_objects import Objects
 from bit_keras.errors import CheckpointError
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
@@ -71,12 +72,6 @@ class KerasFile(DatasetFile):
 
     def __init__(self, path: str | os.PathLike) -> None:
         super().__init__(path, "a Keras file")
-        try:
-            with damage_explained(self.path):
-                self._read_metadata()
-        except BaseException:
-            self.close()
-            raise
 
     def _read_metadata(self) -> None:
         if not is_keras_file(self.path):
@@ -89,9 +84,9 @@ class KerasFile(DatasetFile):
         if len(set(members)) < len(members):
             raise ValueError("it holds two members of one name")
         layers = {layer.place: layer for layer in _layers(self._config(), "")}
-        self._start, self._size = self._place_of_weights()
-        with self._hdf5() as root:
-            found = self._datasets_below(root)
+        self._start, size = self._place_of_weights()
+        objects = Objects(self._file, self._start, size)
+        found = objects.datasets_below(objects.root())
         owned = _by_owner(found, layers)
         for place, layer in layers.items():
             for path in owned.pop(place, ()):

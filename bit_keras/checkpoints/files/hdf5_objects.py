@@ -1,0 +1,353 @@
+"""The objects in an HDF5 file: groups, datasets and lists of names, without their values.
+
+The HDF5 library (1.14.6) runs for ever, or takes all the memory there is, where some bits
+of a file are wrong, and no caller can stop it. So this reads what Keras writes itself:
+the layout that `h5py` uses unless told otherwise, that of HDF5 1.6. It follows the HDF5
+File Format Specification, version 3.0, whose sections are named below.
+"""
+
+import dataclasses
+import itertools
+import math
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from bit_keras.registry import Shape
+
+#: HDF5 may also begin further on; Keras never writes that.
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+#: Ten times what the metadata of the largest network take. It bounds the work that a
+#: file can ask for, whatever leads where in it.
+_METADATA_BYTES = 32_000_000
+
+#: Kinds of messages in the header of an object (IV.A.2).
+_DATASPACE, _LINK_INFO, _DATATYPE, _LINK = 0x01, 0x02, 0x03, 0x06
+_EXTERNAL, _LAYOUT, _FILTERS, _ATTRIBUTE = 0x07, 0x08, 0x0B, 0x0C
+_CONTINUATION, _SYMBOLS = 0x10, 0x11
+
+#: Classes of datatypes, and how texts of any length are told from other sequences.
+_STRING, _OPAQUE, _SEQUENCE, _TEXT = 3, 5, 9, 1
+
+
+class ForeignError(ValueError):
+    """An object that is well described, in a way that Keras does not write."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Where the values of an array lie in HDF5, one behind the other.
+
+    Attributes:
+        shape: tuple of int.
+        dtype: str. For example `"float32"`.
+        stored: np.dtype. As what the values are read.
+        offset: int. Bytes from where HDF5 begins.
+    """
+
+    shape: Shape
+    dtype: str
+    stored: np.dtype
+    offset: int
+
+    @property
+    def bytes(self) -> int:
+        return math.prod(self.shape) * self.stored.itemsize
+
+
+@dataclasses.dataclass(frozen=True)
+class _Message:
+    kind: int
+    shared: bool
+    data: bytes
+
+
+class Group:
+    """A group, by the address of its header.
+
+    Args:
+        objects: Objects.
+        header: int.
+        path: str. Its name and those of the groups around it, for errors.
+
+    Attributes:
+        header: int.
+        members: dict from name to the address of the header.
+    """
+
+    def __init__(self, objects: "Objects", header: int, path: str) -> None:
+        self._objects, self.header, self._path = objects, header, path
+        messages = objects.messages(header)
+        self._attributes = dict(_attribute(each) for each in messages if each.kind == _ATTRIBUTE)
+        symbols = [each for each in messages if each.kind == _SYMBOLS]
+        if not symbols:
+            raise ForeignError(
+                f"the group {path!r} in HDF5's newer layout, which has links into other files"
+            )
+        self.members = dict(objects.members(*struct.unpack_from("<QQ", symbols[0].data), path))
+
+    def group(self, path: str) -> "Group":
+        """The group at a path below this one."""
+        group, at = self, self._path
+        for name in path.split("/"):
+            at = f"{at}/{name}".lstrip("/")
+            if name not in group.members:
+                raise ValueError(f"it has no group {at!r}")
+            group = Group(self._objects, group.members[name], at)
+        return group
+
+    def has_names(self, attribute: str) -> bool:
+        return attribute in self._attributes or f"{attribute}0" in self._attributes
+
+    def names(self, attribute: str) -> list[str]:
+        """A list of names, which Keras splits where it is longer than the 64 kB of a header."""
+        if attribute in self._attributes:
+            return self._objects.texts(self._attributes[attribute])
+        if not self.has_names(attribute):
+            raise ValueError(f"the group {self._path!r} has no attribute {attribute!r}")
+        names: list[str] = []
+        for part in itertools.count():
+            if f"{attribute}{part}" not in self._attributes:
+                break
+            names += self._objects.texts(self._attributes[f"{attribute}{part}"])
+        return names
+
+
+class Objects:
+    """The objects of an HDF5 file.
+
+    Args:
+        file: A file in which HDF5 begins somewhere.
+        start: int. Where.
+        size: int. Its bytes.
+    """
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self._file, self._start, self._size = file, start, size
+        self._left = _METADATA_BYTES
+        self._heaps: dict[int, dict[int, bytes]] = {}
+
+    def root(self) -> Group:
+        """The outermost group, which the superblock names (II.A)."""
+        block = self._read(0, 96)
+        if block[:8] != SIGNATURE:
+            raise ValueError("it does not begin like HDF5")
+        if block[8] or block[13:15] != b"\x08\x08":
+            raise ForeignError("its objects in HDF5's newer layout")
+        base, end, header = struct.unpack_from("<24xQ8xQ16xQ", block)
+        if base or end > self._size:
+            raise ValueError(f"it should have {end} bytes and has {self._size}")
+        return Group(self, header, "")
+
+    def datasets_below(self, root: Group) -> dict[str, Dataset]:
+        """Every dataset below a group, by its path there."""
+        found: dict[str, Dataset] = {}
+        groups, seen = [("", root)], {root.header}
+        while groups:
+            prefix, group = groups.pop()
+            for name, header in group.members.items():
+                path = prefix + name
+                if header in seen:
+                    raise ValueError(f"{path!r} is there under another name as well")
+                seen.add(header)
+                messages = {each.kind: each for each in self.messages(header)}
+                if _LAYOUT in messages:
+                    found[path] = _dataset(messages, path)
+                else:
+                    groups.append((f"{path}/", Group(self, header, path)))
+        _require_separate(found, self._size)
+        return found
+
+    def messages(self, header: int) -> list[_Message]:
+        """What the header of an object says (IV.A.1.a)."""
+        version, size = struct.unpack("<B7xI4x", self._read(header, 16))
+        if version != 1:
+            raise ForeignError("an object in HDF5's newer layout")
+        blocks, messages = [(header + 16, size)], []
+        for block in blocks:
+            data, begin = self._read(*block), 0
+            while begin + 8 <= len(data):
+                kind, size, flags = struct.unpack_from("<HHB", data, begin)
+                begin += 8 + size
+                message = _Message(kind, bool(flags & 2), data[begin - size : begin])
+                if kind == _CONTINUATION:
+                    blocks.append(struct.unpack_from("<QQ", message.data))
+                messages.append(message)
+        return messages
+
+    def members(self, tree: int, heap: int, path: str) -> Iterator[tuple[str, int]]:
+        """Names and headers of what is in a group (III.A.1, III.C, III.D)."""
+        signature, size, address = struct.unpack("<4s4xQ8xQ", self._read(heap, 32))
+        if signature != b"HEAP":
+            raise ValueError(f"the names in {path!r} are not where it says")
+        names = self._read(address, size)
+        for entry in self._entries(tree, None):
+            at, header, kind = struct.unpack_from("<QQI", entry)
+            name = names[at : names.index(b"\0", at)].decode()
+            if not name.isprintable() or "/" in name or name in ("", "."):
+                raise ValueError(f"{path!r} holds {name!r}, which no name can be")
+            if kind == 2:
+                raise ForeignError(f"{name!r} in {path!r}, a link to somewhere else")
+            yield name, header
+
+    def _entries(self, address: int, level: int | None) -> Iterator[bytes]:
+        signature, kind, height, count = struct.unpack("<4sBBH", self._read(address, 8))
+        if signature != b"TREE" or kind or level not in (None, height):
+            raise ValueError("what is in a group is not where it says")
+        keys_and_children = self._read(address + 24, 16 * count)
+        for child in struct.unpack(f"<{2 * count}Q", keys_and_children)[1::2]:
+            if height:
+                yield from self._entries(child, height - 1)
+                continue
+            signature, entries = struct.unpack("<4sxxH", self._read(child, 8))
+            if signature != b"SNOD":
+                raise ValueError("what is in a group is not where it says")
+            data = self._read(child + 8, 40 * entries)
+            yield from (data[at : at + 40] for at in range(0, len(data), 40))
+
+    def texts(self, attribute: "_Attribute") -> list[str]:
+        """The texts in an attribute that is a list of them."""
+        shape = _shape(attribute.dataspace)
+        # A list without entries has no texts to take its type from, and is one of numbers.
+        if shape == (0,):
+            return []
+        kind, size = attribute.datatype[0] & 15, *struct.unpack_from("<I", attribute.datatype, 4)
+        is_text = kind == _STRING or (kind == _SEQUENCE and attribute.datatype[1] & 15 == _TEXT)
+        if shape is None or len(shape) != 1 or not is_text or not size:
+            raise ValueError("an attribute with names is no list of them")
+        if size * shape[0] > len(attribute.data):
+            raise ValueError("an attribute with names ends too early")
+        items = (attribute.data[size * at : size * at + size] for at in range(shape[0]))
+        if kind == _STRING:
+            return [item.rstrip(b"\0").decode() for item in items]
+        return [self._text(*struct.unpack("<IQI", item)) for item in items]
+
+    def _text(self, length: int, address: int, index: int) -> str:
+        if address not in self._heaps:
+            self._heaps[address] = self._heap(address)
+        text = self._heaps[address].get(index, b"")
+        self._left -= len(text)
+        if len(text) != length or self._left < 0:
+            raise ValueError(f"a name of {length} bytes has {len(text)}")
+        return text.decode()
+
+    def _heap(self, address: int) -> dict[int, bytes]:
+        """Texts of any length (III.E)."""
+        signature, size = struct.unpack("<4s4xQ", self._read(address, 16))
+        if signature != b"GCOL" or size < 16:
+            raise ValueError("its names are not where its attributes say")
+        heap, texts, begin = self._read(address + 16, size - 16), {}, 0
+        while begin + 16 <= len(heap):
+            index, length = struct.unpack_from("<H6xQ", heap, begin)
+            if index == 0:  # The free space, which is the end.
+                break
+            begin += 16
+            texts[index] = heap[begin : begin + length]
+            begin += _padded(length)
+        return texts
+
+    def _read(self, address: int, size: int) -> bytes:
+        if address + size > self._size:
+            raise ValueError("a part of it would lie behind its end")
+        self._left -= size
+        if self._left < 0:
+            raise ValueError(f"its metadata take more than {_METADATA_BYTES} bytes")
+        self._file.seek(self._start + address)
+        return self._file.read(size)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Attribute:
+    datatype: bytes
+    dataspace: bytes
+    data: bytes
+
+
+def _attribute(message: _Message) -> tuple[str, _Attribute]:
+    """An attribute and its name (IV.A.2.m)."""
+    version, flags, *sizes = struct.unpack_from("<BBHHH", message.data)
+    if message.shared or (version > 1 and flags):
+        raise ForeignError("attributes that share their types")
+    parts, begin = [], 9 if version == 3 else 8
+    for size in sizes:
+        parts.append(message.data[begin : begin + size])
+        begin += _padded(size) if version == 1 else size
+    name, datatype, dataspace = parts
+    return name.rstrip(b"\0").decode(), _Attribute(datatype, dataspace, message.data[begin:])
+
+
+def _dataset(messages: dict[int, _Message], path: str) -> Dataset:
+    layout = messages[_LAYOUT].data
+    version, kind = layout[:2]
+    if version not in (3, 4) or kind != 1 or {_EXTERNAL, _FILTERS} & messages.keys():
+        raise ForeignError(f"the values of {path!r} compressed, in chunks or in another file")
+    offset, size = struct.unpack_from("<QQ", layout, 2)
+    stored = _dtype(messages[_DATATYPE])
+    shape = None if messages[_DATASPACE].shared else _shape(messages[_DATASPACE].data)
+    if stored is None or shape is None:
+        raise ForeignError(f"values in {path!r} that are no numbers of a common type")
+    bfloat16 = stored == _BFLOAT16
+    dataset = Dataset(shape, "bfloat16" if bfloat16 else stored.name, stored, offset)
+    if dataset.bytes != size:
+        raise ValueError(f"the values of {path!r} have another size than {shape}")
+    return dataset
+
+
+def _shape(dataspace: bytes) -> Shape | None:
+    """The sides in a dataspace, None in one without values (IV.A.2.b)."""
+    version, rank, _, kind = dataspace[:4]
+    if version not in (1, 2):
+        raise ValueError(f"a shape has version {version}")
+    if version == 2 and kind == 2:
+        return None
+    return struct.unpack_from(f"<{rank}Q", dataspace, 8 if version == 1 else 4)
+
+
+#: As what bfloat16 is stored, which HDF5 has not: two bytes without a meaning.
+_BFLOAT16 = np.dtype("<V2")
+
+
+def _numbers() -> Iterator[tuple[bytes, np.dtype]]:
+    """How HDF5 describes the numbers that NumPy has as well (IV.A.2.d)."""
+    for order, code in enumerate("<>"):
+        for size in (1, 2, 4, 8):
+            for kind, sign in (("u", 0), ("i", 8)):
+                description = struct.pack("<4BIHH", 0, order | sign, 0, 0, size, 0, 8 * size)
+                yield description, np.dtype(f"{code}{kind}{size}")
+        for size, exponent, mantissa in ((2, 5, 10), (4, 8, 23), (8, 11, 52)):
+            bits, bias = 8 * size, 2 ** (exponent - 1) - 1
+            places = (mantissa, exponent, 0, mantissa, bias)
+            header = (1, 0x20 | order, bits - 1, 0, size, 0, bits)
+            yield struct.pack("<4BIHH4BI", *header, *places), np.dtype(f"{code}f{size}")
+
+
+_NUMBERS = dict(_numbers())
+
+
+def _dtype(message: _Message) -> np.dtype | None:
+    """What a datatype is in NumPy, None for anything but a common number."""
+    if message.shared:
+        return None
+    kind = message.data[0] & 15
+    # The version, in the upper half, changes nothing for numbers.
+    description = bytes([kind]) + message.data[1:]
+    if kind == _OPAQUE and description[4:8] == b"\2\0\0\0":
+        return _BFLOAT16
+    return _NUMBERS.get(description[:12]) or _NUMBERS.get(description[:20])
+
+
+def _require_separate(datasets: dict[str, Dataset], size: int) -> None:
+    end = 0
+    for path, dataset in sorted(datasets.items(), key=lambda item: item[1].offset):
+        if not dataset.bytes:
+            continue
+        if not end <= dataset.offset <= size - dataset.bytes:
+            raise ValueError(f"the values of {path!r} lie where others do, or behind the end")
+        end = dataset.offset + dataset.bytes
+
+
+def _padded(size: int) -> int:
+    return -(-size // 8) * 8

@@ -13,4 +13,5 @@ from bit_keras.checkpoints.transfer import require_known as require_known
 from bit_keras.checkpoints.transfer import save_weights as save_weights
 from bit_keras.checkpoints.transfer import take_arrays as take_arrays
 from bit_keras.checkpoints.writing import FORMATS as FORMATS
+from bit_keras.checkpoints.writing import keras_arrays as keras_arrays
 from bit_keras.checkpoints.writing import write_checkpoint as write_checkpoint

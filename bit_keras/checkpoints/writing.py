@@ -6,6 +6,7 @@ import numpy as np
 
 from bit_keras.checkpoints.dialects import (
     FLAX,
+    KERAS,
     OFFICIAL,
     TIMM,
     TRANSFORMERS,
@@ -50,7 +51,8 @@ class ArraysInDialect(Arrays):
         self, arrays: Arrays, architecture: Architecture, dialect: Dialect, prefix: str = ""
     ) -> None:
         self._arrays, self._dialect = arrays, dialect
-        paths = architecture.weight_shapes(head_classes(arrays.shapes))
+        shapes = arrays.shapes
+        paths = architecture.weight_shapes(head_classes(shapes), input_channels(shapes))
         #: Path and official name by name in the dialect.
         self._sources = {
             f"{prefix}{dialect.array_name(path)}": (path, official)
@@ -66,6 +68,11 @@ class ArraysInDialect(Arrays):
     def __getitem__(self, name: str) -> np.ndarray:
         path, official = self._sources[name]
         return rearranged(self._arrays[official], OFFICIAL.layout(path), self._dialect.layout(path))
+
+
+def keras_arrays(arrays: Arrays) -> ArraysInDialect:
+    """Arrays of a network of the registry under the paths of its Keras weights."""
+    return ArraysInDialect(arrays, _require_network(arrays, KERAS), KERAS)
 
 
 def write_checkpoint(
@@ -129,7 +136,8 @@ def _require_network(arrays: Arrays, dialect: Dialect) -> Architecture:
             "npz, timm or keras."
         )
     channels = input_channels(arrays.shapes)
-    if channels != RGB and architecture.normalization == "group":
+    plain = architecture.normalization == "batch" or dialect is KERAS
+    if channels != RGB and not plain:
         raise CheckpointError(
             f"The network takes {channels} channels, with a root convolution that {dialect.name} "
             "would standardise once more, to another function; write it as npz or keras."

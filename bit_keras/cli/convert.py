@@ -38,7 +38,8 @@ def command(source: str, destination: Path, target: str, dtype: str) -> None:
       keras         a .keras file
 
     Labels and transform of a classifier, where they are known, go along to
-    transformers and keras. Any other format is written one array at a time.
+    transformers and keras. One array at a time is in memory, and no network computes
+    anything: `bit-keras export SRC --to keras` writes a file that proves itself.
 
     \b
     Examples:
@@ -52,31 +53,29 @@ def command(source: str, destination: Path, target: str, dtype: str) -> None:
         )
     with progress(f"Converting {source} to {target}"):
         start_keras()
-        if target == "keras":
-            _to_keras(source, destination)
-        else:
-            _to_arrays(source, destination, target, dtype)
+        _convert(source, destination, target, dtype)
     click.echo(f"Wrote {destination}.")
 
 
-def _to_arrays(source: str, destination: Path, target: str, dtype: str) -> None:
+def _convert(source: str, destination: Path, target: str, dtype: str) -> None:
     from bit_keras.checkpoints import open_checkpoint, require_known, write_checkpoint
     from bit_keras.checkpoints.sources import published_task
-    from bit_keras.inference.sources import stored_weights
+    from bit_keras.export.keras_file import convert_to_keras, export_keras, require_keras_name
+    from bit_keras.inference.sources import has_network, load_network, stored_weights
 
+    if target == "keras":
+        require_keras_name(destination)
+        if has_network(source):
+            model, task = load_network(source)
+            export_keras(model, destination, task)
+            return
     path, task = stored_weights(source)
     with open_checkpoint(path) as arrays:
         require_known(arrays)
         # All checksums first: nothing is begun with a damaged file.
         arrays.verify()
         task = task or published_task(source, arrays.shapes)
-        write_checkpoint(destination, arrays, target, dtype, task)
-
-
-def _to_keras(source: str, destination: Path) -> None:
-    from bit_keras.export.keras_file import export_keras, require_keras_name
-    from bit_keras.inference.sources import load_network
-
-    require_keras_name(destination)
-    model, task = load_network(source)
-    export_keras(model, destination, task)
+        if target == "keras":
+            convert_to_keras(source, arrays, destination, task)
+        else:
+            write_checkpoint(destination, arrays, target, dtype, task)

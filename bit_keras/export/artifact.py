@@ -184,6 +184,12 @@ def golden_bytes(arrays: Mapping[str, Any]) -> bytes:
     return file.getvalue()
 
 
+def has_golden(artifact: Path) -> bool:
+    """Whether an artifact carries inputs and outputs that prove it."""
+    with _opened(artifact) as root:
+        return (root / GOLDEN).exists()
+
+
 def read_golden(artifact: Path) -> dict[str, np.ndarray]:
     """The stored inputs and outputs of an artifact, by name."""
     with _opened(artifact) as root:

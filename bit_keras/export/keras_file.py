@@ -11,6 +11,8 @@ import numpy as np
 
 import bit_keras
 from bit_keras.atomic import replaced_file
+from bit_keras.checkpoints import keras_arrays
+from bit_keras.checkpoints.files import ArrayFile, write_keras
 from bit_keras.errors import ExportError
 from bit_keras.export.artifact import (
     GOLDEN,
@@ -21,6 +23,7 @@ from bit_keras.export.artifact import (
     tolerance_of,
 )
 from bit_keras.export.task import checked_task
+from bit_keras.models import hollow_network_of
 from bit_keras.preprocessing import Task
 
 #: Side of the images that prove a file, where the network takes any.
@@ -63,6 +66,36 @@ def export_keras(model: keras.Model, path: str | os.PathLike, task: Task | None 
         metadata = _describe(model, task)
         archive.writestr(METADATA, metadata.to_json())
         archive.writestr(GOLDEN, golden_bytes(_answers(model, metadata)))
+
+
+def convert_to_keras(
+    source: str | os.PathLike,
+    arrays: ArrayFile,
+    path: str | os.PathLike,
+    task: Task | None = None,
+) -> None:
+    """Writes weights as a `.keras` file, one array at a time and without a network that holds them.
+
+    What `export_keras` writes, without an input and output to prove it: no network
+    computes anything.
+
+    Args:
+        source: Where the arrays are from. Its name, or that of the file, tells the
+            checkpoint.
+        arrays: ArrayFile, under the official names.
+        path: The file to create or to replace; its name ends in `.keras`. Whole or
+            absent.
+        task: Task, as in `export_keras`.
+
+    Raises:
+        The errors of `export_keras`, and CheckpointError for arrays that are no network
+        of the registry.
+    """
+    require_keras_name(path)
+    model = hollow_network_of(source, arrays)
+    metadata = _describe(model, checked_task(model, task))
+    config = keras.saving.serialize_keras_object(model)
+    write_keras(path, config, keras_arrays(arrays), {METADATA: metadata.to_json()})
 
 
 def _write_model(model: keras.Model, archive: zipfile.ZipFile, partial: Path) -> None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from bit_keras.errors import ExportError
-from bit_keras.export.artifact import Metadata, located
+from bit_keras.export.artifact import Metadata, has_golden, located
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +61,11 @@ def verify(artifact: str | os.PathLike) -> Verification:
     """
     artifact = located(Path(artifact))
     metadata = Metadata.read(artifact)
+    if not has_golden(artifact):
+        raise ExportError(
+            f"{artifact} holds no input and output to compare with: it was converted. "
+            "`bit-keras export` writes a file that proves itself."
+        )
     process = subprocess.run(
         [sys.executable, "-m", "bit_keras.export.replay", str(artifact)],
         capture_output=True,

@@ -54,6 +54,12 @@ def load_network(source: str | os.PathLike) -> tuple["keras.Model", Task | None]
     return network_of_file(source), None
 
 
+def has_network(source: str | os.PathLike) -> bool:
+    """Whether a source is a Keras model, or a run of one: it has a name, and maybe more layers."""
+    path = Path(source)
+    return _is_run(path) or _is_keras_file(path)
+
+
 def stored_weights(source: str | os.PathLike) -> tuple[Path, Task | None]:
     """The checkpoint that `load_network` would fill a network with, and the stored task.
 

@@ -258,15 +258,39 @@ def network_of_file(source: str | os.PathLike, name: str | None = None) -> keras
         DownloadError: The weights cannot be fetched.
     """
     with open_checkpoint(weights_path(source)) as arrays:
-        architecture, classes = require_known(arrays), head_classes(arrays.shapes)
-        checkpoint = published_checkpoint(source, arrays.shapes)
-        name = name or (architecture.name if checkpoint is None else checkpoint.name)
-        shape = (None, None, input_channels(arrays.shapes))
-        inputs, maps = _network(architecture, shape, include_preprocessing=False, random=False)
-        outputs = _pool(maps["pre_logits_map"]) if classes is None else _head(maps, classes)
-        network = keras.Model(inputs, outputs, name=name)
+        network = _network_for(arrays, name or _name(source, arrays))
         take_arrays(network, arrays)
     return network
+
+
+def hollow_network_of(source: str | os.PathLike, arrays: ArrayFile) -> keras.Model:
+    """The network that arrays belong to, with variables that hold nothing and take no memory.
+
+    It is there to be described: its configuration is that of the network of `source`.
+
+    Args:
+        source: Where the arrays are from; see `network_of_file`.
+        arrays: ArrayFile, under the official names.
+
+    Raises:
+        CheckpointError: They are no network of the registry.
+    """
+    with keras.StatelessScope(initialize_variables=False):
+        return _network_for(arrays, _name(source, arrays))
+
+
+def _name(source: str | os.PathLike, arrays: ArrayFile) -> str:
+    checkpoint = published_checkpoint(source, arrays.shapes)
+    return require_known(arrays).name if checkpoint is None else checkpoint.name
+
+
+def _network_for(arrays: ArrayFile, name: str) -> keras.Model:
+    """The network that has a place for all the arrays."""
+    architecture, classes = require_known(arrays), head_classes(arrays.shapes)
+    shape = (None, None, input_channels(arrays.shapes))
+    inputs, maps = _network(architecture, shape, include_preprocessing=False, random=False)
+    outputs = _pool(maps["pre_logits_map"]) if classes is None else _head(maps, classes)
+    return keras.Model(inputs, outputs, name=name)
 
 
 def _named(name: str, weights: Weights) -> tuple[Checkpoint, Weights]:

@@ -6,13 +6,15 @@ import keras
 import numpy as np
 import pytest
 
-from bit_keras.errors import BitKerasError, ExportError
+from bit_keras.checkpoints import SeededArrays, official_shapes, open_checkpoint, write_npz
+from bit_keras.errors import BitKerasError, CheckpointError, ExportError
 from bit_keras.export.artifact import Metadata
-from bit_keras.export.keras_file import export_keras, read_task
+from bit_keras.export.keras_file import convert_to_keras, export_keras, read_task
 from bit_keras.export.verify import verify
 from bit_keras.inference import load_predictor
-from bit_keras.models import create_classifier, create_feature_maps
+from bit_keras.models import create_classifier, create_feature_maps, network_of_file
 from bit_keras.preprocessing import Labels, Task, eval_transform, task_of
+from bit_keras.registry import ARCHITECTURES
 
 
 def test_keras_loads_the_file_as_any_other(classifier, tmp_path):
@@ -103,3 +105,39 @@ def test_half_precision_is_held_to_what_it_can_do(dtype_policy, tmp_path):
     assert verification.metadata.precision == "bfloat16"
     assert verification.metadata.tolerance == 5e-2
     assert verification.passed
+
+
+@pytest.mark.parametrize(
+    ("architecture", "classes", "channels"),
+    [("bit_tiny", 10, 3), ("bit_tiny", None, 3), ("bit_tiny", 10, 1), ("resnetv2_50", 7, 3)],
+)
+def test_a_converted_file_is_the_network_to_the_bit(tmp_path, architecture, classes, channels):
+    shapes = official_shapes(ARCHITECTURES[architecture], classes, channels)
+    write_npz(tmp_path / "x.npz", SeededArrays(shapes))
+    with open_checkpoint(tmp_path / "x.npz") as arrays:
+        convert_to_keras("x.npz", arrays, tmp_path / "x.keras")
+    expected, found = (
+        network_of_file(tmp_path / "x.npz"),
+        keras.models.load_model(tmp_path / "x.keras"),
+    )
+    assert (found.name, found.output_shape) == (expected.name, expected.output_shape)
+    for theirs, ours in zip(found.weights, expected.weights, strict=True):
+        assert theirs.path == ours.path
+        np.testing.assert_array_equal(theirs.numpy(), ours.numpy())
+    # Also what a weight would begin with, were it drawn again.
+    assert found.get_layer("stem_conv").get_config() == expected.get_layer("stem_conv").get_config()
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".h5"] == []
+
+
+def test_a_conversion_that_fails_leaves_the_old_file(tmp_path, classifier):
+    export_keras(classifier, tmp_path / "x.keras")
+    before = (tmp_path / "x.keras").read_bytes()
+    arrays = SeededArrays(official_shapes(ARCHITECTURES["bit_tiny"], 10))
+    write_npz(tmp_path / "x.npz", arrays)
+    damaged = bytearray((tmp_path / "x.npz").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (tmp_path / "x.npz").write_bytes(damaged)
+    with open_checkpoint(tmp_path / "x.npz") as opened, pytest.raises(CheckpointError):
+        convert_to_keras("x.npz", opened, tmp_path / "x.keras")
+    assert (tmp_path / "x.keras").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.keras", "x.npz"]

@@ -8,6 +8,7 @@ from bit_keras.checkpoints.files.hdf5 import Hdf5File as Hdf5File
 from bit_keras.checkpoints.files.hdf5 import is_hdf5 as is_hdf5
 from bit_keras.checkpoints.files.keras_file import KerasFile as KerasFile
 from bit_keras.checkpoints.files.keras_file import is_keras_file as is_keras_file
+from bit_keras.checkpoints.files.keras_file import write_keras as write_keras
 from bit_keras.checkpoints.files.npz import NpzFile as NpzFile
 from bit_keras.checkpoints.files.npz import write_npz as write_npz
 from bit_keras.checkpoints.files.safetensors import SafetensorsFile as SafetensorsFile

@@ -20,17 +20,19 @@ from bit_keras.registry import Shape
 #: HDF5 may also begin further on; Keras never writes that.
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
-#: Ten times what the metadata of the largest network take. It bounds the work that a
-#: file can ask for, whatever leads where in it.
-_METADATA_BYTES = 32_000_000
+#: Twenty times what the metadata of the largest network take, with the state of its
+#: optimizer. It bounds the work that a file can ask for, whatever leads where in it.
+_METADATA_BYTES = 16_000_000
 
 #: Kinds of messages in the header of an object (IV.A.2).
-_DATASPACE, _LINK_INFO, _DATATYPE, _LINK = 0x01, 0x02, 0x03, 0x06
-_EXTERNAL, _LAYOUT, _FILTERS, _ATTRIBUTE = 0x07, 0x08, 0x0B, 0x0C
-_CONTINUATION, _SYMBOLS = 0x10, 0x11
+_DATASPACE, _DATATYPE, _EXTERNAL, _LAYOUT = 0x01, 0x03, 0x07, 0x08
+_FILTERS, _ATTRIBUTE, _CONTINUATION, _SYMBOLS = 0x0B, 0x0C, 0x10, 0x11
 
 #: Classes of datatypes, and how texts of any length are told from other sequences.
 _STRING, _OPAQUE, _SEQUENCE, _TEXT = 3, 5, 9, 1
+
+#: What an entry of a group keeps about a link to a path.
+_SOFT_LINK = 2
 
 
 class ForeignError(ValueError):
@@ -66,37 +68,46 @@ class _Message:
 
 
 class Group:
-    """A group, by the address of its header.
+    """A group.
 
     Args:
         objects: Objects.
-        header: int.
-        path: str. Its name and those of the groups around it, for errors.
+        header: int. The address of its header.
+        path: str. Its name behind those of the groups around it, for errors.
+        messages: list of what the header says.
 
     Attributes:
         header: int.
         members: dict from name to the address of the header.
     """
 
-    def __init__(self, objects: "Objects", header: int, path: str) -> None:
+    def __init__(
+        self, objects: "Objects", header: int, path: str, messages: list[_Message]
+    ) -> None:
         self._objects, self.header, self._path = objects, header, path
-        messages = objects.messages(header)
-        self._attributes = dict(_attribute(each) for each in messages if each.kind == _ATTRIBUTE)
-        symbols = [each for each in messages if each.kind == _SYMBOLS]
+        symbols = [each.data for each in messages if each.kind == _SYMBOLS]
+        if any(each.kind == _LAYOUT for each in messages):
+            raise ValueError(f"{path!r} is no group")
         if not symbols:
             raise ForeignError(
                 f"the group {path!r} in HDF5's newer layout, which has links into other files"
             )
-        self.members = dict(objects.members(*struct.unpack_from("<QQ", symbols[0].data), path))
+        self._attributes = dict(_attribute(each) for each in messages if each.kind == _ATTRIBUTE)
+        tree, heap = struct.unpack_from("<QQ", symbols[0])
+        self.members: dict[str, int] = {}
+        for name, member in objects.members(tree, heap, path):
+            if name in self.members:
+                raise ValueError(f"{path!r} holds {name!r} twice")
+            self.members[name] = member
 
     def group(self, path: str) -> "Group":
         """The group at a path below this one."""
-        group, at = self, self._path
+        group = self
         for name in path.split("/"):
-            at = f"{at}/{name}".lstrip("/")
             if name not in group.members:
-                raise ValueError(f"it has no group {at!r}")
-            group = Group(self._objects, group.members[name], at)
+                raise ValueError(f"it has no group {path!r}")
+            header = group.members[name]
+            group = Group(self._objects, header, path, self._objects.messages(header))
         return group
 
     def has_names(self, attribute: str) -> bool:
@@ -104,16 +115,33 @@ class Group:
 
     def names(self, attribute: str) -> list[str]:
         """A list of names, which Keras splits where it is longer than the 64 kB of a header."""
-        if attribute in self._attributes:
-            return self._objects.texts(self._attributes[attribute])
         if not self.has_names(attribute):
             raise ValueError(f"the group {self._path!r} has no attribute {attribute!r}")
+        if attribute in self._attributes:
+            return self._texts(attribute)
         names: list[str] = []
         for part in itertools.count():
             if f"{attribute}{part}" not in self._attributes:
                 break
-            names += self._objects.texts(self._attributes[f"{attribute}{part}"])
+            names += self._texts(f"{attribute}{part}")
         return names
+
+    def _texts(self, name: str) -> list[str]:
+        attribute = self._attributes[name]
+        shape = _shape(attribute.dataspace)
+        # A list without entries has no texts to take its type from, and is one of numbers.
+        if shape == (0,):
+            return []
+        kind, detail, size = struct.unpack_from("<BB2xI", attribute.datatype)
+        varying = kind & 15 == _SEQUENCE and detail & 15 == _TEXT
+        if shape is None or len(shape) != 1 or not (varying or kind & 15 == _STRING):
+            raise ValueError(f"the attribute {name!r} of {self._path!r} is no list of names")
+        if not 0 < size * shape[0] <= len(attribute.data):
+            raise ValueError(f"the attribute {name!r} of {self._path!r} has another size")
+        items = [attribute.data[size * at : size * (at + 1)] for at in range(shape[0])]
+        if not varying:
+            return [item.rstrip(b"\0").decode() for item in items]
+        return [self._objects.text(*struct.unpack("<IQI", item)) for item in items]
 
 
 class Objects:
@@ -135,12 +163,12 @@ class Objects:
         block = self._read(0, 96)
         if block[:8] != SIGNATURE:
             raise ValueError("it does not begin like HDF5")
-        if block[8] or block[13:15] != b"\x08\x08":
+        if block[8]:
             raise ForeignError("its objects in HDF5's newer layout")
         base, end, header = struct.unpack_from("<24xQ8xQ16xQ", block)
-        if base or end > self._size:
+        if block[13:15] != b"\x08\x08" or base or end > self._size:
             raise ValueError(f"it should have {end} bytes and has {self._size}")
-        return Group(self, header, "")
+        return Group(self, header, "", self.messages(header))
 
     def datasets_below(self, root: Group) -> dict[str, Dataset]:
         """Every dataset below a group, by its path there."""
@@ -153,11 +181,11 @@ class Objects:
                 if header in seen:
                     raise ValueError(f"{path!r} is there under another name as well")
                 seen.add(header)
-                messages = {each.kind: each for each in self.messages(header)}
-                if _LAYOUT in messages:
-                    found[path] = _dataset(messages, path)
+                messages = self.messages(header)
+                if any(each.kind == _LAYOUT for each in messages):
+                    found[path] = _dataset({each.kind: each for each in reversed(messages)}, path)
                 else:
-                    groups.append((f"{path}/", Group(self, header, path)))
+                    groups.append((f"{path}/", Group(self, header, path, messages)))
         _require_separate(found, self._size)
         return found
 
@@ -175,6 +203,8 @@ class Objects:
                 message = _Message(kind, bool(flags & 2), data[begin - size : begin])
                 if kind == _CONTINUATION:
                     blocks.append(struct.unpack_from("<QQ", message.data))
+                    if blocks[-1] in blocks[:-1]:
+                        raise ValueError("the header of an object leads into itself")
                 messages.append(message)
         return messages
 
@@ -189,8 +219,8 @@ class Objects:
             name = names[at : names.index(b"\0", at)].decode()
             if not name.isprintable() or "/" in name or name in ("", "."):
                 raise ValueError(f"{path!r} holds {name!r}, which no name can be")
-            if kind == 2:
-                raise ForeignError(f"{name!r} in {path!r}, a link to somewhere else")
+            if kind == _SOFT_LINK:
+                raise ForeignError(f"{f'{path}/{name}'.lstrip('/')!r}, a link to somewhere else")
             yield name, header
 
     def _entries(self, address: int, level: int | None) -> Iterator[bytes]:
@@ -208,24 +238,8 @@ class Objects:
             data = self._read(child + 8, 40 * entries)
             yield from (data[at : at + 40] for at in range(0, len(data), 40))
 
-    def texts(self, attribute: "_Attribute") -> list[str]:
-        """The texts in an attribute that is a list of them."""
-        shape = _shape(attribute.dataspace)
-        # A list without entries has no texts to take its type from, and is one of numbers.
-        if shape == (0,):
-            return []
-        kind, size = attribute.datatype[0] & 15, *struct.unpack_from("<I", attribute.datatype, 4)
-        is_text = kind == _STRING or (kind == _SEQUENCE and attribute.datatype[1] & 15 == _TEXT)
-        if shape is None or len(shape) != 1 or not is_text or not size:
-            raise ValueError("an attribute with names is no list of them")
-        if size * shape[0] > len(attribute.data):
-            raise ValueError("an attribute with names ends too early")
-        items = (attribute.data[size * at : size * at + size] for at in range(shape[0]))
-        if kind == _STRING:
-            return [item.rstrip(b"\0").decode() for item in items]
-        return [self._text(*struct.unpack("<IQI", item)) for item in items]
-
-    def _text(self, length: int, address: int, index: int) -> str:
+    def text(self, length: int, address: int, index: int) -> str:
+        """A text of any length, by its place in a heap."""
         if address not in self._heaps:
             self._heaps[address] = self._heap(address)
         text = self._heaps[address].get(index, b"")
@@ -284,13 +298,16 @@ def _dataset(messages: dict[int, _Message], path: str) -> Dataset:
     version, kind = layout[:2]
     if version not in (3, 4) or kind != 1 or {_EXTERNAL, _FILTERS} & messages.keys():
         raise ForeignError(f"the values of {path!r} compressed, in chunks or in another file")
+    if not {_DATATYPE, _DATASPACE} <= messages.keys():
+        raise ValueError(f"{path!r} has no type or no shape")
     offset, size = struct.unpack_from("<QQ", layout, 2)
     stored = _dtype(messages[_DATATYPE])
     shape = None if messages[_DATASPACE].shared else _shape(messages[_DATASPACE].data)
     if stored is None or shape is None:
         raise ForeignError(f"values in {path!r} that are no numbers of a common type")
     bfloat16 = stored == _BFLOAT16
-    dataset = Dataset(shape, "bfloat16" if bfloat16 else stored.name, stored, offset)
+    # Nothing has no place.
+    dataset = Dataset(shape, "bfloat16" if bfloat16 else stored.name, stored, offset if size else 0)
     if dataset.bytes != size:
         raise ValueError(f"the values of {path!r} have another size than {shape}")
     return dataset
@@ -336,7 +353,7 @@ def _dtype(message: _Message) -> np.dtype | None:
     description = bytes([kind]) + message.data[1:]
     if kind == _OPAQUE and description[4:8] == b"\2\0\0\0":
         return _BFLOAT16
-    return _NUMBERS.get(description[:12]) or _NUMBERS.get(description[:20])
+    return _NUMBERS.get(description[:12], _NUMBERS.get(description[:20]))
 
 
 def _require_separate(datasets: dict[str, Dataset], size: int) -> None:

@@ -8,6 +8,7 @@ model lie in `layers/dense_2/vars` (`keras-team/keras`, saving/saving_lib.py,
 
 import collections
 import dataclasses
+import datetime
 import json
 import os
 import re
@@ -17,12 +18,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bit_keras.checkpoints.files.array_file import damage_explained
+import h5py
+import keras
+
+from bit_keras.atomic import replaced_file
+from bit_keras.checkpoints.files.array_file import Arrays, damage_explained
 from bit_keras.checkpoints.files.hdf5 import DatasetFile
 from bit_keras.checkpoints.files.hdf5_objects import Objects
 from bit_keras.errors import CheckpointError
 
-_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+_METADATA, _CONFIG, _WEIGHTS = "metadata.json", "config.json", "model.weights.h5"
 
 #: Thirty times what the largest of the networks needs.
 _CONFIG_BYTES = 16_000_000
@@ -134,6 +139,44 @@ def is_keras_file(path: Path) -> bool:
         return False
     with damage_explained(path), zipfile.ZipFile(path) as archive:
         return {_CONFIG, _WEIGHTS} <= set(archive.namelist())
+
+
+def write_keras(
+    path: str | os.PathLike,
+    config: Mapping[str, Any],
+    arrays: Arrays,
+    members: Mapping[str, str],
+) -> None:
+    """Writes a `.keras` file one array at a time, without a model that holds them.
+
+    Args:
+        path: The file to create or to replace. Whole or absent; the disk needs twice its
+            size while it is written.
+        config: Mapping. The model, as `keras.saving.serialize_keras_object` gives it.
+        arrays: Arrays, by `layer/weight`.
+        members: Mapping from name to text. What else to put into the archive.
+
+    Raises:
+        BitKerasError: The file cannot be written.
+    """
+    with replaced_file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        saved = datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S")
+        about = {"keras_version": keras.__version__, "date_saved": saved}
+        archive.writestr(_METADATA, json.dumps(about))
+        archive.writestr(_CONFIG, json.dumps(config))
+        # Named after the partial, so that the next write removes what a killed process left.
+        weights = partial.with_name(f"{partial.name}.h5")
+        try:
+            with h5py.File(weights, "w") as file:
+                for layer in _layers(config, ""):
+                    group = file.create_group(f"{layer.place}/vars")
+                    for number, variable in enumerate(layer.variables):
+                        group[str(number)] = arrays[f"{layer.name}/{variable}"].astype("float32")
+            archive.write(weights, _WEIGHTS)
+        finally:
+            weights.unlink(missing_ok=True)
+        for name, text in members.items():
+            archive.writestr(name, text)
 
 
 @dataclasses.dataclass(frozen=True)

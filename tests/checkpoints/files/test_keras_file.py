@@ -275,9 +275,9 @@ def changed_weights(small, change):
     [
         (lambda at: at.create_dataset("1", (3,), "f4", chunks=(1,)), "compressed, in chunks"),
         (lambda at: at.update({"1": h5py.SoftLink("/layers")}), "a link to somewhere else"),
-        (lambda at: at.update({"1": h5py.ExternalLink("x", "/")}), "a link to somewhere else"),
+        (lambda at: at.update({"1": h5py.ExternalLink("x", "/")}), "HDF5's newer layout"),
         (lambda at: at.update({"1": at["0"]}), "is there under another name as well"),
-        (lambda at: at.create_dataset("1", (1 << 40,), "f4"), "have another size than"),
+        (lambda at: at.create_dataset("1", (1 << 40,), "f4"), "behind the end"),
         (lambda at: at.create_dataset("1", (3,), "S4"), "no numbers of a common type"),
         (lambda at: at.create_dataset("1", (3,), h5py.string_dtype()), "no numbers of a common"),
     ],

@@ -52,7 +52,7 @@ def command(
     """Measure the accuracy of a model, a fine-tuned or an exported one.
 
     NAME is a model name, ARTIFACT the folder of a fine-tuning run or of a
-    SavedModel, a .keras file or an official npz file. DATA is a folder or an
+    SavedModel, a .keras file or weights of any format. DATA is a folder or an
     uncompressed tar with a folder per class, perhaps below folders per split, or
     tfds:NAME, prepared on disk. Every picture that can be read counts once; the
     others are named.

@@ -78,7 +78,8 @@ def command(
 ) -> None:
     """Export the model NAME, or a fine-tuned one, to --out.
 
-    RUN is the folder of a fine-tuning run, a .keras file or an official npz file.
+    RUN is the folder of a fine-tuning run, a .keras file, or a file or a folder of
+    weights of any format.
     --to hub writes a folder that does not exist yet, --to serving the folder of one
     version into --out, --to keras a file whose name ends in .keras.
 

@@ -18,7 +18,7 @@ def command(source: str, images: tuple[str, ...], top: int, as_json: bool) -> No
     """Classify pictures with a model of the registry, a fine-tuned or an exported one.
 
     NAME is a model name, ARTIFACT the folder of a fine-tuning run or of a
-    SavedModel, a .keras file or an official npz file. Pictures may be JPEG, PNG,
+    SavedModel, a .keras file or weights of any format. Pictures may be JPEG, PNG,
     WebP and whatever Pillow reads. One that cannot be read is reported, the others
     are classified, and the exit status is 1.
 

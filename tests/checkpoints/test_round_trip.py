@@ -46,13 +46,13 @@ def arrays_of(architecture, classes=1000):
 
 
 def convert(source, destination, format):
-    if format == "keras":
-        from bit_keras.export.keras_file import export_keras
-
-        export_keras(network_of_file(source), destination)
-        return
     with open_checkpoint(source) as arrays:
-        write_checkpoint(destination, arrays, format)
+        if format == "keras":
+            from bit_keras.export.keras_file import convert_to_keras
+
+            convert_to_keras(source, arrays, destination)
+        else:
+            write_checkpoint(destination, arrays, format)
 
 
 def assert_same(path, arrays):

@@ -4,6 +4,8 @@ import hashlib
 import json
 import logging
 
+import h5py
+import keras
 import numpy as np
 import pytest
 
@@ -16,9 +18,9 @@ from bit_keras.checkpoints import (
     write_checkpoint,
     write_npz,
 )
-from bit_keras.checkpoints.dialects import BIT_JAX, BIT_PYTORCH, FLAX, TIMM
+from bit_keras.checkpoints.dialects import BIT_JAX, BIT_PYTORCH, FLAX, TIMM, bit_tf2_order
 from bit_keras.checkpoints.files import write_safetensors
-from bit_keras.checkpoints.names import PLAIN_STEM, STEM
+from bit_keras.checkpoints.names import PLAIN_STEM, STEM, official_names
 from bit_keras.checkpoints.writing import ArraysInDialect
 from bit_keras.errors import CheckpointError
 from bit_keras.layers.std_conv2d import EPSILON
@@ -282,6 +284,48 @@ def test_a_plain_root_for_three_channels_is_no_bit(tmp_path, arrays):
     plain[PLAIN_STEM] = plain.pop(STEM)
     write_npz(tmp_path / "x.npz", plain)
     assert "is not standardised" in refusal(tmp_path / "x.npz")
+
+
+def in_order_of_bit_tf2(arrays):
+    """Arrays as `bit_tf2` has them, without names."""
+    shapes = TINY.weight_shapes(10)
+    official = official_names(shapes)
+    return [arrays[official[path]].reshape(shape) for path, shape in bit_tf2_order(shapes).items()]
+
+
+def write_h5(path, arrays):
+    """What `save_weights` of tf.keras writes, with names that say nothing."""
+    with h5py.File(path, "w") as file:
+        group = file.create_group("network")
+        names = [f"weight_{number}:0" for number in range(len(arrays))]
+        for name, array in zip(names, arrays, strict=True):
+            group.create_dataset(name, data=array)
+        file.attrs["layer_names"] = [b"network"]
+        group.attrs["weight_names"] = [name.encode() for name in names]
+
+
+def test_an_h5_file_is_read_by_its_order(tmp_path, arrays):
+    write_h5(tmp_path / "x.h5", in_order_of_bit_tf2(arrays))
+    assert_same(tmp_path / "x.h5", arrays)
+    with open_checkpoint(tmp_path / "x.h5") as found:
+        assert found.format == "tf.keras h5, bit_tf2"
+
+
+def test_an_h5_file_in_another_order_is_refused(tmp_path, arrays):
+    ordered = in_order_of_bit_tf2(arrays)
+    ordered[3], ordered[6] = ordered[6], ordered[3]
+    write_h5(tmp_path / "x.h5", ordered)
+    assert "their shapes in order are not those of `bit_tf2`" in refusal(tmp_path / "x.h5")
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="It writes a SavedModel.")
+def test_a_saved_model_whose_names_repeat_is_read_by_the_order_of_its_variables(tmp_path, arrays):
+    import tensorflow as tf
+
+    root = tf.train.Checkpoint()
+    root.variables = [tf.Variable(array, name="weight") for array in in_order_of_bit_tf2(arrays)]
+    tf.saved_model.save(root, tmp_path / "model")
+    assert_same(tmp_path / "model", arrays)
 
 
 def test_a_published_h5_under_the_name_of_another_network_is_refused(tmp_path, monkeypatch):

@@ -12,7 +12,9 @@ import datetime
 import json
 import os
 import re
+import shutil
 import struct
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -164,17 +166,16 @@ def write_keras(
         about = {"keras_version": keras.__version__, "date_saved": saved}
         archive.writestr(_METADATA, json.dumps(about))
         archive.writestr(_CONFIG, json.dumps(config))
-        # Named after the partial, so that the next write removes what a killed process left.
-        weights = partial.with_name(f"{partial.name}.h5")
-        try:
+        # It has no name, and so leaves nothing where the process is killed.
+        with tempfile.TemporaryFile(dir=partial.parent) as weights:
             with h5py.File(weights, "w") as file:
                 for layer in _layers(config, ""):
                     group = file.create_group(f"{layer.place}/vars")
                     for number, variable in enumerate(layer.variables):
                         group[str(number)] = arrays[f"{layer.name}/{variable}"].astype("float32")
-            archive.write(weights, _WEIGHTS)
-        finally:
-            weights.unlink(missing_ok=True)
+            weights.seek(0)
+            with archive.open(_WEIGHTS, "w", force_zip64=True) as member:
+                shutil.copyfileobj(weights, member, 1 << 20)
         for name, text in members.items():
             archive.writestr(name, text)
 

@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# What runs on every backend of Keras; the rest needs TensorFlow.
-EVERY_BACKEND := tests/layers tests/models tests/checkpoints tests/preprocessing
+# What runs on every backend of Keras; the rest needs TensorFlow, or knows no backend.
+EVERY_BACKEND := tests/layers tests/models tests/checkpoints/test_transfer.py
 PYTEST := $(BIN)/python -m pytest -q
 # A file of tests stays in one process, with what it has prepared.
 TWICE := -n 2 --dist loadfile
@@ -30,7 +30,8 @@ lint: $(VENV)/.dev
 
 check: lint
 	KERAS_BACKEND=tensorflow $(PYTEST) $(TWICE) -m "not long" tests/test_registry.py \
-		tests/test_structure.py tests/test_atomic.py $(EVERY_BACKEND)
+		tests/test_structure.py tests/test_atomic.py tests/preprocessing tests/checkpoints \
+		tests/layers tests/models
 
 test: lint
 	KERAS_BACKEND=tensorflow $(PYTEST) $(TWICE) -m "not long"

@@ -119,6 +119,7 @@ def test_a_saved_model_of_full_size_is_read(tmp_path):
     from bit_keras.export.hub import export_hub
 
     arrays = arrays_of("bit_r50x1")
-    write_checkpoint(tmp_path / "x.npz", arrays, "npz")
-    export_hub(network_of_file(tmp_path / "x.npz"), tmp_path / "hub")
+    file = tmp_path / "BiT-M-R50x1-ILSVRC2012.npz"
+    write_checkpoint(file, arrays, "npz")
+    export_hub(network_of_file(file), tmp_path / "hub")
     assert_same(tmp_path / "hub", arrays)

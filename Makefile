@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 # What runs on every backend of Keras; the rest needs TensorFlow, or knows no backend.
 EVERY_BACKEND := tests/layers tests/models tests/checkpoints/test_transfer.py
 PYTEST := $(BIN)/python -m pytest -q
-# A file of tests stays in one process, with what it has prepared.
-TWICE := -n 2 --dist loadfile
+# A file of tests stays in one process, with what it has prepared. Three on two cores, since
+# some wait for programs that they start.
+TOGETHER := -n 3 --dist loadfile
 
 # Hundreds of small programs are compiled for JAX, and each runs once.
 FAST_JAX := JAX_DISABLE_MOST_OPTIMIZATIONS=1
@@ -29,14 +30,14 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy bit_keras
 
 check: lint
-	KERAS_BACKEND=tensorflow $(PYTEST) $(TWICE) -m "not long" tests/test_registry.py \
+	KERAS_BACKEND=tensorflow $(PYTEST) $(TOGETHER) -m "not long" tests/test_registry.py \
 		tests/test_structure.py tests/test_atomic.py tests/preprocessing tests/checkpoints \
 		tests/layers tests/models
 
 test: lint
-	KERAS_BACKEND=tensorflow $(PYTEST) $(TWICE) -m "not long"
-	KERAS_BACKEND=jax $(FAST_JAX) $(PYTEST) $(TWICE) -m "not long" $(EVERY_BACKEND)
-	KERAS_BACKEND=torch $(PYTEST) $(TWICE) -m "not long" $(EVERY_BACKEND)
+	KERAS_BACKEND=tensorflow $(PYTEST) $(TOGETHER) -m "not long"
+	KERAS_BACKEND=jax $(FAST_JAX) $(PYTEST) $(TOGETHER) -m "not long" $(EVERY_BACKEND)
+	KERAS_BACKEND=torch $(PYTEST) $(TOGETHER) -m "not long" $(EVERY_BACKEND)
 
 test-long: $(VENV)/.dev
 	KERAS_BACKEND=tensorflow $(PYTEST) -m long

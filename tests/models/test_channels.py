@@ -39,6 +39,12 @@ BATCH_NORM = dataclasses.replace(narrow(ARCHITECTURES["resnetv2_50"]), units=(1,
 ARCHITECTURES_BY_NORM = {"GroupNorm": GROUP_NORM, "BatchNorm": BATCH_NORM}
 
 
+on_one_backend = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="Which kernels are loaded does not depend on the backend.",
+)
+
+
 def pictures(channels, seed=1):
     images = np.random.default_rng(seed).uniform(-1, 1, (2, 45, 33, channels))
     return images.astype("float32")
@@ -130,6 +136,7 @@ def test_kernels_summed_or_repeated_as_they_are_stored_are_far_off():
         assert min(errors[name] for name in ("stem", "block1", "features")) > 0.1, errors
 
 
+@on_one_backend
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_the_builders_adapt_the_file_and_log_it(extractor, tiny_npz, channels, caplog):
     expected = run(extractor, np.repeat(GREY, 3, -1))
@@ -142,6 +149,7 @@ def test_the_builders_adapt_the_file_and_log_it(extractor, tiny_npz, channels, c
     assert error(run(model, np.repeat(GREY, channels, -1)), expected) < 1e-5
 
 
+@on_one_backend
 def test_every_builder_takes_in_channels(tiny_npz, tiny_arrays):
     expected = oracle.features(np.repeat(GREY, 3, -1), tiny_arrays)
     classifier = bit_keras.create_classifier(NAME, weights=tiny_npz, in_channels=2)
@@ -151,6 +159,7 @@ def test_every_builder_takes_in_channels(tiny_npz, tiny_arrays):
     assert error(run(maps, images)["stem"], expected["stem"]) < 1e-5
 
 
+@on_one_backend
 def test_the_input_shape_says_it_as_well(grey_classifier, tiny_npz):
     model = bit_keras.create_classifier(NAME, weights=tiny_npz, input_shape=(45, 33, 1))
     assert model.input_shape == (None, 45, 33, 1)
@@ -169,6 +178,7 @@ def test_pixels_of_any_channels_are_rescaled(grey_classifier, tiny_npz):
     assert error(run(model, pixels), run(grey_classifier, pixels / 127.5 - 1)) < 5e-6
 
 
+@on_one_backend
 def test_random_weights_come_for_any_channels():
     for channels in (1, 5):
         model = bit_keras.create_feature_extractor(NAME, weights=None, in_channels=channels)
@@ -179,6 +189,7 @@ def test_random_weights_come_for_any_channels():
 # Files of their own.
 
 
+@on_one_backend
 def test_a_saved_network_comes_back_from_npz(grey_classifier, tmp_path, caplog):
     expected = run(grey_classifier, GREY)
     path = tmp_path / "grey.npz"
@@ -245,6 +256,7 @@ def test_only_files_for_rgb_are_adapted(grey_file, channels):
         bit_keras.create_classifier(NAME, weights=grey_file, in_channels=channels)
 
 
+@on_one_backend
 def test_loading_stays_strict_and_gives_advice(extractor, grey_classifier, tiny_npz, grey_file):
     with pytest.raises(CheckpointError) as raised:
         load_weights(grey_classifier, tiny_npz)
@@ -259,6 +271,7 @@ def test_loading_stays_strict_and_gives_advice(extractor, grey_classifier, tiny_
         load_weights(extractor, grey_file)
 
 
+@on_one_backend
 def test_files_of_other_networks_are_described_as_they_are(tmp_path, caplog):
     shapes = official_shapes(ARCHITECTURES["bit_r50x1"], 10)
     path = tmp_path / "other.npz"

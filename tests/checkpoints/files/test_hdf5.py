@@ -1,6 +1,7 @@
 """HDF5 files of tf.keras: order, places of values, and everything that must be refused."""
 
 import contextlib
+import functools
 import os
 import struct
 import tracemalloc
@@ -11,7 +12,11 @@ import pytest
 
 from bit_keras.checkpoints.files import Hdf5File, is_hdf5
 from bit_keras.errors import CheckpointError
+from tests.checkpoints import reading
 from tests.checkpoints.mutations import FEW, MANY, mutated
+
+read_all = functools.partial(reading.read_all, Hdf5File)
+refusal = functools.partial(reading.refusal, Hdf5File)
 
 #: Two layers whose weights have the same names, as in files of `bit_tf2`.
 LAYERS = {
@@ -54,22 +59,6 @@ def path(tmp_path, listed):
     with h5py.File(tmp_path / "x.h5", "w") as root:
         fill(root, LAYERS, listed)
     return tmp_path / "x.h5"
-
-
-def read_all(path):
-    with Hdf5File(path) as arrays:
-        arrays.verify()
-        return {name: arrays[name] for name in arrays}
-
-
-def refusal(path):
-    """The one sentence with which a file is refused."""
-    with pytest.raises(CheckpointError) as raised:
-        read_all(path)
-    message = str(raised.value)
-    assert str(path) in message
-    assert "\n" not in message
-    return message
 
 
 def assert_same(found, expected):

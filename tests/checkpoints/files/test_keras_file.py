@@ -1,5 +1,6 @@
 """`.keras` files: names without a model, and everything that must be refused."""
 
+import functools
 import io
 import json
 import shutil
@@ -13,29 +14,16 @@ import numpy as np
 import pytest
 
 from bit_keras.checkpoints.files import KerasFile, is_keras_file
-from bit_keras.errors import CheckpointError
 from bit_keras.export.keras_file import export_keras
 from bit_keras.registry import ARCHITECTURES
+from tests.checkpoints import reading
 from tests.checkpoints.mutations import FEW, MANY, mutated, refused_or_equal
 from tests.models.networks import narrow, network
 
+read_all = functools.partial(reading.read_all, KerasFile)
+refusal = functools.partial(reading.refusal, KerasFile)
+
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
-
-
-def read_all(path):
-    with KerasFile(path) as arrays:
-        arrays.verify()
-        return {name: arrays[name] for name in arrays}
-
-
-def refusal(path):
-    """The one sentence with which a file is refused."""
-    with pytest.raises(CheckpointError) as raised:
-        read_all(path)
-    message = str(raised.value)
-    assert str(path) in message
-    assert "\n" not in message
-    return message
 
 
 def expected_arrays(model):

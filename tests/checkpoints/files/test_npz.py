@@ -1,5 +1,6 @@
 """Official npz files: the byte layout, and everything that must be refused."""
 
+import functools
 import io
 import itertools
 import os
@@ -18,7 +19,12 @@ from bit_keras.checkpoints import official_shapes, write_npz
 from bit_keras.checkpoints.files import NpzFile
 from bit_keras.errors import CheckpointError
 from bit_keras.registry import ARCHITECTURES, CHECKPOINTS
+from tests.checkpoints import reading
 from tests.checkpoints.mutations import FEW, MANY, mutated, refused_or_equal
+from tests.checkpoints.reading import bits
+
+read_all = functools.partial(reading.read_all, NpzFile)
+refusal = functools.partial(reading.refusal, NpzFile)
 
 NAME = "resnet/group_norm/gamma"
 #: Opening reads the first 10,000 bytes of an array, so one is larger.
@@ -71,26 +77,6 @@ def archive(path, *members, compression=zipfile.ZIP_STORED):
         for name, data in members:
             file.writestr(zipfile.ZipInfo(name), data, compression)
     return path
-
-
-def read_all(path):
-    with NpzFile(path) as arrays:
-        arrays.verify()
-        return {name: arrays[name] for name in arrays}
-
-
-def refusal(path):
-    """The one sentence with which a file is refused."""
-    with pytest.raises(CheckpointError) as raised:
-        read_all(path)
-    message = str(raised.value)
-    assert str(path) in message
-    assert "\n" not in message
-    return message
-
-
-def bits(arrays):
-    return {name: (a.shape, a.dtype.str, a.tobytes()) for name, a in arrays.items()}
 
 
 def test_arrays_come_back_to_the_bit(tmp_path):

@@ -1,5 +1,6 @@
 """safetensors files, beside the reference implementation, and everything that must be refused."""
 
+import functools
 import json
 import math
 
@@ -7,8 +8,11 @@ import numpy as np
 import pytest
 
 from bit_keras.checkpoints.files import Arrays, SafetensorsFile, write_safetensors
-from bit_keras.errors import BitKerasError, CheckpointError
+from bit_keras.errors import BitKerasError
+from tests.checkpoints import reading
 from tests.checkpoints.mutations import FEW, MANY, mutated, refused_or_equal
+
+refusal = functools.partial(reading.refusal, SafetensorsFile)
 
 NAMES = ("head.fc.weight", "norm.bias", "stem.conv.weight")
 
@@ -54,14 +58,6 @@ def file_of(path, header, values=b"", padding=0):
 
 def entry(shape=(2,), offsets=(0, 8), dtype="F32"):
     return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
-
-
-def refusal(path):
-    with pytest.raises(CheckpointError) as raised, SafetensorsFile(path) as arrays:
-        list(arrays.items())
-    message = str(raised.value)
-    assert str(path) in message and "\n" not in message
-    return message
 
 
 def assert_equal(found, expected):

@@ -1,5 +1,6 @@
 """SavedModels: which variables, under which names, and everything that must be refused."""
 
+import functools
 import os
 import shutil
 import struct
@@ -11,7 +12,11 @@ import pytest
 from bit_keras.checkpoints.files import SavedModelFile, is_saved_model
 from bit_keras.errors import CheckpointError
 from bit_keras.registry import ARCHITECTURES
+from tests.checkpoints import reading
 from tests.checkpoints.mutations import FEW, MANY, mutated, refused_or_equal
+
+read_all = functools.partial(reading.read_all, SavedModelFile)
+refusal = functools.partial(reading.refusal, SavedModelFile)
 
 tf = pytest.importorskip("tensorflow", reason="reads and writes the format")
 
@@ -19,22 +24,6 @@ needs_backend = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow",
     reason="A network is exported as a SavedModel with the TensorFlow backend alone.",
 )
-
-
-def read_all(path):
-    with SavedModelFile(path) as arrays:
-        arrays.verify()
-        return {name: arrays[name] for name in arrays}
-
-
-def refusal(path):
-    """The one sentence with which a folder is refused."""
-    with pytest.raises(CheckpointError) as raised:
-        read_all(path)
-    message = str(raised.value)
-    assert str(path) in message
-    assert "\n" not in message
-    return message
 
 
 def variable(value, name, dtype="float32"):

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import functools
 import io
 import pickle
 import struct
@@ -16,7 +17,12 @@ import pytest
 
 from bit_keras.checkpoints.files.torch_file import TorchFile, is_torch_file
 from bit_keras.errors import CheckpointError
+from tests.checkpoints import reading
 from tests.checkpoints.mutations import FEW, MANY, mutated, refused_or_equal
+from tests.checkpoints.reading import bits
+
+read_all = functools.partial(reading.read_all, TorchFile)
+refusal = functools.partial(reading.refusal, TorchFile)
 
 KERNEL = np.arange(12, dtype="<f4").reshape(3, 4)
 
@@ -114,26 +120,6 @@ def saved(request, torch, tmp_path):
         return path
 
     return save
-
-
-def read_all(path):
-    with TorchFile(path) as arrays:
-        arrays.verify()
-        return {name: arrays[name] for name in arrays}
-
-
-def refusal(path):
-    """The one sentence with which a file is refused."""
-    with pytest.raises(CheckpointError) as raised:
-        read_all(path)
-    message = str(raised.value)
-    assert str(path) in message
-    assert message.isprintable()
-    return message
-
-
-def bits(arrays):
-    return {name: (a.shape, a.dtype.str, a.tobytes()) for name, a in arrays.items()}
 
 
 def flattened(value, name=""):

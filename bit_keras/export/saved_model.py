@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
 
 import bit_keras
-from bit_keras.errors import ExportError
+from bit_keras.errors import ExportError, UnknownModelError
 from bit_keras.export.artifact import (
     GOLDEN,
     INPUT_RANGES,
@@ -40,15 +40,22 @@ def describe(
     """What the artifact of a model is going to be.
 
     Raises:
-        ExportError: Another backend, an unknown range, a model that is no BiT, or a
-            task with another number of classes.
+        ExportError: Another backend, an unknown range, a model that is no BiT or bears
+            the name of none, or a task with another number of classes.
     """
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
             "A SavedModel can be written with the TensorFlow backend alone, and this process "
             f"runs on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow."
         )
-    checkpoint, variant = model_info(model.name), _variant(model, target)
+    try:
+        checkpoint = model_info(model.name)
+    except UnknownModelError as error:
+        raise ExportError(
+            f"{error} An artifact bears the name of a published model: call the network, or the "
+            "file of its weights, after the one that it comes from."
+        ) from None
+    variant = _variant(model, target)
     task = checked_task(model, task)
     return Metadata(
         model=checkpoint.name,

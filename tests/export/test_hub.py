@@ -20,6 +20,7 @@ from bit_keras.models import (
     create_classifier,
     create_feature_extractor,
     create_feature_maps,
+    network_of_file,
 )
 from bit_keras.preprocessing import Labels, Task, eval_transform, task_of
 from tests.cifar10 import SAMPLES, cifar10_images
@@ -323,3 +324,10 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path):
     assert "could not be written" in process.stdout, process.stderr
     assert "File too large" in process.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_without_the_name_of_a_model_is_refused_with_what_to_do(tmp_path, tiny_npz):
+    (tmp_path / "mine.npz").write_bytes(tiny_npz.read_bytes())
+    with pytest.raises(ExportError, match="after the one that it comes from"):
+        export_hub(network_of_file(tmp_path / "mine.npz"), tmp_path / "hub")
+    assert not (tmp_path / "hub").exists()

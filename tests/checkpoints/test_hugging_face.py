@@ -404,6 +404,7 @@ def test_a_folder_takes_the_place_of_the_hub(tmp_path, cache, place, monkeypatch
     assert not cache.exists()
 
 
+@pytest.mark.long
 def test_two_processes_at_once_leave_one_whole_file(hub, cache, weights):
     script = (
         "from bit_keras.checkpoints.hugging_face import repository_weights\n"

@@ -7,10 +7,9 @@ import bit_keras
 from bit_keras.checkpoints import fill_with_seeded_values
 from tests.pictures import picture_files
 
-NAMES = [
-    "bit_tiny.cifar10",
-    pytest.param("bit_r50x1.distilled_in1k_224", marks=pytest.mark.long),
-]
+pytestmark = pytest.mark.long
+
+NAMES = ["bit_tiny.cifar10", "bit_r50x1.distilled_in1k_224"]
 
 
 @pytest.fixture(scope="module")

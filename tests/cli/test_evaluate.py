@@ -6,10 +6,8 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from bit_keras.checkpoints import fill_with_seeded_values, save_weights
-from bit_keras.cli import main
 from bit_keras.export.artifact import Metadata
 from bit_keras.export.hub import export_hub
 from bit_keras.export.keras_file import export_keras, read_task
@@ -17,32 +15,13 @@ from bit_keras.inference import load_predictor
 from bit_keras.models import create_classifier
 from bit_keras.training import finetune
 from tests.cifar10 import CLASSES, SAMPLES
+from tests.cli.running import fails, run, succeeds
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="SavedModels need the TensorFlow backend."
 )
 
 TINY = "bit_tiny.cifar10"
-
-
-def run(*arguments):
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result
-
-
-def succeeds(*arguments):
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return result
-
-
-def fails(*arguments):
-    """Runs a command that must fail; returns its one sentence."""
-    result = run(*arguments)
-    assert result.exit_code == 1, result.output
-    assert result.stderr.splitlines()[-1].startswith("Error: ")
-    return result.stderr
 
 
 def class_folders(folder, classes=CLASSES, copies=1):

@@ -1,6 +1,7 @@
 """Opens a checkpoint of any format, recognised by its content, under the official names."""
 
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -263,13 +264,12 @@ def _paths_by_order(file: ArrayFile) -> dict[str, str]:
     """The paths of weights whose names say nothing, by their order, where all shapes agree."""
     shapes = list(file.shapes.values())
     if isinstance(file, Hdf5File | SavedModelFile):
-        for architecture in ARCHITECTURES.values():
-            for classes in (None, *(shape[0] for shape in shapes[-1:] if len(shape) == 1)):
-                if architecture.normalization != "group":
-                    continue
-                ordered = bit_tf2_order(architecture.weight_shapes(classes))
-                if list(ordered.values()) == shapes:
-                    return dict(zip(file, ordered, strict=True))
+        # A head's bias is the last, where there is a head.
+        widths = [None, *(shape[0] for shape in shapes[-1:] if len(shape) == 1)]
+        for architecture, classes in itertools.product(ARCHITECTURES.values(), widths):
+            ordered = bit_tf2_order(architecture.weight_shapes(classes))
+            if architecture.normalization == "group" and list(ordered.values()) == shapes:
+                return dict(zip(file, ordered, strict=True))
     names = ", ".join(list(file)[:3]) or "none"
     raise CheckpointError(
         f"{file.path} is no network of the registry: of its {len(file)} arrays ({names}, ...) none "

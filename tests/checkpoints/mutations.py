@@ -3,9 +3,8 @@
 import random
 from collections.abc import Iterator
 
-import numpy as np
-
 from bit_keras.errors import CheckpointError
+from tests.checkpoints.reading import bits, read_all
 
 #: Mutations per reader in the tests that run often, and in the long ones.
 FEW, MANY = 150, 2000
@@ -84,17 +83,32 @@ _KINDS = (
 )
 
 
-def refused_or_equal(open_file, path, expected) -> bool:
+def refused_or_equal(reader, path, expected) -> bool:
     """Whether a file is refused; asserts that one which is read gives exactly `expected`."""
     try:
-        with open_file(path) as arrays:
-            arrays.verify()
-            found = {name: arrays[name] for name in arrays}
+        found = read_all(reader, path)
     except CheckpointError:
         return True
     assert list(found) == list(expected)
-    for name, array in found.items():
-        assert array.dtype == expected[name].dtype, name
-        assert array.shape == expected[name].shape, name
-        assert np.ascontiguousarray(array).tobytes() == expected[name].tobytes(), name
+    assert bits(found) == bits(expected)
     return False
+
+
+def refused_of(reader, opened, count, damaged=None) -> int:
+    """How many of `count` damaged versions are refused; all others must give what the file gave.
+
+    Args:
+        reader: The class that reads.
+        opened: What the reader is given, a file or a folder; it stays damaged.
+        count: Of versions.
+        damaged: The file in the folder that is damaged.
+    """
+    expected, file = read_all(reader, opened), damaged or opened
+    refused = 0
+    for what, content in mutated(file.read_bytes(), count):
+        file.write_bytes(content)
+        try:
+            refused += refused_or_equal(reader, opened, expected)
+        except AssertionError as error:
+            raise AssertionError(what) from error
+    return refused

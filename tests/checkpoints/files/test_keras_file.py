@@ -17,7 +17,7 @@ from bit_keras.checkpoints.files import KerasFile, is_keras_file
 from bit_keras.export.keras_file import export_keras
 from bit_keras.registry import ARCHITECTURES
 from tests.checkpoints import reading
-from tests.checkpoints.mutations import FEW, MANY, mutated, refused_or_equal
+from tests.checkpoints.mutations import FEW, MANY, refused_of
 from tests.models.networks import narrow, network
 
 read_all = functools.partial(reading.read_all, KerasFile)
@@ -324,8 +324,6 @@ def test_files_are_recognised_by_their_content(small, tiny_npz, tmp_path):
 
 @pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
 def test_a_damaged_file_is_refused_or_read_as_it_was(small, tmp_path, count):
-    expected, refused = read_all(small), 0
-    for _, data in mutated(small.read_bytes(), count):
-        (tmp_path / "a.keras").write_bytes(data)
-        refused += refused_or_equal(KerasFile, tmp_path / "a.keras", expected)
-    assert refused > count // 2
+    path = tmp_path / "a.keras"
+    path.write_bytes(small.read_bytes())
+    assert refused_of(KerasFile, path, count) > count // 2

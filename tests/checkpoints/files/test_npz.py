@@ -20,7 +20,7 @@ from bit_keras.checkpoints.files import NpzFile
 from bit_keras.errors import CheckpointError
 from bit_keras.registry import ARCHITECTURES, CHECKPOINTS
 from tests.checkpoints import reading
-from tests.checkpoints.mutations import FEW, MANY, mutated, refused_or_equal
+from tests.checkpoints.mutations import FEW, MANY, refused_of
 from tests.checkpoints.reading import bits
 
 read_all = functools.partial(reading.read_all, NpzFile)
@@ -388,13 +388,4 @@ def test_a_zip_bomb_is_refused_without_unpacking_it(tmp_path, bomb):
 @pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
 def test_a_file_that_was_tampered_with_is_refused_or_read_exactly_right(tmp_path, count):
     write_npz(tmp_path / "x.npz", SMALL)
-    original = (tmp_path / "x.npz").read_bytes()
-    expected = {name: SMALL[name] for name in sorted(SMALL)}
-    refused = 0
-    for what, content in mutated(original, count):
-        (tmp_path / "damaged").write_bytes(content)
-        try:
-            refused += refused_or_equal(NpzFile, tmp_path / "damaged", expected)
-        except AssertionError as error:
-            raise AssertionError(what) from error
-    assert refused > count // 2
+    assert refused_of(NpzFile, tmp_path / "x.npz", count) > count // 2

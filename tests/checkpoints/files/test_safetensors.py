@@ -2,7 +2,6 @@
 
 import functools
 import json
-import math
 
 import numpy as np
 import pytest
@@ -165,19 +164,18 @@ def test_what_is_no_safetensors_is_refused(tmp_path, content, words):
 def test_a_file_that_was_tampered_with_gives_what_the_reference_gives(
     tmp_path, path, reference, count
 ):
+    # There are no checksums: a changed value is a value.
+    safetensors = pytest.importorskip("safetensors", reason="the reference implementation")
     original, damaged = path.read_bytes(), tmp_path / "damaged"
     refused = 0
     for what, content in mutated(original, count):
         damaged.write_bytes(content)
         try:
             expected = reference.load_file(damaged)
-        except Exception:  # The reference refuses it, whatever with.
-            expected = None
+        except (safetensors.SafetensorError, KeyError, ValueError):
+            expected = {}
         try:
-            refused += refused_or_equal(SafetensorsFile, damaged, expected or {})
+            refused += refused_or_equal(SafetensorsFile, damaged, expected)
         except AssertionError as error:
             raise AssertionError(what) from error
-        # There are no checksums: a changed value is a value, and shapes must fit.
-        if expected is not None:
-            assert sum(math.prod(array.shape) for array in expected.values()) > 0, what
     assert refused > count // 4

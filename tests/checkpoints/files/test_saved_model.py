@@ -13,7 +13,7 @@ from bit_keras.checkpoints.files import SavedModelFile, is_saved_model
 from bit_keras.errors import CheckpointError
 from bit_keras.registry import ARCHITECTURES
 from tests.checkpoints import reading
-from tests.checkpoints.mutations import FEW, MANY, mutated, refused_or_equal
+from tests.checkpoints.mutations import FEW, MANY, refused_of
 
 read_all = functools.partial(reading.read_all, SavedModelFile)
 refusal = functools.partial(reading.refusal, SavedModelFile)
@@ -231,10 +231,6 @@ def test_folders_are_recognised_by_their_content(small, tmp_path):
 @pytest.mark.parametrize("file", ["variables.index", "variables.data-00000-of-00001"])
 @pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
 def test_a_damaged_file_is_refused_or_read_as_it_was(small, tmp_path, file, count):
-    expected, refused = read_all(small), 0
-    shutil.copytree(small, tmp_path / "a")
-    whole = (small / "variables" / file).read_bytes()
-    for _, data in mutated(whole, count):
-        (tmp_path / "a" / "variables" / file).write_bytes(data)
-        refused += refused_or_equal(SavedModelFile, tmp_path / "a", expected)
-    assert refused > count // 2
+    folder = tmp_path / "a"
+    shutil.copytree(small, folder)
+    assert refused_of(SavedModelFile, folder, count, folder / "variables" / file) > count // 2

@@ -20,9 +20,9 @@ ROWS = (
     {"checkpoints"},
     {"models"},
     {"data"},
-    {"training", "evaluation"},
+    {"training", "evaluation", "runtimes"},
     {"export"},
-    {"inference", "collection"},
+    {"inference", "collection", "benchmark"},
     {"cli"},
 )
 HEIGHT = {part: height for height, row in enumerate(ROWS) for part in row}
@@ -33,7 +33,15 @@ ROOT = "the root"
 HEIGHT[ROOT] = HEIGHT["models"]
 
 HEAVY = {"jax", "keras", "tensorflow", "tf_keras", "torch", "transformers"}
-MAY_IMPORT_TENSORFLOW = {"collection", "data", "training", "export", "inference"}
+MAY_IMPORT_TENSORFLOW = {
+    "benchmark",
+    "collection",
+    "data",
+    "export",
+    "inference",
+    "runtimes",
+    "training",
+}
 #: Reads TensorFlow's own format, when it is asked to.
 READS_SAVED_MODELS = PACKAGE / "checkpoints" / "files" / "saved_model.py"
 ON_EVERY_BACKEND = {"errors", "registry", "atomic", "progress", "layers", "checkpoints", "models"}

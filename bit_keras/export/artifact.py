@@ -1,9 +1,11 @@
 """What travels inside an artifact beside the graph: what it is, and its own proof.
 
 Both files lie in `assets.extra`, the folder of a SavedModel that every loader
-leaves alone; Keras leaves such a member of a `.keras` file alone too.
+leaves alone. Keras leaves such members of a `.keras` file alone, and TFLite those
+of the archive at the end of its files; in ONNX they are entries of the metadata.
 """
 
+import base64
 import contextlib
 import dataclasses
 import io
@@ -52,9 +54,11 @@ class Metadata:
 
     Attributes:
         model: str. The registry's name of the weights.
-        target: str. The kind of artifact: `"hub"`, `"serving"` or `"keras"`.
+        target: str. The kind of artifact: `"hub"`, `"serving"`, `"keras"`, `"tflite"`,
+            `"onnx"` or `"openvino"`.
         variant: str. `"classification"` or `"feature_extraction"`.
-        precision: str. The dtype that its convolutions compute in.
+        precision: str. The dtype that its convolutions compute in, or how it was
+            quantised.
         folded: bool. Whether its signatures use kernels that were standardised once.
         input_range: tuple of 2 floats. What the pixels must be scaled to.
         size: int or None. The only side of images that it takes, if there is one.
@@ -114,7 +118,7 @@ def _read_json(artifact: Path) -> dict[str, Any]:
     if not artifact.exists():
         raise ExportError(f"There is no artifact {artifact}.")
     try:
-        with _opened(artifact) as root:
+        with opened(artifact) as root:
             fields = json.loads((root / METADATA).read_text())
     except (KeyError, FileNotFoundError, NotADirectoryError):
         raise ExportError(
@@ -126,13 +130,51 @@ def _read_json(artifact: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _opened(artifact: Path) -> Iterator[Path | zipfile.Path]:
-    """The folder that holds the files of an artifact, or what acts like it in a `.keras` file."""
-    if not zipfile.is_zipfile(artifact):
+def opened(artifact: Path) -> Iterator[Path | zipfile.Path]:
+    """The folder that holds the files of an artifact, or what acts like it in a single file.
+
+    Raises:
+        ExportError: An ONNX file that cannot be read.
+    """
+    if artifact.suffix == ".onnx" and artifact.is_file():
+        with zipfile.ZipFile(_members_of_onnx(artifact)) as archive:
+            yield zipfile.Path(archive)
+    elif zipfile.is_zipfile(artifact):
+        with zipfile.ZipFile(artifact) as archive:
+            yield zipfile.Path(archive)
+    else:
         yield artifact
-        return
-    with zipfile.ZipFile(artifact) as archive:
-        yield zipfile.Path(archive)
+
+
+def onnx_entries(members: Mapping[str, bytes]) -> dict[str, str]:
+    """The files of an artifact as entries of an ONNX model's metadata, which are text."""
+    return {
+        name: base64.b64encode(content).decode() if name == GOLDEN else content.decode()
+        for name, content in members.items()
+    }
+
+
+def _members_of_onnx(artifact: Path) -> io.BytesIO:
+    """What `onnx_entries` wrote, as the archive that other single files hold."""
+    try:
+        import onnx
+    except ImportError:
+        raise ExportError(
+            f"{artifact} is read with the package onnx; `pip install 'bit_keras[onnx]'` brings it."
+        ) from None
+    try:
+        model = onnx.load(artifact, load_external_data=False)
+    # Whatever the parser raises at damage.
+    except Exception as error:
+        raise ExportError(f"{artifact} is no ONNX file, or a damaged one ({error}).") from error
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for entry in model.metadata_props:
+            if entry.key == GOLDEN:
+                archive.writestr(GOLDEN, base64.b64decode(entry.value))
+            elif entry.key == METADATA:
+                archive.writestr(METADATA, entry.value)
+    return file
 
 
 def golden_images(
@@ -186,13 +228,13 @@ def golden_bytes(arrays: Mapping[str, Any]) -> bytes:
 
 def has_golden(artifact: Path) -> bool:
     """Whether an artifact carries inputs and outputs that prove it."""
-    with _opened(artifact) as root:
+    with opened(artifact) as root:
         return (root / GOLDEN).exists()
 
 
 def read_golden(artifact: Path) -> dict[str, np.ndarray]:
     """The stored inputs and outputs of an artifact, by name."""
-    with _opened(artifact) as root:
+    with opened(artifact) as root:
         file = io.BytesIO((root / GOLDEN).read_bytes())
     with np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bit_keras.data.images import Images
-from bit_keras.data.layout import Layout, layout_of, require_split
+from bit_keras.data.layout import Layout, is_picture, layout_of, require_split
 
 
 def folder_splits(root: Path) -> tuple[str, ...]:
@@ -27,6 +27,20 @@ def folder_images(root: Path, split: str | None) -> Images:
         paths,
         sizes,
         lambda index: (root / paths[index]).read_bytes(),
+    )
+
+
+def loose_images(root: Path) -> Images | None:
+    """The pictures that lie in a folder itself, all of one class; None where there are none."""
+    paths = [path for path in sorted(root.iterdir()) if path.is_file() and is_picture(path.name)]
+    if not paths:
+        return None
+    return Images(
+        (root.name,),
+        np.zeros(len(paths)),
+        [path.name for path in paths],
+        np.array([path.stat().st_size for path in paths]),
+        lambda index: paths[index].read_bytes(),
     )
 
 

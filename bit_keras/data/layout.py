@@ -57,7 +57,7 @@ def layout_of(paths: Sequence[str], where: str) -> Layout:
     paths = [path for path in paths if not any(part.startswith(".") for part in path.split("/"))]
     if not paths:
         raise DataError(f"{where} is empty; {_EXPECTED}.")
-    pictures = [path for path in paths if posixpath.splitext(path)[1].lower() in _extensions()]
+    pictures = [path for path in paths if is_picture(path)]
     if not pictures:
         raise DataError(
             f"{where} holds {len(paths)} files and no picture (the first is {paths[0]}); "
@@ -90,6 +90,12 @@ def require_split(split: str | None, splits: Sequence[str], where: str) -> None:
             f"{where} has no splits, and {split!r} was asked for; leave the split away, or arrange "
             "the data as <split>/<class>/<picture>."
         )
+
+
+def is_picture(path: str) -> bool:
+    """Whether a file is a picture by its name: not hidden, with an extension that Pillow reads."""
+    name = posixpath.basename(path)
+    return not name.startswith(".") and posixpath.splitext(name)[1].lower() in _extensions()
 
 
 def _splits(pictures: Sequence[str]) -> tuple[str, ...]:

@@ -88,6 +88,18 @@ def _is_tfds(data: str | os.PathLike) -> bool:
     return isinstance(data, str) and data.startswith(PREFIX)
 
 
+def existing_folder(data: Data) -> Path | None:
+    """The folder that the data are, or None for data of another kind.
+
+    Raises:
+        DataError: There is no such path.
+    """
+    if isinstance(data, tuple) or _is_tfds(data):
+        return None
+    path = _existing(data)
+    return path if path.is_dir() else None
+
+
 def _existing(data: str | os.PathLike) -> Path:
     if not isinstance(data, str | os.PathLike):
         raise DataError(

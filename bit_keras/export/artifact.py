@@ -28,6 +28,9 @@ VARIANTS: tuple[Variant, ...] = ("classification", "feature_extraction")
 TARGETS = ("hub", "serving")
 PRECISIONS = ("float32", "bfloat16")
 
+#: The precisions of TFLite files that take 8-bit pixels.
+PIXEL_PRECISIONS = ("int8", "int8-pure")
+
 #: The name of the output of each variant, in signatures and files.
 OUTPUTS: dict[Variant, str] = {"classification": "logits", "feature_extraction": "features"}
 
@@ -39,6 +42,10 @@ INPUT_RANGES: tuple[tuple[float, float], ...] = ((-1.0, 1.0), (0.0, 1.0))
 #: and of one in half precision, whose numbers have 8 (bfloat16) or 11 bits.
 TOLERANCE = 1e-5
 HALF_PRECISION_TOLERANCE = 5e-2
+
+#: What is quantised may differ by what it did when it was written, twice: rounding goes
+#: another way on another processor. At least by this.
+SMALLEST_QUANTISED_TOLERANCE = 1e-4
 
 #: The files of an artifact that say what it is and prove it; members of a `.keras` file.
 METADATA = "assets.extra/bit_keras.json"
@@ -80,6 +87,11 @@ class Metadata:
     task: dict[str, Any] | None
     tolerance: float
     versions: dict[str, str]
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether its images are 8-bit pixels, not floats."""
+        return self.target == "tflite" and self.precision in PIXEL_PRECISIONS
 
     def to_json(self) -> str:
         """The text that `read` finds in an artifact."""
@@ -243,6 +255,11 @@ def read_golden(artifact: Path) -> dict[str, np.ndarray]:
 def tolerance_of(precision: str) -> float:
     """Largest relative difference that an artifact may show, by the dtype it computes in."""
     return HALF_PRECISION_TOLERANCE if precision in ("bfloat16", "float16") else TOLERANCE
+
+
+def quantised_tolerance(difference: float) -> float:
+    """What `verify` accepts of a file that differed by so much when it was written."""
+    return max(2 * difference, SMALLEST_QUANTISED_TOLERANCE)
 
 
 def relative_difference(outputs: np.ndarray, golden: np.ndarray) -> float:

@@ -142,6 +142,26 @@ def _fix_fingerprint(path: Path) -> None:
     path.write_bytes(fingerprint.SerializeToString(deterministic=True))
 
 
+def golden_answers(model: keras.Model, metadata: Metadata) -> dict[str, np.ndarray]:
+    """Images for an artifact, and what the network in float32 answers to them.
+
+    Returns:
+        dict of arrays: `inputs` in the range of the artifact, uint8 where it takes
+        pixels; `features`; and `logits` of a classifier.
+    """
+    height, width = golden_size(model.input_shape, metadata)
+    channels = model.input_shape[-1]
+    features, outputs = features_and_outputs(model)(
+        golden_images(height, width, (-1.0, 1.0), channels), training=False
+    )
+    inputs = golden_images(height, width, metadata.input_range, channels)
+    return {
+        "inputs": np.rint(inputs).astype("uint8") if metadata.takes_pixels else inputs,
+        "features": features.numpy(),
+        OUTPUTS[metadata.variant]: outputs.numpy(),
+    }
+
+
 def write_proof(
     model: keras.Model, metadata: Metadata, folder: Path, transform: EvalTransform | None = None
 ) -> None:
@@ -154,17 +174,7 @@ def write_proof(
         transform: EvalTransform. Of encoded pictures, which are stored too where it
             is given.
     """
-    height, width = golden_size(model.input_shape, metadata)
-    channels = model.input_shape[-1]
-    features, outputs = features_and_outputs(model)(
-        golden_images(height, width, (-1.0, 1.0), channels), training=False
-    )
-    output = OUTPUTS[metadata.variant]
-    arrays = {
-        "inputs": golden_images(height, width, metadata.input_range, channels),
-        "features": features.numpy(),
-        output: outputs.numpy(),
-    }
+    arrays, output = golden_answers(model, metadata), OUTPUTS[metadata.variant]
     if transform is not None:
         pictures = golden_pictures(transform.size)
         images = np.stack([transform(picture) for picture in pictures])

@@ -16,7 +16,7 @@ from bit_keras.preprocessing.task import Activation
 #: Classes that `image_bytes` returns, best first.
 TOP = 5
 
-_ACTIVATIONS: dict[Activation, Callable[[tf.Tensor], tf.Tensor]] = {
+ACTIVATIONS: dict[Activation, Callable[[tf.Tensor], tf.Tensor]] = {
     "softmax": tf.nn.softmax,
     "sigmoid": tf.math.sigmoid,
 }
@@ -73,7 +73,7 @@ def serving_signatures(
     core = tf.function(
         lambda x: network(x, training=False), input_signature=[images], autograph=False
     )
-    activation = _ACTIVATIONS[task.activation if task else "softmax"]
+    activation = ACTIVATIONS[task.activation if task else "softmax"]
 
     def serving_default(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         _, outputs = core(rescaled(inputs, metadata.input_range))

@@ -1,0 +1,88 @@
+"""Pictures that show a quantiser which values a network meets."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from bit_keras.data import open_images, splits_of
+from bit_keras.data.folder import loose_images
+from bit_keras.data.images import Images
+from bit_keras.data.sources import Data, existing_folder
+from bit_keras.errors import DataError, ImageError
+from bit_keras.preprocessing import EvalTransform
+
+#: Pictures that calibrate unless another number is asked for.
+COUNT = 200
+
+
+def calibration_images(
+    data: Data,
+    transform: EvalTransform,
+    count: int = COUNT,
+    split: str | None = None,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda pictures: None,
+) -> np.ndarray:
+    """Pictures of any source, as the network is going to see them, chosen at random.
+
+    A picture that cannot be read is logged, and another one takes its place.
+
+    Args:
+        data: What `bit_keras.data.open_images` takes; or a folder of pictures, since
+            classes do not matter here.
+        transform: EvalTransform. Of the network.
+        count: int. How many; fewer where there are no more. Defaults to `200`.
+        split: str. Which split of the data. Defaults to `train` where there is one, else
+            to the first: what a network is tested on does not calibrate it.
+        seed: int, not negative. The same pictures for the same seed. Defaults to `0`.
+        advance: callable that is told how many pictures were done.
+
+    Returns:
+        float32 array `(count, size, size, 3)`, RGB, in [-1, 1].
+
+    Raises:
+        DataError: The data cannot be found or used, `count` is below 1, or no picture
+            can be read.
+
+    Example:
+
+    ```python
+    from bit_keras.export.calibration import calibration_images
+
+    pixels = np.zeros((4, 40, 50, 3), "uint8")
+    transform = bit_keras.eval_transform("bit_tiny.cifar10")
+    calibration_images((pixels, [0, 1, 1, 0]), transform, count=2).shape  # (2, 64, 64, 3)
+    ```
+    """
+    if count < 1:
+        raise DataError(f"At least one picture calibrates a network; {count} were asked for.")
+    images = _unlabelled(data, split)
+    chosen: list[np.ndarray] = []
+    reason = ""
+    for index in map(int, np.random.default_rng(seed).permutation(len(images))):
+        if len(chosen) == count:
+            break
+        try:
+            chosen.append(transform(images[index]))
+        except ImageError as error:
+            reason = str(error)
+            images.note_unreadable(index, reason)
+        else:
+            advance(1)
+    if not chosen:
+        raise DataError(
+            f"A network is calibrated with pictures, and none of the {len(images)} in {data} "
+            f"can be read ({reason})."
+        )
+    return np.stack(chosen)
+
+
+def _unlabelled(data: Data, split: str | None) -> Images:
+    """The pictures of a source, whether or not they have classes."""
+    folder = existing_folder(data)
+    loose = None if folder is None else loose_images(folder)
+    if loose is not None:
+        return loose
+    splits = splits_of(data)
+    default = "train" if "train" in splits else next(iter(splits), None)
+    return open_images(data, split or default)

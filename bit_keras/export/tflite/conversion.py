@@ -1,0 +1,126 @@
+"""From a network to the bytes of a TFLite model."""
+
+from collections.abc import Iterator, Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bit_keras.errors import ExportError
+from bit_keras.export.artifact import PIXEL_PRECISIONS, Metadata
+from bit_keras.export.saved_model import features_and_outputs
+from bit_keras.export.signatures import ACTIVATIONS, rescaled
+from bit_keras.export.tflite.group_norm import CentredGroupNorm
+from bit_keras.export.tflite.quantization import (
+    Ranges,
+    observed_ranges,
+    rounded,
+    rounded_features,
+)
+from bit_keras.layers import GroupNorm
+from bit_keras.models.folding import clone_with, fold_weight_standardization
+from bit_keras.preprocessing import Task
+from bit_keras.registry import RGB
+
+
+def converted(
+    model: keras.Model, metadata: Metadata, task: Task | None, calibration: np.ndarray | None
+) -> bytes:
+    """The model in TFLite's format, without any metadata.
+
+    Args:
+        model: keras.Model from a builder.
+        metadata: Metadata. Of the artifact: precision, input range and size.
+        task: Task, or None for a feature extractor.
+        calibration: float32 array `(n, size, size, 3)` in [-1, 1], for `int8` and
+            `int8-pure`.
+
+    Raises:
+        ExportError: TensorFlow cannot convert it.
+    """
+    network, ranges = fold_weight_standardization(model), None
+    if metadata.precision == "int8":
+        assert calibration is not None  # `export_tflite` has looked.
+        ranges = observed_ranges(network, calibration)
+        network = rounded(network, ranges)
+    elif metadata.precision == "int8-pure":
+        network = _in_integers(network)
+    converter = _converter(network, metadata, task, ranges)
+    _quantise(converter, metadata.precision, calibration)
+    try:
+        return converter.convert()
+    # The converter raises whatever its passes in C++ do.
+    except Exception as error:
+        raise ExportError(
+            f"{model.name} cannot be converted to TFLite with --quantize {metadata.precision} "
+            f"({' '.join(str(error).split())[:300]})."
+        ) from error
+
+
+def _in_integers(network: keras.Model) -> keras.Model:
+    """A copy whose GroupNorm has a form that integers can hold."""
+
+    def swap(layer: keras.layers.Layer) -> keras.layers.Layer:
+        kind = CentredGroupNorm if isinstance(layer, GroupNorm) else layer.__class__
+        return kind.from_config(layer.get_config())
+
+    copy = clone_with(network, swap)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def _converter(
+    network: keras.Model,
+    metadata: Metadata,
+    task: Task | None,
+    ranges: Mapping[str, Ranges] | None,
+) -> tf.lite.TFLiteConverter:
+    """The converter of the one function that gives all outputs."""
+    size = metadata.size
+    shape = (None, None, None, RGB) if size is None else (1, size, size, RGB)
+    both = features_and_outputs(network)
+    # 8-bit images are brought to the range of the network by the scale of their tensor.
+    scale = (-1.0, 1.0) if metadata.takes_pixels else metadata.input_range
+
+    def serving_default(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        features, outputs = both(rescaled(inputs, scale), training=False)
+        if ranges is not None:
+            features = rounded_features(features, ranges)
+        if task is None:
+            return {"features": features}
+        activation = ACTIVATIONS[task.activation]
+        return {"logits": outputs, "probabilities": activation(outputs), "features": features}
+
+    function = tf.function(
+        serving_default,
+        input_signature=[tf.TensorSpec(shape, tf.float32, name="inputs")],
+        autograph=False,
+    )
+    # A Keras model in this place makes files that fail or give NaN: it is no `tf.Module`.
+    holder = tf.train.Checkpoint()
+    holder.variables = [variable.value for variable in both.variables]
+    return tf.lite.TFLiteConverter.from_concrete_functions(
+        [function.get_concrete_function()], holder
+    )
+
+
+def _quantise(
+    converter: tf.lite.TFLiteConverter, precision: str, calibration: np.ndarray | None
+) -> None:
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if precision == "float32":
+        return
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if precision in PIXEL_PRECISIONS:
+        converter.inference_input_type = converter.inference_output_type = tf.uint8
+    if precision == "int8-pure":
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.representative_dataset = lambda: _one_by_one(calibration)
+
+
+def _one_by_one(images: np.ndarray | None) -> Iterator[list[np.ndarray]]:
+    assert images is not None  # `export_tflite` has looked.
+    for image in images:
+        yield [image[None]]

@@ -1,0 +1,196 @@
+"""Writes a model as a TFLite file that proves itself."""
+
+import dataclasses
+import os
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import keras
+import numpy as np
+
+from bit_keras.atomic import replaced_file
+from bit_keras.errors import ExportError
+from bit_keras.export.artifact import (
+    GOLDEN,
+    METADATA,
+    PIXEL_PRECISIONS,
+    Metadata,
+    Variant,
+    golden_bytes,
+    quantised_tolerance,
+    relative_difference,
+)
+from bit_keras.export.saved_model import describe, golden_answers
+from bit_keras.export.task import transform_and_task
+from bit_keras.export.tflite.conversion import converted
+from bit_keras.export.tflite.metadata import with_metadata
+from bit_keras.export.tflite.operators import require_fits, require_operators
+from bit_keras.export.tflite.signatures import with_signatures
+from bit_keras.preprocessing import Task
+from bit_keras.runtimes import open_program
+
+Quantization = Literal["none", "float16", "dynamic", "int8", "int8-pure"]
+QUANTIZATIONS: tuple[Quantization, ...] = ("none", "float16", "dynamic", "int8", "int8-pure")
+
+#: The outputs of `serving_default`; `features` has the features alone.
+_OUTPUTS: dict[Variant, tuple[str, ...]] = {
+    "classification": ("logits", "probabilities"),
+    "feature_extraction": ("features",),
+}
+
+#: The range of 8-bit pixels.
+_PIXELS = (0.0, 255.0)
+
+
+def export_tflite(
+    model: keras.Model,
+    path: str | os.PathLike,
+    quantize: Quantization = "none",
+    size: int | Literal["dynamic"] | None = None,
+    input_range: tuple[float, float] = (-1.0, 1.0),
+    task: Task | None = None,
+    calibration: np.ndarray | None = None,
+) -> Metadata:
+    """Writes a model as a TFLite file, of builtin operators alone.
+
+    The signatures, which share the weights, for a classifier:
+
+    - `serving_default`: `inputs`, float32 `(1, size, size, 3)` -> `logits` and
+      `probabilities`, float32 `(1, classes)`;
+    - `features`: `inputs` -> `features`, float32 `(1, channels)`.
+
+    A feature extractor has `features` from both. Kernels are standardised once, at
+    export. What `quantize` does:
+
+    - `"none"`: all in float32;
+    - `"float16"`: weights in float16, half the size; they are unpacked to float32;
+    - `"dynamic"`: weights in int8, a quarter of the size; activations are rounded to
+      8 bits before each convolution, by what is in them;
+    - `"int8"`: convolutions and head in int8 with scales from `calibration`; GroupNorm
+      stays in float, because 8 bits do not hold its variances, and because integers
+      are slower there on a CPU. Images are 8-bit pixels, answers are 8-bit too;
+    - `"int8-pure"`: no float between input and output, for accelerators that know
+      nothing else. On a CPU it is the slowest.
+
+    The file carries what MediaPipe's image tasks ask for: normalisation, labels, what
+    scores mean; and a stored input and output for `bit_keras.export.verify`.
+
+    Args:
+        model: From `create_classifier` or `create_feature_extractor`, on the
+            TensorFlow backend. It is not changed.
+        path: The file to create or to replace. Whole or absent.
+        quantize: See above. Defaults to `"none"`.
+        size: int or `"dynamic"`. Side of the images, or none in particular: callers
+            resize the input, and MediaPipe does not take the file. Defaults to that of
+            the model or its task.
+        input_range: `(-1.0, 1.0)`, BiT's own, or `(0.0, 1.0)`, for images in float32.
+            Defaults to `(-1.0, 1.0)`.
+        task: Task. The labels and the transform. Defaults to what the registry knows of
+            the model's name.
+        calibration: float32 array `(n, height, width, 3)` in [-1, 1], for `"int8"` and
+            `"int8-pure"`: pictures such as the network is going to see, from
+            `bit_keras.export.calibration.calibration_images`.
+
+    Returns:
+        Metadata, as stored in the file.
+
+    Raises:
+        ExportError: Another backend, an unknown quantisation or range, no or other
+            calibration images, a model that is no BiT, a network over the 2 GB that the
+            format holds, an operator that the quantisation rules out, or TensorFlow
+            cannot convert it.
+        SizeError: No size is given and none is known, or it is below 32.
+        BitKerasError: The path cannot be written, or the network takes other images
+            than RGB squares.
+
+    Example:
+
+    ```python
+    from bit_keras.export.tflite import export_tflite
+
+    model = bit_keras.create_classifier("bit_tiny.cifar10")
+    export_tflite(model, "bit_tiny.tflite", quantize="dynamic").precision  # 'dynamic'
+    ```
+
+    Reference:
+        [LiteRT's quantisation](https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/post_training_quantization).
+    """
+    metadata, task = _described(model, quantize, size, input_range, task)
+    calibration = _required(calibration, metadata)
+    require_fits(model, quantize)
+    content = converted(model, metadata, task, calibration)
+    require_operators(content, quantize)
+    outputs = {"serving_default": _OUTPUTS[metadata.variant], "features": ("features",)}
+    content = with_signatures(content, outputs)
+    golden = golden_answers(model, metadata)
+    if quantize != "none":
+        tolerance = quantised_tolerance(_difference(content, golden))
+        metadata = dataclasses.replace(metadata, tolerance=tolerance)
+    members = {METADATA: metadata.to_json().encode(), GOLDEN: golden_bytes(golden)}
+    with replaced_file(path) as partial:
+        partial.write_bytes(with_metadata(content, metadata, task, members))
+    return metadata
+
+
+def _described(
+    model: keras.Model,
+    quantize: str,
+    size: int | Literal["dynamic"] | None,
+    input_range: tuple[float, float],
+    task: Task | None,
+) -> tuple[Metadata, Task | None]:
+    if quantize not in QUANTIZATIONS:
+        raise ExportError(
+            f"quantize must be one of {', '.join(QUANTIZATIONS)}. Received: quantize={quantize!r}"
+        )
+    metadata = describe(model, "tflite", input_range, task)
+    if quantize in PIXEL_PRECISIONS and metadata.input_range != (-1.0, 1.0):
+        raise ExportError(
+            f"A file quantised to {quantize} takes 8-bit pixels; input_range goes with the others."
+        )
+    transform, task = transform_and_task(model, None if size == "dynamic" else size, task)
+    metadata = dataclasses.replace(
+        metadata,
+        precision="float32" if quantize == "none" else quantize,
+        folded=True,
+        size=None if size == "dynamic" else transform.size,
+        input_range=_PIXELS if quantize in PIXEL_PRECISIONS else metadata.input_range,
+        task=None if task is None else task.to_json(),
+    )
+    return metadata, task
+
+
+def _required(calibration: np.ndarray | None, metadata: Metadata) -> np.ndarray | None:
+    """The calibration images of a quantisation that needs some."""
+    if metadata.precision not in PIXEL_PRECISIONS:
+        return None
+    if calibration is None or len(calibration) == 0:
+        raise ExportError(
+            f"--quantize {metadata.precision} is calibrated with pictures, and none were given; "
+            "name a folder, a tar or tfds:NAME with --calibrate."
+        )
+    size = metadata.size
+    sides = calibration.shape[1:3]
+    if calibration.ndim != 4 or calibration.shape[-1] != 3 or size not in (None, *sides[:1]):
+        raise ExportError(
+            f"Calibration images are float32 (n, {size or 'height'}, {size or 'width'}, 3) in "
+            f"[-1, 1]; {calibration.dtype} {calibration.shape} came."
+        )
+    return calibration.astype("float32", copy=False)
+
+
+def _difference(content: bytes, golden: dict[str, np.ndarray]) -> float:
+    """The largest relative difference that quantisation brought to a stored output."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.tflite"
+        file.write_bytes(content)
+        program = open_program(file)
+        answers = {
+            name: answer
+            for signature in program.signatures
+            for name, answer in program(golden["inputs"], signature).items()
+        }
+    return max(
+        relative_difference(answers[name], golden[name]) for name in golden if name != "inputs"
+    )

@@ -170,5 +170,6 @@ def test_help_names_every_command_and_what_it_does():
         "export",
         "collection",
         "verify",
+        "benchmark",
         "publish",
     } <= set(commands)

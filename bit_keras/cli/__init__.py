@@ -20,6 +20,7 @@ _COMMANDS = (
     "export",
     "collection",
     "verify",
+    "benchmark",
     "publish",
 )
 
@@ -67,6 +68,8 @@ def main(debug: bool) -> None:
       bit-keras evaluate run --data photos/
       bit-keras export bit_r50x1.in21k --to hub --variant feature_extraction --out r50x1
       bit-keras export run --to serving --out models/flowers
+      bit-keras export run --to tflite --quantize dynamic --out flowers.tflite
+      bit-keras benchmark flowers.tflite models/flowers
       bit-keras verify r50x1
       bit-keras collection export/bit-resnet.toml --out collection
     """

@@ -1,14 +1,17 @@
 """How the commands print: tables and JSON to stdout, progress to stderr."""
 
+import contextlib
 import importlib
 import json
 import logging
 import os
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 import rich.console
+import rich.progress
 import rich.status
 
 import bit_keras.progress
@@ -24,6 +27,19 @@ def console() -> rich.console.Console:
 def progress(step: str) -> rich.status.Status:
     """Shows what is going on while a block runs; nothing where nobody looks."""
     return bit_keras.progress.console().status(step)
+
+
+@contextlib.contextmanager
+def progress_bar(step: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Shows how many of a number of things are done; yields what to tell how many more are."""
+    columns = (
+        *rich.progress.Progress.get_default_columns(),
+        rich.progress.MofNCompleteColumn(),
+    )
+    display = bit_keras.progress.console()
+    with rich.progress.Progress(*columns, console=display, disable=not display.is_terminal) as bar:
+        task = bar.add_task(step, total=total)
+        yield lambda done: bar.advance(task, done)
 
 
 class LogHandler(logging.Handler):

@@ -51,16 +51,17 @@ def command(
 ) -> None:
     """Measure the accuracy of a model, a fine-tuned or an exported one.
 
-    NAME is a model name, ARTIFACT the folder of a fine-tuning run or of a
-    SavedModel, a .keras file or weights of any format. DATA is a folder or an
-    uncompressed tar with a folder per class, perhaps below folders per split, or
-    tfds:NAME, prepared on disk. Every picture that can be read counts once; the
-    others are named.
+    NAME is a model name, ARTIFACT the folder of a fine-tuning run, of a SavedModel or
+    of OpenVINO IR, a .keras, TFLite or ONNX file, or weights of any format. DATA is a
+    folder or an uncompressed tar with a folder per class, perhaps below folders per
+    split, or tfds:NAME, prepared on disk. Every picture that can be read counts once;
+    the others are named.
 
     \b
     Examples:
       bit-keras evaluate run --data flowers/ --out report
       bit-keras evaluate exported/ --data flowers/ --json
+      bit-keras evaluate flowers-int8.tflite --data flowers/
       bit-keras evaluate R50x1_224 --data imagenet/val --real
     """
     with progress(f"Loading {source}"):

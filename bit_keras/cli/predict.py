@@ -17,15 +17,16 @@ from bit_keras.errors import ImageError
 def command(source: str, images: tuple[str, ...], top: int, as_json: bool) -> None:
     """Classify pictures with a model of the registry, a fine-tuned or an exported one.
 
-    NAME is a model name, ARTIFACT the folder of a fine-tuning run or of a
-    SavedModel, a .keras file or weights of any format. Pictures may be JPEG, PNG,
-    WebP and whatever Pillow reads. One that cannot be read is reported, the others
-    are classified, and the exit status is 1.
+    NAME is a model name, ARTIFACT the folder of a fine-tuning run, of a SavedModel or
+    of OpenVINO IR, a .keras, TFLite or ONNX file, or weights of any format. Pictures
+    may be JPEG, PNG, WebP and whatever Pillow reads. One that cannot be read is
+    reported, the others are classified, and the exit status is 1.
 
     \b
     Examples:
       bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg
       bit-keras predict run/ *.png --json
+      bit-keras predict r50x1-int8.tflite cat.jpg
     """
     from bit_keras.inference import load_predictor
 

@@ -1,42 +1,68 @@
 """`bit-keras verify`: does the artifact still compute what Keras computed?"""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 
-from bit_keras.cli.printing import console, print_json, progress
+from bit_keras.cli.printing import console, print_json, progress, start_keras
+from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.export.verify import Verification, verify
+
+if TYPE_CHECKING:
+    from bit_keras.export.layer_errors import LayerErrors
 
 
 @click.command("verify", short_help="Check an exported artifact or a collection.")
 @click.argument("artifact", type=click.Path(path_type=Path))
+@click.option(
+    "--layers",
+    "by_layer",
+    is_flag=True,
+    help="Also the error of every layer of a TFLite or ONNX file against Keras.",
+)
+@click.option(
+    "--against",
+    metavar="SOURCE",
+    help="With --layers: the model name, run or .keras file that the artifact was exported "
+    "from; by default the model that it names.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(artifact: Path, as_json: bool) -> None:
+def command(artifact: Path, by_layer: bool, against: str | None, as_json: bool) -> None:
     """Reload ARTIFACT in a fresh process and compare it with its stored output.
 
     ARTIFACT is a SavedModel, a folder of its versions, of which the newest counts, a
-    .keras file, or the folder of a collection. Each carries inputs and what Keras
-    answered to them. In a collection the archives are checked as well. The exit status
+    .keras, TFLite or ONNX file, a folder of OpenVINO IR, or the folder of a collection.
+    Each carries inputs and what Keras answered to them. A TFLite file is run by LiteRT
+    and by TensorFlow. In a collection the archives are checked as well. The exit status
     is 1 when a largest relative difference is above the tolerance.
 
     \b
     Examples:
       bit-keras verify r50x1
+      bit-keras verify r50x1-int8.tflite --layers
       bit-keras verify collection
     """
     from bit_keras.collection import is_collection
 
     in_collection = is_collection(artifact)
+    _require_usage(by_layer, against, in_collection)
     verifications = []
     for name, verification in _verified(artifact, in_collection):
         verifications.append((name, verification))
         if not as_json:
             _print(name, verification, in_collection)
+    documents = [_document(name, verification) for name, verification in verifications]
+    if by_layer:
+        with progress(f"Comparing the layers of {artifact}"):
+            errors = _layer_errors(artifact, verifications[0][1].metadata.model, against)
+        documents[0]["layers"] = _layers_document(errors)
+        if not as_json:
+            _print_layers(errors)
     if as_json:
-        documents = [_document(name, verification) for name, verification in verifications]
         print_json(
             {"collection": str(artifact), "models": documents} if in_collection else documents[0]
         )
@@ -44,6 +70,30 @@ def command(artifact: Path, as_json: bool) -> None:
         click.echo(f"{artifact}: {len(verifications)} artifacts and their archives.")
     if not all(verification.passed for _, verification in verifications):
         raise click.exceptions.Exit(1)
+
+
+def _require_usage(by_layer: bool, against: str | None, in_collection: bool) -> None:
+    if against is not None and not by_layer:
+        raise click.UsageError("--against goes with --layers.")
+    if by_layer and in_collection:
+        raise click.UsageError("--layers takes a TFLite or ONNX file, not a collection.")
+
+
+def _layer_errors(artifact: Path, model: str, against: str | None) -> "LayerErrors":
+    start_keras()
+    from bit_keras.export.layer_errors import layer_errors
+    from bit_keras.inference import load_network
+
+    try:
+        network, _ = load_network(against or model)
+    except BitKerasError as error:
+        if against is not None:
+            raise
+        raise ExportError(
+            f"{error} Without the weights of {model} layers cannot be compared; name with "
+            "--against the model, run or file that the artifact was exported from."
+        ) from error
+    return layer_errors(artifact, network)
 
 
 def _verified(artifact: Path, in_collection: bool) -> Iterator[tuple[str, Verification]]:
@@ -92,3 +142,19 @@ def _print(name: str, verification: Verification, in_collection: bool) -> None:
         f"{name if in_collection else metadata.model}, {metadata.variant}: "
         f"{verification.largest:.1e}, {verdict} the tolerance of {metadata.tolerance:.0e}."
     )
+
+
+def _layers_document(errors: "LayerErrors") -> list[dict[str, Any]]:
+    return [dataclasses.asdict(error) for error in errors.errors]
+
+
+def _print_layers(errors: "LayerErrors") -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("layer", no_wrap=True)
+    table.add_column("held in", no_wrap=True)
+    table.add_column("relative RMS error", justify="right", no_wrap=True)
+    for error in errors.errors:
+        table.add_row(error.layer, error.dtype, f"{error.error:.1e}")
+    click.echo()
+    console().print(table)
+    click.echo(f"{len(errors.errors)} of {errors.layers} layers; the others are merged with these.")

@@ -1,18 +1,22 @@
 """Replays the stored inputs of an artifact in a process of its own.
 
-`python -m bit_keras.export.replay ARTIFACT` prints one JSON object: the relative
-difference to the stored output, for each way to call the artifact. It loads a
-SavedModel with TensorFlow alone, and neither Keras nor a network of this package.
+`python -m bit_keras.export.replay ARTIFACT` prints one JSON object: `differences`, the
+relative difference to the stored output for each way to call the artifact; or `error`, a
+sentence on what is wrong with it. Whatever Keras did
+not write is loaded by other programs alone, and by no network of this package: a
+SavedModel by TensorFlow, every other file by the engines that are made for it.
 """
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from bit_keras.errors import BitKerasError
 from bit_keras.export.artifact import (
     OUTPUTS,
     Metadata,
@@ -21,6 +25,12 @@ from bit_keras.export.artifact import (
 )
 from bit_keras.preprocessing import Task
 from bit_keras.preprocessing.decoding import scores_of
+from bit_keras.runtimes import Program, is_installed, open_program
+
+#: What each kind of artifact is replayed in, besides the SavedModels and Keras's own file.
+ENGINES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"tflite": ("litert", "tf.lite"), "onnx": ("onnxruntime",), "openvino": ("openvino",)}
+)
 
 
 def replay(artifact: Path) -> dict[str, float]:
@@ -28,6 +38,34 @@ def replay(artifact: Path) -> dict[str, float]:
     metadata, golden = Metadata.read(artifact), read_golden(artifact)
     if metadata.target == "keras":
         return _replay_keras(artifact, golden)
+    if metadata.target not in ENGINES:
+        return _replay_saved_model(artifact, metadata, golden)
+    differences: dict[str, float] = {}
+    for engine in _installed(ENGINES[metadata.target]):
+        differences |= _replay_program(open_program(artifact, engine=engine), metadata, golden)
+    return differences
+
+
+def _installed(engines: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that are installed; where none is, the first one, which says what is missing."""
+    return tuple(engine for engine in engines if is_installed(engine)) or engines[:1]
+
+
+def _replay_program(
+    program: Program, metadata: Metadata, golden: dict[str, np.ndarray]
+) -> dict[str, float]:
+    engine, _, _version = program.engine.rpartition(" ")
+    return {
+        f"{name} ({engine})": _largest_difference(program(golden["inputs"], name), metadata, golden)
+        for name in program.signatures
+    }
+
+
+def _replay_saved_model(
+    artifact: Path, metadata: Metadata, golden: dict[str, np.ndarray]
+) -> dict[str, float]:
+    import tensorflow as tf
+
     loaded = tf.saved_model.load(str(artifact))
     differences = {
         name: _replay_signature(signature, metadata, golden)
@@ -60,7 +98,8 @@ def _replay_keras(artifact: Path, golden: dict[str, np.ndarray]) -> dict[str, fl
 
 
 def _replay_signature(signature: Any, metadata: Metadata, golden: dict[str, np.ndarray]) -> float:
-    """The largest difference of all outputs of a signature."""
+    import tensorflow as tf
+
     (name,) = signature.structured_input_signature[1]
     if name == "image_bytes":
         pictures = [golden[f"picture_{number}"].tobytes() for number in (0, 1)]
@@ -72,6 +111,16 @@ def _replay_signature(signature: Any, metadata: Metadata, golden: dict[str, np.n
     answers = {key: value.numpy() for key, value in answers.items()}
     if "class_ids" in answers:
         return _ranking_difference(answers, metadata, golden["picture_logits"])
+    return _largest_difference(answers, metadata, golden, prefix)
+
+
+def _largest_difference(
+    answers: Mapping[str, np.ndarray],
+    metadata: Metadata,
+    golden: dict[str, np.ndarray],
+    prefix: str = "",
+) -> float:
+    """The largest difference of all outputs of a signature."""
     return max(
         relative_difference(answer, _expected(output, metadata, golden, prefix))
         for output, answer in answers.items()
@@ -108,5 +157,12 @@ def _task(metadata: Metadata) -> Task:
     return Task.from_json(metadata.task)
 
 
+def _document(artifact: Path) -> dict[str, Any]:
+    try:
+        return {"differences": replay(artifact)}
+    except BitKerasError as error:
+        return {"error": str(error)}
+
+
 if __name__ == "__main__":
-    print(json.dumps(replay(Path(sys.argv[1]))))
+    print(json.dumps(_document(Path(sys.argv[1]))))

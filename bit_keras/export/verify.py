@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -38,14 +39,16 @@ def verify(artifact: str | os.PathLike) -> Verification:
 
     Args:
         artifact: What this package exported: the folder of a SavedModel, or of its
-            versions, of which the newest is taken; or a `.keras` file.
+            versions, of which the newest is taken; a `.keras`, TFLite or ONNX file; or
+            a folder of OpenVINO IR.
 
     Returns:
         Verification. It says whether the artifact passed; a difference above the
         tolerance does not raise.
 
     Raises:
-        ExportError: The path is no such artifact, or it cannot be loaded.
+        ExportError: The path is no such artifact, it cannot be loaded, or the package that
+            runs it is missing.
 
     Example:
 
@@ -74,12 +77,20 @@ def verify(artifact: str | os.PathLike) -> Verification:
         env=process_environment(),
     )
     if process.returncode != 0:
-        reason = process.stderr.strip().splitlines()
         raise ExportError(
-            f"{artifact} cannot be loaded ({reason[-1] if reason else 'no message'}); "
-            "it is damaged, so export it again."
+            f"{artifact} cannot be loaded ({_reason(process)}); it is damaged, so export it again."
         )
-    return Verification(metadata, json.loads(process.stdout.splitlines()[-1]))
+    document = json.loads(process.stdout.splitlines()[-1])
+    if "error" in document:
+        raise ExportError(document["error"])
+    return Verification(metadata, document["differences"])
+
+
+def _reason(process: subprocess.CompletedProcess[str]) -> str:
+    if process.returncode < 0:
+        return f"the process that did so was ended by {signal.Signals(-process.returncode).name}"
+    lines = process.stderr.strip().splitlines()
+    return lines[-1] if lines else "no message"
 
 
 def process_environment() -> dict[str, str]:

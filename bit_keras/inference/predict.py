@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from bit_keras.errors import BitKerasError
-from bit_keras.export.artifact import Metadata, located
+from bit_keras.export.artifact import OUTPUTS, Metadata, located
 from bit_keras.export.task import network_side, task_for
-from bit_keras.inference.sources import is_saved_model, load_network
+from bit_keras.inference.sources import is_artifact, load_network
 from bit_keras.preprocessing import Task, decode_predictions
+from bit_keras.runtimes import Program, open_program
 
 #: Images that go through the network at once.
 _BATCH = 16
+
+_LOGITS = OUTPUTS["classification"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +56,9 @@ def load_predictor(source: str | os.PathLike, size: int | None = None) -> Predic
     """Loads a classifier from wherever it is, with its own labels and transform.
 
     Args:
-        source: A model name or alias, the folder of a fine-tuning run or of an
-            exported SavedModel, a `.keras` file, or an official npz file.
+        source: A model name or alias; the folder of a fine-tuning run; an exported
+            SavedModel, TFLite file, ONNX file or folder of OpenVINO IR; a `.keras`
+            file; or weights of any format.
         size: int. Side of the images, at least 32. Defaults to what the classifier
             was made for.
 
@@ -78,7 +82,7 @@ def load_predictor(source: str | os.PathLike, size: int | None = None) -> Predic
     ```
     """
     path = Path(source)
-    return _from_saved_model(path, size) if is_saved_model(path) else _from_keras(source, size)
+    return _from_artifact(path, size) if is_artifact(path) else _from_keras(source, size)
 
 
 def _from_keras(source: str | os.PathLike, size: int | None) -> Predictor:
@@ -101,26 +105,33 @@ def _from_keras(source: str | os.PathLike, size: int | None) -> Predictor:
     return Predictor(model.name, task, network)
 
 
-def _from_saved_model(path: Path, size: int | None) -> Predictor:
+def _from_artifact(path: Path, size: int | None) -> Predictor:
     path = located(path)
     metadata = Metadata.read(path)
     _require_classifier(str(path), is_classifier=metadata.variant == "classification")
-
-    import tensorflow as tf
-
-    loaded = tf.saved_model.load(str(path))
-    signature = loaded.signatures["serving_default"]
+    program = open_program(path)
+    signature = _signature_of_logits(path, program)
+    expected = program.signatures[signature]
     low, high = metadata.input_range
 
     def network(images: np.ndarray) -> np.ndarray:
         inputs = low + (images + 1.0) * np.float32((high - low) / 2.0)
-        return signature(inputs=tf.constant(inputs))["logits"].numpy()
+        if expected.input_dtype == "uint8":
+            inputs = np.clip(np.rint(inputs), 0, 255).astype(np.uint8)
+        return program(inputs, signature)[_LOGITS]
 
-    side = network_side(signature.structured_input_signature[1]["inputs"].shape)
+    side = network_side(expected.input_shape)
     task = None if metadata.task is None else Task.from_json(metadata.task)
     return Predictor(
         metadata.model, task_for(metadata.model, task, metadata.outputs, side, size), network
     )
+
+
+def _signature_of_logits(path: Path, program: Program) -> str:
+    for name, signature in program.signatures.items():
+        if _LOGITS in signature.outputs:
+            return name
+    raise BitKerasError(f"{path} returns no {_LOGITS}; export the model again.")
 
 
 def _require_classifier(name: str, *, is_classifier: bool) -> None:

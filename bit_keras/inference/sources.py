@@ -1,22 +1,32 @@
 """From what a user names to a network: a model name, a run, a file in any format."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from bit_keras.errors import BitKerasError
 from bit_keras.export.artifact import METADATA, Metadata, located
 from bit_keras.preprocessing import Task
+from bit_keras.runtimes import kind_of
+from bit_keras.runtimes.opening import Kind
 
 if TYPE_CHECKING:
     import keras
+
+#: The kinds of artifact that hold other weights than a network of Keras takes.
+_WITHOUT_WEIGHTS: Mapping[Kind | None, str] = MappingProxyType(
+    {"tflite": "a TFLite file", "onnx": "an ONNX file", "openvino": "OpenVINO IR"}
+)
 
 
 def load_network(source: str | os.PathLike) -> tuple["keras.Model", Task | None]:
     """The network that a user names, and the task that is stored with it.
 
     Args:
-        source: The folder of a fine-tuning run, a `.keras` file, an exported SavedModel,
+        source: The folder of a fine-tuning run, a `.keras` file, an exported SavedModel (but
+            not a TFLite or ONNX file or OpenVINO IR, which hold other weights),
             or anything that `bit_keras.checkpoints.weights_path` takes: a checkpoint of any
             format, a repository of the Hugging Face hub, a model name or an alias.
 
@@ -48,7 +58,8 @@ def load_network(source: str | os.PathLike) -> tuple["keras.Model", Task | None]
         return load_run(path)
     if _is_keras_file(path):
         return _from_keras_file(path)
-    if is_saved_model(path):
+    _require_weights(path)
+    if _is_saved_model(path):
         metadata = Metadata.read(path)
         return network_of_file(path, metadata.model), _task_of(metadata)
     return network_of_file(source), None
@@ -83,16 +94,30 @@ def stored_weights(source: str | os.PathLike) -> tuple[Path, Task | None]:
         from bit_keras.export.keras_file import read_task
 
         return path, read_task(path)
-    return path, _task_of(Metadata.read(path)) if is_saved_model(path) else None
+    _require_weights(path)
+    return path, _task_of(Metadata.read(path)) if _is_saved_model(path) else None
 
 
 def _task_of(metadata: Metadata) -> Task | None:
     return None if metadata.task is None else Task.from_json(metadata.task)
 
 
-def is_saved_model(path: Path) -> bool:
-    """Whether it is an exported SavedModel, which answers without a network of Keras."""
+def is_artifact(path: Path) -> bool:
+    """Whether it is an exported file that answers without a network of Keras."""
+    return _is_saved_model(path) or kind_of(path) in _WITHOUT_WEIGHTS
+
+
+def _is_saved_model(path: Path) -> bool:
     return path.is_dir() and (located(path) / METADATA).is_file()
+
+
+def _require_weights(path: Path) -> None:
+    kind = kind_of(path)
+    if kind in _WITHOUT_WEIGHTS:
+        raise BitKerasError(
+            f"{path} is {_WITHOUT_WEIGHTS[kind]}, whose weights are changed for inference; name "
+            "the model, run or file that it was exported from."
+        )
 
 
 def _is_run(path: Path) -> bool:

@@ -11,6 +11,9 @@ from bit_keras.checkpoints import fill_with_seeded_values, save_weights
 from bit_keras.export.artifact import Metadata
 from bit_keras.export.hub import export_hub
 from bit_keras.export.keras_file import export_keras, read_task
+from bit_keras.export.onnx import export_onnx
+from bit_keras.export.openvino import export_openvino
+from bit_keras.export.tflite.export import export_tflite
 from bit_keras.inference import load_predictor
 from bit_keras.models import create_classifier
 from bit_keras.training import finetune
@@ -49,11 +52,17 @@ def sources(tmp_path_factory):
         "keras": folder / "tiny.keras",
         "hub": folder / "hub",
         "range": folder / "range",
+        "tflite": folder / "tiny.tflite",
+        "onnx": folder / "tiny.onnx",
+        "openvino": folder / "openvino",
     }
     save_weights(model, paths["npz"])
     export_keras(model, paths["keras"])
     export_hub(model, paths["hub"])
     export_hub(model, paths["range"], input_range=(0, 1))
+    export_tflite(model, paths["tflite"])
+    export_onnx(model, paths["onnx"], input_range=(0, 1))
+    export_openvino(model, paths["openvino"])
     return paths
 
 

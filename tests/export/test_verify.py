@@ -1,6 +1,7 @@
 """Verification: an artifact passes as it was written, and in no other state."""
 
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from bit_keras.export.artifact import (
     read_golden,
     relative_difference,
 )
+from bit_keras.export.onnx import export_onnx
+from bit_keras.export.openvino import export_openvino
+from bit_keras.export.tflite.export import export_tflite
 from bit_keras.export.verify import verify
 
 
@@ -114,3 +118,67 @@ def test_differences_that_are_no_numbers_are_infinite():
     assert relative_difference(golden[:1], golden) == np.inf
     assert relative_difference(golden * 1.5, golden) == 0.5
     assert relative_difference(golden * 0, golden * 0) == np.inf  # Says nothing, so proves nothing.
+
+
+# Files for other engines
+
+
+@pytest.fixture(scope="module")
+def files(classifier, tmp_path_factory):
+    """One artifact of each kind that is no SavedModel, and what it is replayed in."""
+    folder = tmp_path_factory.mktemp("files")
+    export_tflite(classifier, folder / "tiny.tflite")
+    export_onnx(classifier, folder / "tiny.onnx")
+    export_openvino(classifier, folder / "openvino")
+    return {
+        folder / "tiny.tflite": {"LiteRT", "TensorFlow Lite"},
+        folder / "tiny.onnx": {"ONNX Runtime"},
+        folder / "openvino": {"OpenVINO"},
+    }
+
+
+def test_every_kind_of_file_passes_in_the_engines_that_are_made_for_it(files):
+    for path, engines in files.items():
+        verification = verify(path)
+        assert verification.passed, path
+        assert verification.differences.keys() == {
+            f"{signature} ({engine})"
+            for engine in engines
+            for signature in ("serving_default", "features")
+        }
+        assert verification.largest < 1e-5
+
+
+def test_another_answer_of_another_engine_fails(files, tmp_path):
+    openvino = next(path for path in files if path.name == "openvino")
+    artifact = shutil.copytree(openvino, tmp_path / "artifact")
+    golden = read_golden(artifact)
+    golden["features"][0, 7] += 1e-3 * np.abs(golden["features"]).max()
+    (artifact / GOLDEN).write_bytes(golden_bytes(golden))
+    differences = verify(artifact).differences
+    assert differences["features (OpenVINO)"] == pytest.approx(1e-3, rel=0.05)
+
+
+def test_damage_is_reported_by_the_engine(files, tmp_path):
+    openvino = next(path for path in files if path.name == "openvino")
+    artifact = shutil.copytree(openvino, tmp_path / "artifact")
+    weights = artifact / "model.bin"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ExportError, match="artifact cannot be loaded by OpenVINO"):
+        verify(artifact)
+
+
+def test_a_missing_engine_is_named_with_its_extra(files, tmp_path, monkeypatch):
+    # The replay is a process of its own, which finds this package before the installed one.
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('not here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    onnx = next(path for path in files if path.suffix == ".onnx")
+    with pytest.raises(ExportError, match=r"onnxruntime is needed .*bit_keras\[onnx\]"):
+        verify(onnx)
+
+
+def test_a_program_that_crashes_is_reported(artifact, monkeypatch):
+    killed = subprocess.CompletedProcess([], -11, "", "INFO: Created a delegate.")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: killed)
+    with pytest.raises(ExportError, match=r"cannot be loaded .* ended by SIGSEGV"):
+        verify(artifact)

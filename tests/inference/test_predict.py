@@ -1,12 +1,18 @@
 """Predictions: the same whatever comes along in the batch."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from bit_keras.checkpoints import fill_with_seeded_values
 from bit_keras.errors import BitKerasError, UnknownModelError
+from bit_keras.export.artifact import METADATA, Metadata
 from bit_keras.export.hub import export_hub
-from bit_keras.inference import load_predictor
+from bit_keras.export.onnx import export_onnx
+from bit_keras.export.openvino import export_openvino
+from bit_keras.export.tflite.export import export_tflite
+from bit_keras.inference import load_network, load_predictor
 from bit_keras.models import create_classifier, create_feature_extractor
 
 
@@ -86,3 +92,92 @@ def test_a_damaged_keras_file_is_named(tmp_path):
     path.write_bytes(data)
     with pytest.raises(BitKerasError, match=r"model\.keras cannot be loaded by Keras"):
         load_predictor(path)
+
+
+# Artifacts that other programs run
+
+
+@pytest.fixture(scope="module")
+def artifacts(classifier, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("artifacts")
+    export_tflite(classifier, folder / "tiny.tflite", input_range=(0, 1))
+    export_onnx(classifier, folder / "tiny.onnx")
+    export_openvino(classifier, folder / "openvino")
+    return {path.name: path for path in folder.iterdir()}
+
+
+def pictures(count):
+    return np.random.default_rng(3).integers(0, 256, (count, 70, 90, 3), np.uint8)
+
+
+@pytest.mark.parametrize("name", ["tiny.tflite", "tiny.onnx", "openvino"])
+def test_every_kind_of_artifact_predicts_what_keras_does(artifacts, classifier, name):
+    predictor = load_predictor(artifacts[name])
+    assert predictor.task.labels.name == "cifar10"
+    assert predictor.task.transform.size == 64
+    images = np.stack([predictor.task.transform(picture) for picture in pictures(19)])
+    logits = classifier.predict_on_batch(images)
+    assert predictor.network(images) == pytest.approx(logits, rel=1e-4, abs=1e-4)
+    ranked = predictor(list(images), top=1)
+    labels = [predictor.task.labels.ids[index] for index in logits.argmax(axis=1)]
+    assert [best[0] for (best,) in ranked] == labels
+
+
+def in_pixels(source, path):
+    """The same network behind 8-bit pixels."""
+    import onnx
+
+    model = onnx.load(source)
+    helper, graph = onnx.helper, model.graph
+    (images,) = graph.input
+    for node in graph.node:
+        node.input[:] = ["scaled" if name == images.name else name for name in node.input]
+    for name, value in (("half", 127.5), ("one", 1.0)):
+        graph.initializer.append(onnx.numpy_helper.from_array(np.float32(value), name))
+    for node in (
+        helper.make_node("Sub", ["ratio", "one"], ["scaled"]),
+        helper.make_node("Div", ["floats", "half"], ["ratio"]),
+        helper.make_node("Cast", [images.name], ["floats"], to=onnx.TensorProto.FLOAT),
+    ):
+        graph.node.insert(0, node)
+    images.type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    metadata = dataclasses.replace(Metadata.read(source), input_range=(0.0, 255.0))
+    for entry in model.metadata_props:
+        if entry.key == METADATA:
+            entry.value = metadata.to_json()
+    onnx.save(model, path)
+    return path
+
+
+def test_an_artifact_for_pixels_gets_the_very_pixels(artifacts, tmp_path):
+    path = in_pixels(artifacts["tiny.onnx"], tmp_path / "pixels.onnx")
+    images = np.stack([load_predictor(path).task.transform(picture) for picture in pictures(3)])
+    of_floats = load_predictor(artifacts["tiny.onnx"]).network(images)
+    assert load_predictor(path).network(images) == pytest.approx(of_floats, rel=1e-4, abs=1e-4)
+
+
+def test_features_of_other_artifacts_are_no_classes(extractor, tmp_path):
+    export_onnx(extractor, tmp_path / "features.onnx")
+    with pytest.raises(BitKerasError, match="returns features and no classes"):
+        load_predictor(tmp_path / "features.onnx")
+
+
+def test_a_file_of_another_program_has_no_labels(artifacts, tmp_path):
+    import onnx
+
+    model = onnx.load(artifacts["tiny.onnx"])
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    with pytest.raises(BitKerasError, match=r"foreign\.onnx was not exported by bit_keras"):
+        load_predictor(tmp_path / "foreign.onnx")
+
+
+def test_a_size_that_an_artifact_does_not_take_is_refused(artifacts):
+    with pytest.raises(BitKerasError, match="takes images of 64 pixels alone, and 40"):
+        load_predictor(artifacts["tiny.tflite"], 40)
+
+
+@pytest.mark.parametrize("name", ["tiny.tflite", "tiny.onnx", "openvino"])
+def test_what_is_changed_for_inference_is_no_network_to_train(artifacts, name):
+    with pytest.raises(BitKerasError, match="weights are changed for inference; name the model"):
+        load_network(artifacts[name])

@@ -1,0 +1,193 @@
+"""What all runtimes have in common: a file that answers images with named arrays."""
+
+import abc
+import dataclasses
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from bit_keras.errors import ExportError
+
+#: The signature that is asked unless another is named, as TensorFlow calls it.
+DEFAULT_SIGNATURE = "serving_default"
+
+#: The signature, and its only output, of the pooled features.
+FEATURES = "features"
+
+#: Axes of a batch of images.
+IMAGE_RANK = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """One of the ways to ask a program.
+
+    Attributes:
+        input_shape: tuple. `(batch, height, width, channels)`; None where anything goes.
+        input_dtype: str. That of the images, `"float32"` or `"uint8"`.
+        outputs: tuple of str. The names of the arrays that come back.
+    """
+
+    input_shape: tuple[int | None, ...]
+    input_dtype: str
+    outputs: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Intermediate:
+    """What one operation of a file computed.
+
+    Attributes:
+        name: str. That of the tensor in the file.
+        dtype: str. What the file holds it in.
+        values: float32 array.
+    """
+
+    name: str
+    dtype: str
+    values: np.ndarray
+
+
+class Program(abc.ABC):
+    """A file that answers: images in, named arrays out.
+
+    Attributes:
+        engine: str. What runs the file, with its version.
+        signatures: dict of str to Signature.
+    """
+
+    engine: str
+    signatures: dict[str, Signature]
+
+    def __call__(
+        self, images: np.ndarray, signature: str = DEFAULT_SIGNATURE
+    ) -> dict[str, np.ndarray]:
+        """Runs images through the file.
+
+        Args:
+            images: array `(batch, height, width, channels)` of the shape and the dtype that
+                the signature states. Any number of them is answered: where a file takes a
+                certain number alone, they go through it in pieces.
+            signature: str. One of `signatures`. Defaults to `"serving_default"`.
+
+        Returns:
+            dict from the name of each output to its array. What is quantised in the file is
+            float32 here.
+
+        Raises:
+            ExportError: No such signature, images that it does not take, or the engine fails.
+        """
+        self._require_images(images, signature)
+        size = self._piece(images, signature) or len(images)
+        pieces = [
+            self._run_piece(images[start : start + size], size, signature)
+            for start in range(0, len(images), size)
+        ]
+        if len(pieces) == 1:
+            return pieces[0]
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+    @abc.abstractmethod
+    def _run(self, images: np.ndarray, signature: str) -> dict[str, np.ndarray]:
+        """Answers images, as many as the file takes at once."""
+
+    def _piece(self, images: np.ndarray, signature: str) -> int | None:
+        """How many of the images the file takes at once; None for all of them."""
+        return self.signatures[signature].input_shape[0]
+
+    def _run_piece(self, images: np.ndarray, size: int, signature: str) -> dict[str, np.ndarray]:
+        count = len(images)
+        if count < size:
+            images = np.concatenate([images, np.repeat(images[-1:], size - count, axis=0)])
+        try:
+            answers = self._run(np.ascontiguousarray(images), signature)
+        except ExportError:
+            raise
+        # Every engine has exceptions of its own, some of them not even exported.
+        except Exception as error:
+            raise ExportError(
+                f"{self.engine} cannot run {signature} on images {images.shape} "
+                f"({_one_line(error)}); the file is damaged, or made for another engine."
+            ) from error
+        return {name: answer[:count] for name, answer in answers.items()}
+
+    def _require_images(self, images: np.ndarray, signature: str) -> None:
+        if signature not in self.signatures:
+            names = ", ".join(self.signatures)
+            raise ExportError(f"There is no signature {signature!r}; the file has {names}.")
+        expected = self.signatures[signature]
+        if (
+            images.dtype == expected.input_dtype
+            and images.ndim == IMAGE_RANK
+            and len(images) > 0
+            and all(
+                side in (None, actual)
+                for side, actual in zip(expected.input_shape[1:], images.shape[1:], strict=True)
+            )
+        ):
+            return
+        shape = ", ".join(
+            "any" if side is None else str(side) for side in ("batch", *expected.input_shape[1:])
+        )
+        raise ExportError(
+            f"{signature} takes {expected.input_dtype} images of the shape ({shape}); "
+            f"{images.dtype} of the shape {images.shape} came."
+        )
+
+
+def available_cores() -> int:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def checked_threads(threads: int | None) -> int | None:
+    """The number of threads that was asked for, or None.
+
+    Raises:
+        ExportError: It is no integer from 1.
+    """
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ExportError(f"`threads` must be an integer from 1, or None; {threads!r} came.")
+    return threads
+
+
+def default_first(names: Iterable[str]) -> list[str]:
+    """Names of signatures in one order, whatever that of the file is."""
+    return sorted(names, key=lambda name: (name != DEFAULT_SIGNATURE, name))
+
+
+def dimensions(shape: Iterable[object]) -> tuple[int | None, ...]:
+    """A shape with None where an engine has -1, a name or nothing."""
+    return tuple(side if isinstance(side, int) and side >= 0 else None for side in shape)
+
+
+def loaded(path: os.PathLike, engine: str, load: Callable[[], Any]) -> Any:
+    """What `load` returns, with every failure of an engine turned into a sentence."""
+    try:
+        return load()
+    except ExportError:
+        raise
+    # Every engine has exceptions of its own, some of them not even exported.
+    except Exception as error:
+        raise ExportError(
+            f"{path} cannot be loaded by {engine} ({_one_line(error)}); it is damaged or no "
+            "model, so export it again."
+        ) from error
+
+
+def missing(package: str, extra: str) -> ExportError:
+    """The error of an engine that is not installed."""
+    return ExportError(
+        f"The package {package} is needed to run this file; "
+        f"`pip install 'bit_keras[{extra}]'` brings it."
+    )
+
+
+def _one_line(error: Exception, limit: int = 200) -> str:
+    """The message of an error without line breaks, which some engines fill pages with."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else f"{text[:limit]}..."

@@ -1,0 +1,69 @@
+"""SavedModels, run by TensorFlow."""
+
+import os
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from bit_keras.errors import ExportError
+from bit_keras.runtimes.program import Program, Signature, default_first, dimensions, loaded
+
+#: What a signature that takes images calls them.
+_INPUTS = "inputs"
+
+
+class SavedModelProgram(Program):
+    """A SavedModel behind its signatures that take `inputs`.
+
+    Args:
+        path: The folder.
+        threads: int or None. TensorFlow takes the number once per process.
+
+    Raises:
+        ExportError: It cannot be loaded, no signature takes `inputs`, or TensorFlow runs
+            with another number of threads already.
+    """
+
+    def __init__(self, path: os.PathLike, threads: int | None = None) -> None:
+        self.engine = f"TensorFlow {tf.__version__}"
+        if threads is not None:
+            _set_threads(threads)
+        # The functions do not keep alive what they are attached to.
+        self._loaded: Any = loaded(path, self.engine, lambda: tf.saved_model.load(os.fspath(path)))
+        functions = getattr(self._loaded, "signatures", {})
+        self._functions = {
+            name: functions[name]
+            for name in default_first(functions)
+            if list(functions[name].structured_input_signature[1]) == [_INPUTS]
+        }
+        if not self._functions:
+            raise ExportError(
+                f"{path} has no signature that takes images alone, called {_INPUTS!r}."
+            )
+        self.signatures = {name: _signature(function) for name, function in self._functions.items()}
+
+    def _run(self, images: np.ndarray, signature: str) -> dict[str, np.ndarray]:
+        answers = self._functions[signature](**{_INPUTS: tf.constant(images)})
+        return {name: answer.numpy() for name, answer in answers.items()}
+
+
+def _signature(function: Any) -> Signature:
+    spec = function.structured_input_signature[1][_INPUTS]
+    return Signature(
+        input_shape=dimensions(spec.shape),
+        input_dtype=spec.dtype.name,
+        outputs=tuple(sorted(function.structured_outputs)),
+    )
+
+
+def _set_threads(threads: int) -> None:
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        # Operations of one network hardly run side by side; their threads would be extra.
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:
+        raise ExportError(
+            "TensorFlow takes its number of threads before its first computation, once per "
+            f"process; start another process to run it on {threads}."
+        ) from None

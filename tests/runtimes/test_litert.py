@@ -1,0 +1,91 @@
+"""TFLite files of every make: quantised, for one image, without signatures."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from bit_keras.runtimes import open_program
+from bit_keras.runtimes.litert import intermediate_tensors
+from tests.runtimes.conftest import IMAGES
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TFLite files are made by TensorFlow."
+)
+
+ENGINES = ("litert", "tf.lite")
+
+
+def as_pixels(program_path):
+    """What stands for `IMAGES` in the integers that a quantised file takes."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    (details,) = Interpreter(model_path=str(program_path)).get_input_details()
+    scale, zero_point = details["quantization"]
+    return np.clip(np.rint(IMAGES / scale) + zero_point, 0, 255).astype("uint8")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_integers_come_back_as_the_numbers_that_they_stand_for(pixels_tflite, expected, engine):
+    program = open_program(pixels_tflite, engine=engine)
+    assert program.signatures["serving_default"].input_dtype == "uint8"
+    answer = program(as_pixels(pixels_tflite))["logits"]
+    assert answer.dtype == np.float32
+    error = np.abs(answer - expected["logits"]).max() / np.abs(expected["logits"]).max()
+    assert 0 < error < 0.03
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_file_for_one_image_answers_many(single_tflite, expected, engine):
+    program = open_program(single_tflite, engine=engine)
+    assert program.signatures["serving_default"].input_shape == (1, 8, 8, 3)
+    for count in (3, 1, 5):
+        answer = program(IMAGES[:count])["logits"]
+        np.testing.assert_allclose(answer, expected["logits"][:count], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_file_without_signatures_answers_by_the_names_of_its_tensors(
+    unsigned_tflite, expected, engine
+):
+    program = open_program(unsigned_tflite, engine=engine)
+    assert list(program.signatures) == ["serving_default"]
+    for count in (5, 2):
+        (answer,) = program(IMAGES[:count]).values()
+        np.testing.assert_allclose(answer, expected["logits"][:count], rtol=1e-5, atol=1e-5)
+
+
+def test_both_interpreters_give_the_same_answer(tflite, pixels_tflite):
+    for path, images in ((tflite, IMAGES), (pixels_tflite, as_pixels(pixels_tflite))):
+        answers = [open_program(path, engine=engine)(images)["logits"] for engine in ENGINES]
+        # XNNPACK in two releases; integers are equal.
+        np.testing.assert_allclose(answers[0], answers[1], rtol=1e-6, atol=1e-6)
+
+
+def test_nothing_is_printed(tflite):
+    script = (
+        "import sys, numpy as np; from bit_keras.runtimes import open_program;"
+        "open_program(sys.argv[1])(np.zeros((1, 8, 8, 3), 'float32'))"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", script, str(tflite)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+
+
+def test_the_results_of_operations_are_shown_as_the_file_holds_them(pixels_tflite, expected):
+    tensors = {
+        tensor.name: tensor
+        for tensor in intermediate_tensors(pixels_tflite, as_pixels(pixels_tflite))
+    }
+    assert {tensor.dtype for tensor in tensors.values()} == {"int8", "uint8"}
+    maps = [tensor.values for tensor in tensors.values() if tensor.values.shape == (5, 8, 8, 4)]
+    features = maps[-1].mean(axis=(1, 2))
+    np.testing.assert_allclose(features, expected["features"], atol=0.05)
+    np.testing.assert_allclose(tensors["logits"].values, expected["logits"], atol=0.3)

@@ -116,10 +116,12 @@ class Metadata:
 
 
 def located(path: Path) -> Path:
-    """The artifact at a path, or the newest version in a folder of versions.
+    """The artifact at a path: the folder of a graph, or the newest in a folder of versions.
 
     TensorFlow Serving serves the version with the highest number too.
     """
+    if path.name in ("model.xml", "saved_model.pb"):
+        return path.parent
     if not path.is_dir() or (path / "saved_model.pb").exists():
         return path
     versions = [folder for folder in path.iterdir() if folder.name.isdecimal()]

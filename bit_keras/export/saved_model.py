@@ -45,7 +45,7 @@ def describe(
     """
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
-            "A SavedModel can be written with the TensorFlow backend alone, and this process "
+            f"The target {target} is written with the TensorFlow backend alone, and this process "
             f"runs on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow."
         )
     try:

@@ -23,10 +23,10 @@ def succeeds(*arguments):
 
 
 def fails(*arguments):
-    """Runs a command that must fail; returns its one sentence."""
+    """Runs a command that must fail; returns its one sentence, after what it logged."""
     result = run(*arguments)
     assert result.exit_code == 1, result.output
-    assert result.stderr.startswith("Error: ")
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
     assert "Traceback" not in result.stderr
     return result.stderr
 

@@ -243,7 +243,7 @@ def test_other_backends_get_a_sentence(tmp_path):
         text=True,
         check=False,
     )
-    assert "ExportError: A SavedModel can be written with the TensorFlow backend alone" in (
+    assert "ExportError: The target hub is written with the TensorFlow backend alone" in (
         process.stderr
     )
 

@@ -1,0 +1,277 @@
+"""Target `onnx`: one file, with its weights in another beside it where they are large."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import importlib.util
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from bit_keras.atomic import replaced_file
+from bit_keras.errors import ExportError
+from bit_keras.export.artifact import (
+    GOLDEN,
+    METADATA,
+    Metadata,
+    golden_bytes,
+    onnx_entries,
+    quantised_tolerance,
+    relative_difference,
+)
+from bit_keras.export.saved_model import describe, golden_answers
+from bit_keras.export.task import network_side, size_for, transform_and_task
+from bit_keras.preprocessing import Task
+from bit_keras.preprocessing.task import Activation
+from bit_keras.registry import RGB, model_info
+from bit_keras.runtimes import open_program
+
+#: How the weights and the arithmetic of a file can be changed.
+QUANTIZATIONS = ("none", "float16", "int8")
+
+#: What is added to the name of a file for that of its weights, where those lie apart.
+DATA_SUFFIX = ".data"
+
+
+def export_onnx(
+    model: keras.Model,
+    path: str | os.PathLike,
+    quantize: str = "none",
+    size: int | None = None,
+    input_range: tuple[float, float] = (-1.0, 1.0),
+    task: Task | None = None,
+    calibration: Iterable[np.ndarray] | None = None,
+) -> Metadata:
+    """Writes a model as an ONNX file.
+
+    Its input is `inputs`, float32 `(batch, height, width, 3)`; any batch is taken, and
+    any height and width unless `size` is given. A classifier answers with `logits`,
+    `probabilities` and `features`, an extractor with `features`, all float32. Nodes
+    and weights are called like the layers. The metadata, and a stored input and output
+    for `bit_keras.export.verify`, are entries of the model's metadata.
+
+    Weights of 2 GB and more lie in a second file, the name with `.data` behind it: the
+    two belong together.
+
+    Args:
+        model: From `create_classifier` or `create_feature_extractor`, on the
+            TensorFlow backend. It is not changed.
+        path: The file to create; its name ends in `.onnx`, and it must not exist. Whole
+            or absent.
+        quantize: `"none"`, or `"float16"`: weights and arithmetic in float16, but for the
+            statistics of GroupNorm and the sums of the head; or `"int8"`: head and
+            convolutions, but for the first one, in 8 bits, weights by output channel,
+            everything else in float32. Defaults to `"none"`.
+        size: int. Side of the images. Defaults to that of the model, which may be any.
+        input_range: `(-1.0, 1.0)`, BiT's own, or `(0.0, 1.0)`. Defaults to
+            `(-1.0, 1.0)`.
+        task: Task. The labels and the transform of a classifier. Defaults to what the
+            registry knows of the model's name.
+        calibration: array `(n, size, size, 3)` or iterable of float32 images in [-1, 1]
+            whatever the range of the file, a hundred or more, for `"int8"`: pictures
+            such as the network is going to see, from
+            `bit_keras.export.calibration.calibration_images`.
+
+    Returns:
+        Metadata, as stored in the file.
+
+    Raises:
+        ExportError: Another backend, an unknown range or quantisation, a model that is no
+            BiT, a task with another number of classes, no calibration images or some of
+            another shape, a path that exists or does not end in `.onnx`, or the extra
+            `onnx` is missing.
+        SizeError: The model takes another size than is given, or the size is below 32.
+        BitKerasError: The file cannot be written, or the network takes other images than
+            RGB squares.
+
+    Example:
+
+    ```python
+    from bit_keras.export.onnx import export_onnx
+
+    model = bit_keras.create_classifier("bit_tiny.cifar10")
+    export_onnx(model, "bit_tiny.onnx", size=64).size  # 64
+    ```
+    """
+    path = Path(path)
+    _require_new_onnx_file(path)
+    require_packages("onnx", "onnx", *(() if quantize == "none" else ("onnxruntime",)))
+    metadata = described(model, "onnx", quantize, size, input_range, task)
+    images = _calibration_images(calibration, metadata) if quantize == "int8" else None
+    with _new_files(path) as file:
+        if images is None:
+            write_network(model, file, metadata)
+        else:
+            _write_quantized(model, file, metadata, images)
+        golden = golden_answers(model, metadata)
+        if quantize != "none":
+            tolerance = quantised_tolerance(difference(file, golden))
+            metadata = dataclasses.replace(metadata, tolerance=tolerance)
+        _add_entries(file, metadata, golden)
+    return metadata
+
+
+def described(
+    model: keras.Model,
+    target: str,
+    quantize: str,
+    size: int | None,
+    input_range: tuple[float, float],
+    task: Task | None,
+) -> Metadata:
+    """What a file is going to be, with the tolerance of float32.
+
+    Raises:
+        ExportError, SizeError, BitKerasError: As `export_onnx`.
+    """
+    if quantize not in QUANTIZATIONS:
+        raise ExportError(
+            f"quantize must be one of {', '.join(QUANTIZATIONS)}. Received: quantize={quantize!r}"
+        )
+    metadata = describe(model, target, input_range, task)
+    side = size_for(model.name, network_side(model.input_shape), size)
+    if side is not None:
+        _, task = transform_and_task(model, side, task)
+        metadata = dataclasses.replace(metadata, task=None if task is None else task.to_json())
+    return dataclasses.replace(
+        metadata,
+        precision="float32" if quantize == "none" else quantize,
+        folded=True,
+        size=side,
+        versions=metadata.versions | {"onnx": importlib.metadata.version("onnx")},
+    )
+
+
+def write_network(model: keras.Model, file: Path, metadata: Metadata) -> None:
+    """Writes the graph of a network, and its weights beside it where they are large."""
+    import onnx
+
+    from bit_keras.export.onnx import weights as storage
+    from bit_keras.export.onnx.graph import onnx_model
+
+    half = metadata.precision == "float16"
+    size_of_weights = model.count_params() * (2 if half else 4)
+    with contextlib.ExitStack() as stack:
+        weights = storage.Weights()
+        if size_of_weights >= storage.EXTERNAL_DATA_FROM:
+            data = file.with_name(file.name + DATA_SUFFIX)
+            weights = storage.Weights(stack.enter_context(data.open("wb")), data.name)
+        graph = onnx_model(
+            model,
+            weights,
+            size=metadata.size,
+            input_range=metadata.input_range,
+            activation=_activation(metadata),
+            pool_border=model_info(metadata.model).architecture.pool_border,
+            half=half,
+        )
+    onnx.save(graph, file)
+
+
+def _write_quantized(
+    model: keras.Model, file: Path, metadata: Metadata, images: np.ndarray
+) -> None:
+    from bit_keras.export.onnx.quantization import quantize_file
+
+    # In a folder that does not stay: neither do its weights, which can lie apart.
+    full = file.with_name("float32.onnx")
+    write_network(model, full, metadata)
+    quantize_file(full, file, images)
+
+
+def _activation(metadata: Metadata) -> Activation | None:
+    if metadata.variant == "feature_extraction":
+        return None
+    if metadata.task is None:
+        return model_info(metadata.model).activation
+    return metadata.task["activation"]
+
+
+@contextlib.contextmanager
+def _new_files(path: Path) -> Iterator[Path]:
+    """Yields a file to write in a folder of its own; it becomes `path` with what lies beside it."""
+    with (
+        replaced_file(path) as partial,
+        # Named after the partial, so that the next write removes what a killed process left.
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=partial.name) as folder,
+    ):
+        file = Path(folder) / path.name
+        yield file
+        data = file.with_name(file.name + DATA_SUFFIX)
+        # First, so that no model is ever without its weights.
+        if data.exists():
+            data.replace(path.with_name(data.name))
+        file.replace(partial)
+
+
+def difference(file: Path, golden: Mapping[str, np.ndarray]) -> float:
+    """The largest relative difference that quantisation brought to a stored output."""
+    answers = open_program(file)(golden["inputs"])
+    largest = max(
+        relative_difference(answers[name], golden[name]) for name in answers if name in golden
+    )
+    if not np.isfinite(largest):
+        raise ExportError(
+            "The network leaves the range of the numbers that it was to be quantised to, and "
+            "answers with infinities; export it with quantize='none'."
+        )
+    return largest
+
+
+def _add_entries(file: Path, metadata: Metadata, golden: Mapping[str, np.ndarray]) -> None:
+    """Adds what the file is, its proof and what people look for in any file; checks it all."""
+    import onnx
+
+    model = onnx.load(file, load_external_data=False)
+    members = {METADATA: metadata.to_json().encode(), GOLDEN: golden_bytes(golden)}
+    low, high = metadata.input_range
+    entries = {
+        "model": metadata.model,
+        "author": "bit_keras",
+        "description": f"Images are RGB, channels last, float32 in [{low:g}, {high:g}].",
+        **onnx_entries(members),
+    }
+    if metadata.task is not None:
+        entries["labels"] = "\n".join(Task.from_json(metadata.task).labels.names)
+    onnx.helper.set_model_props(model, entries)
+    onnx.save(model, file)
+    onnx.checker.check_model(file, full_check=True)
+
+
+def _calibration_images(calibration: Iterable[np.ndarray] | None, metadata: Metadata) -> np.ndarray:
+    """The images that a file is calibrated with, in the range that it takes."""
+    images = [] if calibration is None else [np.asarray(image) for image in calibration]
+    if not images:
+        raise ExportError(
+            "int8 takes the ranges of its numbers from pictures, and none were given; pass a "
+            "hundred or more as calibration, or `--calibrate` with a folder of them."
+        )
+    side = metadata.size or images[0].shape[0]
+    for image in images:
+        if image.shape != (side, side, RGB):
+            raise ExportError(
+                f"Calibration images are float32 arrays ({side}, {side}, {RGB}), and one of "
+                f"{image.dtype} {image.shape} came."
+            )
+    low, high = metadata.input_range
+    return (low + (np.stack(images) + 1) * ((high - low) / 2)).astype(np.float32)
+
+
+def _require_new_onnx_file(path: Path) -> None:
+    if path.suffix != ".onnx":
+        raise ExportError(f"The name of an ONNX file ends in .onnx; {path} does not.")
+    if path.exists():
+        raise ExportError(f"{path} exists already; remove it or choose another path.")
+
+
+def require_packages(extra: str, *names: str) -> None:
+    """Raises ExportError where a package is missing, and names the extra that brings it."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ExportError(
+            f"The package {missing[0]} is missing; `pip install 'bit_keras[{extra}]'` brings it."
+        )

@@ -1,0 +1,115 @@
+"""Target `openvino`: a folder with OpenVINO's own format, converted from the ONNX graph."""
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from bit_keras.atomic import new_directory
+from bit_keras.errors import ExportError
+from bit_keras.export.artifact import (
+    GOLDEN,
+    METADATA,
+    Metadata,
+    golden_bytes,
+    quantised_tolerance,
+)
+from bit_keras.export.onnx.export import described, difference, require_packages, write_network
+from bit_keras.export.saved_model import golden_answers
+from bit_keras.export.signatures import labels_asset
+from bit_keras.preprocessing import Task
+
+#: What the weights are stored in.
+QUANTIZATIONS = ("none", "float16")
+
+#: The graph, beside `model.bin` with the weights.
+MODEL = "model.xml"
+
+
+def export_openvino(
+    model: keras.Model,
+    path: str | os.PathLike,
+    quantize: str = "none",
+    size: int | None = None,
+    input_range: tuple[float, float] = (-1.0, 1.0),
+    task: Task | None = None,
+) -> Metadata:
+    """Writes a model as a folder of OpenVINO IR: `model.xml` and `model.bin`.
+
+    Input, outputs and names are those of `bit_keras.export.onnx.export_onnx`. The
+    labels of a classifier lie in `labels.tsv`, what the folder is and a stored input
+    and output for `bit_keras.export.verify` in `assets.extra`.
+
+    On a processor with bfloat16 OpenVINO computes in it unless it is told otherwise: set
+    `INFERENCE_PRECISION_HINT` to `f32` for the answers of Keras.
+
+    Args:
+        model: From `create_classifier` or `create_feature_extractor`, on the
+            TensorFlow backend. It is not changed.
+        path: The folder to create; it must not exist. Whole or absent.
+        quantize: `"none"`, or `"float16"`: weights are stored in float16, half the
+            size, and the device chooses what it computes in. Defaults to `"none"`.
+        size: int. Side of the images. Defaults to that of the model, which may be any.
+        input_range: `(-1.0, 1.0)`, BiT's own, or `(0.0, 1.0)`. Defaults to
+            `(-1.0, 1.0)`.
+        task: Task. The labels and the transform of a classifier. Defaults to what the
+            registry knows of the model's name.
+
+    Returns:
+        Metadata, as stored in the folder.
+
+    Raises:
+        ExportError: Another backend, an unknown range or quantisation, a model that is no
+            BiT, a task with another number of classes, or the extra `openvino` is
+            missing.
+        SizeError: The model takes another size than is given, or the size is below 32.
+        BitKerasError: The folder exists or cannot be written, or the network takes other
+            images than RGB squares.
+
+    Example:
+
+    ```python
+    from bit_keras.export.openvino import export_openvino
+
+    model = bit_keras.create_classifier("bit_tiny.cifar10")
+    export_openvino(model, "bit_tiny", quantize="float16").precision  # 'float16'
+    ```
+    """
+    require_packages("openvino", "onnx", "openvino")
+    if quantize not in QUANTIZATIONS:
+        raise ExportError(
+            f"quantize must be one of {', '.join(QUANTIZATIONS)} for OpenVINO. Received: "
+            f"quantize={quantize!r}"
+        )
+    metadata = described(model, "openvino", quantize, size, input_range, task)
+    with new_directory(path) as folder:
+        _write_graph(model, folder, metadata)
+        golden = golden_answers(model, metadata)
+        if quantize != "none":
+            tolerance = quantised_tolerance(difference(folder, golden))
+            metadata = dataclasses.replace(metadata, tolerance=tolerance)
+        _write_proof(folder, metadata, golden)
+    return metadata
+
+
+def _write_graph(model: keras.Model, folder: Path, metadata: Metadata) -> None:
+    import openvino
+
+    # In the new folder, which goes with its content if the process is killed.
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        file = Path(scratch) / "model.onnx"
+        write_network(model, file, dataclasses.replace(metadata, precision="float32"))
+        graph = openvino.convert_model(file)
+        openvino.save_model(graph, folder / MODEL, compress_to_fp16=metadata.precision == "float16")
+
+
+def _write_proof(folder: Path, metadata: Metadata, golden: Mapping[str, np.ndarray]) -> None:
+    if metadata.task is not None:
+        labels_asset(Task.from_json(metadata.task).labels, folder)
+    (folder / METADATA).parent.mkdir()
+    (folder / METADATA).write_text(metadata.to_json())
+    (folder / GOLDEN).write_bytes(golden_bytes(golden))

@@ -1,0 +1,117 @@
+"""The target `openvino`: a folder that OpenVINO runs, with Keras's answers."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from bit_keras.errors import BitKerasError, ExportError, SizeError
+from bit_keras.export.artifact import Metadata, read_golden, relative_difference
+from bit_keras.export.openvino import export_openvino
+from bit_keras.models import create_classifier
+from bit_keras.preprocessing import Task, task_of
+from bit_keras.preprocessing.decoding import scores_of
+from bit_keras.runtimes import open_program
+
+pytest.importorskip("onnx", reason="onnx is not installed")
+openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+
+#: The contract of float32.
+TOLERANCE = 1e-5
+
+
+def images(*shape):
+    return np.random.default_rng(7).uniform(-1, 1, shape).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def folder(classifier, tmp_path_factory):
+    path = tmp_path_factory.mktemp("openvino") / "classifier"
+    export_openvino(classifier, path)
+    return path
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 64, 3), (3, 48, 80, 3)])
+def test_a_classifier_answers_like_keras(classifier, extractor, folder, shape):
+    x = images(*shape)
+    answers = open_program(folder)(x)
+    logits = classifier.predict(x, verbose=0)
+    assert answers.keys() == {"logits", "probabilities", "features"}
+    assert relative_difference(answers["logits"], logits) < TOLERANCE
+    expected = scores_of(logits, "softmax")
+    assert relative_difference(answers["probabilities"], expected) < TOLERANCE
+    assert answers["features"].shape == (shape[0], 1024)
+
+
+def test_an_extractor_of_a_fixed_size_answers_like_keras(extractor, tmp_path):
+    metadata = export_openvino(extractor, tmp_path / "a", size=48, input_range=(0, 1))
+    assert (metadata.size, metadata.input_range) == (48, (0.0, 1.0))
+    x = images(3, 48, 48, 3)
+    answers = open_program(tmp_path / "a")((x + 1) / 2)
+    assert answers.keys() == {"features"}
+    assert relative_difference(answers["features"], extractor.predict(x, verbose=0)) < TOLERANCE
+    model = openvino.Core().read_model(tmp_path / "a" / "model.xml")
+    assert str(model.inputs[0].partial_shape) == "[?,48,48,3]"
+    assert not (tmp_path / "a" / "labels.tsv").exists()
+
+
+def test_the_folder_says_what_it_is_and_proves_it(folder):
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert names == {
+        "model.xml",
+        "model.bin",
+        "labels.tsv",
+        "assets.extra/bit_keras.json",
+        "assets.extra/golden.npz",
+    }
+    metadata, golden = Metadata.read(folder), read_golden(folder)
+    assert (metadata.target, metadata.precision, metadata.folded) == ("openvino", "float32", True)
+    assert Task.from_json(metadata.task) == task_of("bit_tiny.cifar10")
+    answers = open_program(folder)(golden["inputs"])
+    for name in ("logits", "features"):
+        assert relative_difference(answers[name], golden[name]) < metadata.tolerance == TOLERANCE
+
+
+def test_float16_halves_the_weights_and_keeps_their_digits(classifier, folder, tmp_path):
+    metadata = export_openvino(classifier, tmp_path / "half", quantize="float16")
+    full, half = (path / "model.bin" for path in (folder, tmp_path / "half"))
+    assert half.stat().st_size < 0.52 * full.stat().st_size
+    golden = read_golden(tmp_path / "half")
+    logits = open_program(tmp_path / "half")(golden["inputs"])["logits"]
+    assert 1e-6 < relative_difference(logits, golden["logits"]) <= metadata.tolerance < 1e-2
+
+
+def test_mistakes_are_named_and_leave_nothing(classifier, extractor, tmp_path):
+    with pytest.raises(ExportError, match=r"none, float16 for OpenVINO\. Received: quantize='int8"):
+        export_openvino(classifier, tmp_path / "a", quantize="int8")
+    with pytest.raises(SizeError, match="at least 32"):
+        export_openvino(extractor, tmp_path / "a", size=16)
+    softmax = create_classifier("bit_tiny.cifar10", weights=None, classifier_activation="softmax")
+    with pytest.raises(ExportError, match="target openvino takes what create_classifier"):
+        export_openvino(softmax, tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_exists_is_left_alone(classifier, tmp_path):
+    (tmp_path / "mine").write_text("")
+    with pytest.raises(BitKerasError, match="exists already; remove it or choose another path"):
+        export_openvino(classifier, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("package", ["onnx", "openvino"])
+def test_a_missing_package_is_named(classifier, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ExportError, match=rf"package {package} is missing; .*\[openvino\]'"):
+        export_openvino(classifier, tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_conversion_that_fails_leaves_nothing(classifier, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(openvino, "save_model", fail)
+    with pytest.raises(BitKerasError, match=r"No space left on device\); nothing was left behind"):
+        export_openvino(classifier, tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []

@@ -102,7 +102,8 @@ def _checked(input_range: tuple[float, float]) -> tuple[float, float]:
 
 def features_and_outputs(model: keras.Model) -> keras.Model:
     """The same network with both outputs: pooled features, and what the model returns."""
-    return keras.Model(model.input, (model.get_layer("features").output, model.output))
+    outputs = (model.get_layer("features").output, model.output)
+    return keras.Model(model.input, outputs, name=model.name)
 
 
 def save(

@@ -1,0 +1,124 @@
+"""Who takes part in a benchmark."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bit_keras.errors import BitKerasError
+from bit_keras.export.artifact import Metadata, golden_size, located
+from bit_keras.registry import model_info
+
+#: How people call the kinds of artifact.
+FORMATS = {
+    "hub": "SavedModel",
+    "serving": "SavedModel",
+    "keras": "Keras",
+    "tflite": "TFLite",
+    "onnx": "ONNX",
+    "openvino": "OpenVINO",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """What is computed: two contestants of the same network do the same work.
+
+    Attributes:
+        model: str. A name in the registry; it says the architecture.
+        height: int. Of the images in pixels.
+        width: int.
+        classes: int or None. Width of the head; None for a feature extractor.
+    """
+
+    model: str
+    height: int
+    width: int
+    classes: int | None
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds for one image."""
+        architecture = model_info(self.model).architecture
+        return architecture.multiply_adds(self.height, self.width, self.classes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Contestant:
+    """Something that answers for a network, and is measured in a process of its own.
+
+    Attributes:
+        name: str. What tables call it; unique in a benchmark.
+        network: Network.
+        format: str. What it is: `"SavedModel"`, `"TFLite"`, `"PyTorch"`, ...
+        precision: str. How it computes, as in `Metadata.precision`.
+        program: str. What runs it, a key of `bit_keras.benchmark.worker.PROGRAMS`.
+        path: str or None. The file or folder that it runs.
+        peer: bool. Whether it is what others offer for the network.
+        failure: str or None. Why it cannot take part, where that is known beforehand.
+    """
+
+    name: str
+    network: Network
+    format: str
+    precision: str
+    program: str = "file"
+    path: str | None = None
+    peer: bool = False
+    failure: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "Contestant":
+        return cls(**{**document, "network": Network(**document["network"])})
+
+
+def artifact_contestant(path: str | os.PathLike, name: str | None = None) -> Contestant:
+    """The contestant that an artifact is.
+
+    Args:
+        path: What this package exported; of a folder of versions, the newest is taken.
+        name: str. Defaults to the path as it was given.
+
+    Returns:
+        Contestant.
+
+    Raises:
+        ExportError: There is no such path, or it is no artifact of this package.
+
+    Example:
+
+    ```python
+    from bit_keras.benchmark import artifact_contestant
+    from bit_keras.export.hub import export_hub
+
+    export_hub(bit_keras.create_classifier("bit_tiny.cifar10"), "tiny")
+    artifact_contestant("tiny").network.multiply_adds  # 41265152
+    ```
+    """
+    artifact = located(Path(path))
+    metadata = Metadata.read(artifact)
+    height, width = golden_size((None, None, None, None), metadata)
+    classes = metadata.outputs if metadata.variant == "classification" else None
+    return Contestant(
+        name=name or str(path),
+        network=Network(metadata.model, height, width, classes),
+        format=FORMATS[metadata.target],
+        precision=metadata.precision,
+        path=str(artifact),
+    )
+
+
+def require_distinct(contestants: Sequence[Contestant]) -> None:
+    """Raises where two contestants have one name.
+
+    Raises:
+        BitKerasError: It names them.
+    """
+    names = [contestant.name for contestant in contestants]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BitKerasError(f"{', '.join(twice)} was given twice; give every artifact once.")

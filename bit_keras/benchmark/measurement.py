@@ -1,0 +1,171 @@
+"""Rounds in which every contestant has its turn, and all others sleep."""
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+from bit_keras.benchmark.contestants import Contestant, require_distinct
+from bit_keras.benchmark.machine import Machine
+from bit_keras.benchmark.process import ContestantProcess, ProcessFailure
+from bit_keras.benchmark.result import Benchmark, Row
+from bit_keras.benchmark.worker import MATRIX_SIDE
+from bit_keras.errors import BitKerasError
+from bit_keras.runtimes.program import available_cores
+
+#: Seconds after which a process counts as stuck. The largest networks take minutes to load,
+#: and many seconds for a batch.
+LOAD_TIMEOUT = 900.0
+CALL_TIMEOUT = 300.0
+
+#: The place of the matrix product among the contestants; no path is empty.
+_PEAK = ""
+
+
+def run_benchmark(
+    contestants: Sequence[Contestant],
+    batches: Sequence[int] = (1, 8),
+    threads: int | None = None,
+    rounds: int = 20,
+    seed: int = 0,
+    advance: Callable[[str], None] = lambda step: None,
+) -> Benchmark:
+    """Times contestants beside one another, each in a process of its own.
+
+    In a round every contestant has one turn, in an order drawn anew, while the others
+    sleep: a call that no clock runs for, and one that is timed. One of them is a product
+    of matrices, the machine's peak. A contestant that
+    fails is a row with its reason, and the others go on.
+
+    Args:
+        contestants: sequence of Contestant, with different names. Ratios are to the
+            first.
+        batches: sequence of int. Images in a call, one after the other. Defaults to
+            `(1, 8)`.
+        threads: int. Of every contestant. Defaults to the cores there are.
+        rounds: int. Timed calls for each contestant and batch size. Defaults to `20`.
+        seed: int. Of the order within the rounds. Defaults to `0`.
+        advance: Is called with what has been done: loading a contestant, or a round.
+
+    Returns:
+        Benchmark.
+
+    Raises:
+        BitKerasError: A number below 1, two contestants of one name, or none.
+
+    Example:
+
+    ```python
+    from bit_keras.benchmark import artifact_contestant, run_benchmark
+    from bit_keras.export.hub import export_hub
+
+    export_hub(bit_keras.create_classifier("bit_tiny.cifar10"), "tiny")
+    benchmark = run_benchmark([artifact_contestant("tiny")], batches=(1,), rounds=2)
+    len(benchmark.rows[0].seconds)  # 2
+    ```
+    """
+    threads = available_cores() if threads is None else threads
+    _require_positive(threads=threads, rounds=rounds, **{f"batch {b}": b for b in batches})
+    require_distinct(contestants)
+    rows: list[Row] = []
+    matrix_seconds: dict[int, tuple[float, ...]] = {}
+    with _field(contestants, threads, advance) as field:
+        for batch in batches:
+            times = field.times(batch, rounds, random.Random(f"{seed} {batch}"), advance)
+            if _PEAK in times:
+                matrix_seconds[batch] = times[_PEAK]
+            rows += [
+                Row(
+                    contestant,
+                    batch,
+                    times.get(contestant.name, ()),
+                    field.failures.get(contestant.name),
+                )
+                for contestant in contestants
+            ]
+    return Benchmark(
+        Machine.here(),
+        threads,
+        rounds,
+        seed,
+        field.engines,
+        tuple(rows),
+        MATRIX_SIDE,
+        matrix_seconds,
+    )
+
+
+def steps_of(contestants: Sequence[Contestant], batches: Sequence[int], rounds: int) -> int:
+    """How often `run_benchmark` calls `advance`."""
+    return len(contestants) + len(batches) * rounds
+
+
+class _Field:
+    """The contestants that are in the race, and why the others are not."""
+
+    def __init__(self) -> None:
+        self.processes: dict[str, ContestantProcess] = {}
+        self.engines: dict[str, str] = {}
+        self.failures: dict[str, str] = {}
+
+    def enter(self, name: str, process: ContestantProcess) -> None:
+        """Loads a contestant, which stands among the failures if that fails."""
+        self.processes[name] = process
+        with self._failing(name):
+            self.engines[name] = process.load(LOAD_TIMEOUT)
+
+    def times(
+        self, batch: int, rounds: int, generator: random.Random, advance: Callable[[str], None]
+    ) -> dict[str, tuple[float, ...]]:
+        """The seconds of every round, of those who came through all of them."""
+        for name in list(self.processes):
+            with self._failing(name):
+                self.processes[name].ask({"batch": batch}, CALL_TIMEOUT)
+        times: dict[str, list[float]] = {name: [] for name in self.processes}
+        for number in range(1, rounds + 1):
+            order = list(self.processes)
+            generator.shuffle(order)
+            for name in order:
+                with self._failing(name):
+                    answer = self.processes[name].ask({}, CALL_TIMEOUT)
+                    times[name].append(answer["seconds"])
+            advance(f"batch {batch}, round {number} of {rounds}")
+        return {name: tuple(times[name]) for name in self.processes}
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            process.stop()
+
+    @contextlib.contextmanager
+    def _failing(self, name: str) -> Iterator[None]:
+        """A failure in the block takes the contestant out of the race."""
+        try:
+            yield
+        except ProcessFailure as failure:
+            self.failures[name] = str(failure)
+            self.processes.pop(name).stop()
+
+
+@contextlib.contextmanager
+def _field(
+    contestants: Sequence[Contestant], threads: int, advance: Callable[[str], None]
+) -> Iterator[_Field]:
+    """Everyone's process, loaded one after the other; all of them end with the block."""
+    field = _Field()
+    try:
+        field.enter(_PEAK, ContestantProcess("matrix_product", {}, threads))
+        for contestant in contestants:
+            name, job = contestant.name, contestant.to_json()
+            if contestant.failure is not None:
+                field.failures[name] = contestant.failure
+            else:
+                field.enter(name, ContestantProcess(contestant.program, job, threads))
+            advance(f"{name} is loaded")
+        yield field
+    finally:
+        field.stop()
+
+
+def _require_positive(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise BitKerasError(f"{name} must be at least 1. Received: {number}")

@@ -1,0 +1,177 @@
+"""The process of one contestant: it loads, warms up, and is timed one call at a time.
+
+It reads one JSON document a line from standard input and answers each with one on
+what was standard output when it started; whatever a library prints goes to standard
+error. It ends when its standard input is closed, as it is when its parent is killed.
+"""
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bit_keras.benchmark.contestants import Contestant, Network
+from bit_keras.errors import BitKerasError
+from bit_keras.export.artifact import INPUT_RANGES, golden_images
+from bit_keras.runtimes import open_program
+
+#: Calls that no clock runs for: what engines compile, allocate or choose on the way.
+WARM_UP = 3
+
+#: Side of the matrices whose product is the machine's peak: large enough to hide all
+#: that is not arithmetic, small enough for a tenth of a second.
+MATRIX_SIDE = 2048
+
+Call = Callable[[], Any]
+
+
+class Loaded(NamedTuple):
+    """A program that is ready: who answers, and what prepares calls for a batch size."""
+
+    engine: str
+    prepare: Callable[[int], Call]
+
+
+def images_of(network: Network, batch: int, dtype: str) -> np.ndarray:
+    """Pictures that a network takes, channels last."""
+    input_range = (0.0, 255.0) if dtype == "uint8" else INPUT_RANGES[0]
+    images = golden_images(network.height, network.width, input_range).astype(dtype)
+    return images[np.arange(batch) % len(images)]
+
+
+def load_file(job: dict[str, Any], threads: int) -> Loaded:
+    """An artifact, or another file that an engine runs."""
+    contestant = Contestant.from_json(job)
+    assert contestant.path is not None
+    program = open_program(contestant.path, threads=threads)
+    dtype = program.signatures["serving_default"].input_dtype
+
+    def prepare(batch: int) -> Call:
+        images = images_of(contestant.network, batch, dtype)
+        return lambda: program(images)
+
+    return Loaded(program.engine, prepare)
+
+
+def load_torch(job: dict[str, Any], threads: int) -> Loaded:
+    """A network of timm or transformers in PyTorch's eager mode."""
+    from bit_keras.benchmark import torch_networks
+
+    contestant = Contestant.from_json(job)
+    network = torch_networks.build(contestant, threads)
+
+    def prepare(batch: int) -> Call:
+        images = images_of(contestant.network, batch, "float32")
+        return torch_networks.forward_pass(network, images, contestant.precision)
+
+    return Loaded(torch_networks.engine(contestant), prepare)
+
+
+def load_openvino(job: dict[str, Any], threads: int) -> Loaded:
+    """A file that OpenVINO compiles for each batch size."""
+    import openvino
+
+    from bit_keras.benchmark import openvino_network
+
+    contestant = Contestant.from_json(job)
+
+    def prepare(batch: int) -> Call:
+        images = images_of(contestant.network, batch, "float32")
+        return openvino_network.compiled(contestant, images, threads)
+
+    return Loaded(f"OpenVINO {openvino.__version__.partition('-')[0]}", prepare)
+
+
+def load_matrix_product(job: dict[str, Any], threads: int) -> Loaded:
+    """The yardstick: a product of square matrices by NumPy's BLAS, which has `threads`
+    from its environment."""
+    a, b = np.random.default_rng(0).standard_normal((2, MATRIX_SIDE, MATRIX_SIDE), np.float32)
+    product = np.empty_like(a)
+    return Loaded(f"NumPy {np.__version__}", lambda batch: lambda: np.matmul(a, b, out=product))
+
+
+PROGRAMS: dict[str, Callable[[dict[str, Any], int], Loaded]] = {
+    "file": load_file,
+    "timm": load_torch,
+    "transformers": load_torch,
+    "openvino": load_openvino,
+    "matrix_product": load_matrix_product,
+}
+
+
+def main() -> None:
+    """Answers until standard input ends; a failure is the last answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    try:
+        for answer in _answers(_commands()):
+            print(json.dumps(answer), file=answers, flush=True)
+    # Whatever an engine raises is the reason in the contestant's row.
+    except Exception as error:
+        print(json.dumps({"error": reason_of(error)}), file=answers, flush=True)
+        sys.exit(1)
+
+
+def reason_of(error: Exception) -> str:
+    """An error as a reason for people."""
+    if isinstance(error, BitKerasError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed."
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+def _answers(commands: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Loads by the first command; then each prepares a batch size or takes the time."""
+    first = next(commands)
+    loaded = PROGRAMS[first["program"]](first["job"], first["threads"])
+    yield {"engine": loaded.engine}
+    call: Call = _not_prepared
+    for command in commands:
+        if "batch" in command:
+            call = loaded.prepare(command["batch"])
+            for _ in range(WARM_UP):
+                call()
+            yield {"ready": True}
+        else:
+            call()  # The turn of another has emptied the caches and put threads to sleep.
+            yield {"seconds": _seconds(call)}
+
+
+def _not_prepared() -> None:
+    raise RuntimeError("no batch size was given before the first measurement")
+
+
+def _seconds(call: Call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _commands() -> Iterator[dict[str, Any]]:
+    """The lines of standard input; at its end the process ends, whatever it is at."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        # Not through `sys.stdin`, whose lock would be held when the interpreter ends.
+        with open(0, closefd=False) as file:
+            for line in file:
+                lines.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield json.loads(lines.get())
+
+
+if __name__ == "__main__":
+    main()

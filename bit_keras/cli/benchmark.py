@@ -1,0 +1,135 @@
+"""`bit-keras benchmark`: how fast is it?"""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import rich.progress
+from rich.table import Table
+
+import bit_keras.progress
+from bit_keras.cli.parameters import Integers
+from bit_keras.cli.printing import console, print_json, progress
+
+if TYPE_CHECKING:
+    from bit_keras.benchmark import Benchmark, Contestant
+
+
+@click.command("benchmark", short_help="Measure the speed of exported models.")
+@click.argument("artifacts", metavar="ARTIFACT...", nargs=-1, required=True)
+@click.option(
+    "--batch",
+    "batches",
+    default="1,8",
+    show_default=True,
+    type=Integers(),
+    help="Images in a call.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Defaults to all cores.")
+@click.option("--peers", is_flag=True, help="Also what others offer, as far as it is installed.")
+@click.option("--rounds", default=20, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw a picture, too."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with all times.")
+def command(
+    artifacts: tuple[str, ...],
+    batches: tuple[int, ...],
+    threads: int | None,
+    peers: bool,
+    rounds: int,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure how many images per second exported models answer.
+
+    ARTIFACT is what `bit-keras export` wrote, whatever its target. Each runs in a
+    process of its own, and in every round each has its turn, while the others sleep;
+    ratios are to the first. The peak is a product of float32 matrices in the same
+    rounds. --peers adds timm, transformers, ONNX Runtime and OpenVINO with the same
+    network. Nothing else should keep the cores busy meanwhile.
+
+    \b
+    Examples:
+      bit-keras benchmark r50x1.tflite
+      bit-keras benchmark r50x1.tflite r50x1.onnx serving/ --threads 2 --plot speed.png
+      bit-keras benchmark r50x1-int8.tflite --batch 1 --peers --json
+    """
+    from bit_keras.benchmark import artifact_contestant, run_benchmark, write_picture
+    from bit_keras.benchmark.contestants import require_distinct
+    from bit_keras.benchmark.measurement import steps_of
+    from bit_keras.benchmark.picture import require_picture
+    from bit_keras.runtimes.program import available_cores
+
+    if plot is not None:
+        require_picture(plot)
+    threads = threads or available_cores()
+    contestants = [artifact_contestant(path) for path in artifacts]
+    require_distinct(contestants)
+    with tempfile.TemporaryDirectory() as folder:
+        if peers:
+            with progress("Writing the files of the peers"):
+                contestants += _peers_of(contestants, Path(folder), threads)
+        with _bar(steps_of(contestants, batches, rounds)) as advance:
+            benchmark = run_benchmark(contestants, batches, threads, rounds, advance=advance)
+    if plot is not None:
+        write_picture(benchmark, plot)
+    if as_json:
+        return print_json(benchmark.to_json())
+    _print(benchmark)
+
+
+def _peers_of(contestants: "list[Contestant]", folder: Path, threads: int) -> "list[Contestant]":
+    """The peers of every network that takes part."""
+    from bit_keras.benchmark import peer_contestants
+
+    networks = dict.fromkeys(contestant.network for contestant in contestants)
+    peers = []
+    for number, network in enumerate(networks):
+        own = folder / str(number)
+        own.mkdir()
+        suffix = f", {network.model} at {network.height}" if len(networks) > 1 else ""
+        peers += peer_contestants(network, own, threads, suffix)
+    return peers
+
+
+@contextlib.contextmanager
+def _bar(total: int) -> Iterator[Callable[[str], None]]:
+    columns = (
+        *rich.progress.Progress.get_default_columns(),
+        rich.progress.MofNCompleteColumn(),
+    )
+    display = bit_keras.progress.console()
+    with rich.progress.Progress(*columns, console=display, disable=not display.is_terminal) as bar:
+        task = bar.add_task("Loading", total=total)
+        yield lambda step: bar.update(task, advance=1, description=step)
+
+
+def _print(benchmark: "Benchmark") -> None:
+    """A table for each batch size, then what could not take part."""
+    from bit_keras.benchmark.table import COLUMNS, cells_of
+
+    machine = benchmark.machine
+    click.echo(
+        f"{machine.processor}, cores: {machine.cores}, threads: {benchmark.threads}, "
+        f"rounds: {benchmark.rounds}"
+    )
+    for batch in benchmark.batches:
+        peak = benchmark.peak(batch)
+        click.echo(
+            f"\nbatch {batch}" + (f", peak {peak / 1e9:.0f} GFLOP/s in float32" if peak else "")
+        )
+        table = Table(box=None, pad_edge=False)
+        for column in COLUMNS:
+            left = column in COLUMNS[:2]
+            table.add_column(column, justify="left" if left else "right", no_wrap=not left)
+        for row in benchmark.at(batch):
+            if row.seconds:
+                table.add_row(*cells_of(benchmark, row))
+        console().print(table)
+        for row in benchmark.at(batch):
+            if row.failure:
+                click.echo(f"without {row.contestant.name}: {row.failure}")

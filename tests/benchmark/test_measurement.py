@@ -1,0 +1,136 @@
+"""Contestants in processes of their own: who finishes, who fails, and that all of them end."""
+
+import dataclasses
+import os
+import signal
+import time
+
+import keras
+import pytest
+
+from bit_keras.benchmark import artifact_contestant, run_benchmark
+from bit_keras.benchmark.contestants import Contestant, Network
+from bit_keras.benchmark.measurement import steps_of
+from bit_keras.benchmark.process import ContestantProcess, ProcessFailure
+from bit_keras.errors import BitKerasError, ExportError
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="SavedModels need the TensorFlow backend."
+)
+
+TINY = Network("bit_tiny.cifar10", 64, 64, 10)
+
+
+def is_running(process_id):
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The processes that a benchmark starts, as they are started."""
+    processes = []
+
+    class Watched(ContestantProcess):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            processes.append(self)
+
+    monkeypatch.setattr("bit_keras.benchmark.measurement.ContestantProcess", Watched)
+    return processes
+
+
+def test_artifacts_and_failures_are_rows_of_one_run(classifier_artifact, started):
+    tiny = artifact_contestant(classifier_artifact, "tiny")
+    missing = dataclasses.replace(tiny, name="missing", path="nowhere")
+    unmade = Contestant("unmade", TINY, "TFLite", "int8", failure="It could not be exported.")
+    contestants = [unmade, tiny, missing]
+    steps = []
+    benchmark = run_benchmark(contestants, (1, 3), 1, rounds=2, advance=steps.append)
+    assert len(steps) == steps_of(contestants, (1, 3), 2)
+    assert [(row.contestant.name, row.batch, len(row.seconds)) for row in benchmark.rows] == [
+        ("unmade", 1, 0),
+        ("tiny", 1, 2),
+        ("missing", 1, 0),
+        ("unmade", 3, 0),
+        ("tiny", 3, 2),
+        ("missing", 3, 0),
+    ]
+    assert benchmark.rows[0].failure == "It could not be exported."
+    assert benchmark.rows[1].failure is None
+    assert "nowhere" in benchmark.rows[2].failure
+    assert benchmark.engines["tiny"].startswith("TensorFlow ")
+    assert benchmark.reference(1).contestant is tiny
+    assert all(benchmark.share(row) > 0 for row in benchmark.rows if row.seconds)
+    assert len(started) == 3
+    assert not any(is_running(process.id) for process in started)
+
+
+def test_who_is_killed_is_a_row_with_the_reason_and_the_others_go_on(classifier_artifact, started):
+    contestants = [artifact_contestant(classifier_artifact, name) for name in ("first", "second")]
+
+    def kill_the_second(step):
+        if step == "batch 1, round 1 of 3":
+            os.kill(started[2].id, signal.SIGKILL)
+
+    benchmark = run_benchmark(contestants, (1,), 1, rounds=3, advance=kill_the_second)
+    first, second = benchmark.rows
+    assert len(first.seconds) == 3
+    assert second.seconds == ()
+    assert "ended by signal 9" in second.failure
+
+
+def test_an_interrupted_benchmark_leaves_no_process(classifier_artifact, started):
+    def interrupt(step):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmark([artifact_contestant(classifier_artifact)], (1,), 1, advance=interrupt)
+    assert started
+    assert not any(is_running(process.id) for process in started)
+
+
+def test_a_process_ends_when_its_standard_input_does():
+    process = ContestantProcess("matrix_product", {}, 1)
+    process.load(60)
+    process._process.stdin.close()
+    assert process._process.wait(20) == 0
+    process.stop()
+
+
+def test_a_stuck_process_is_not_waited_for(classifier_artifact):
+    process = ContestantProcess("file", artifact_contestant(classifier_artifact).to_json(), 1)
+    start = time.monotonic()
+    with pytest.raises(ProcessFailure, match="gave no answer"):
+        process.load(0.01)
+    process.stop()
+    assert time.monotonic() - start < 20
+    assert not is_running(process.id)
+
+
+@pytest.mark.parametrize("numbers", [{"rounds": 0}, {"threads": 0}, {"batches": (1, 0)}])
+def test_numbers_count_from_one(numbers):
+    with pytest.raises(BitKerasError, match="must be at least 1"):
+        run_benchmark([], **numbers)
+
+
+def test_names_are_different(classifier_artifact):
+    contestant = artifact_contestant(classifier_artifact)
+    with pytest.raises(BitKerasError, match="was given twice"):
+        run_benchmark([contestant, contestant])
+
+
+def test_a_contestant_is_what_the_artifact_says(classifier_artifact, extractor_artifact, tmp_path):
+    contestant = artifact_contestant(classifier_artifact, "tiny")
+    assert (contestant.network, contestant.format) == (TINY, "SavedModel")
+    assert Contestant.from_json(contestant.to_json()) == contestant
+    extractor = artifact_contestant(extractor_artifact)
+    assert extractor.network.classes is None
+    assert contestant.network.multiply_adds - extractor.network.multiply_adds == 1024 * 10
+    with pytest.raises(ExportError, match="There is no artifact"):
+        artifact_contestant(tmp_path / "nowhere")
+    with pytest.raises(ExportError, match="was not exported by bit_keras"):
+        artifact_contestant(tmp_path)

@@ -1,0 +1,222 @@
+"""The target `tflite`: what a file answers, what it promises, what is refused."""
+
+import keras
+import numpy as np
+import pytest
+
+from bit_keras.errors import ExportError, SizeError
+from bit_keras.export.artifact import Metadata, read_golden, relative_difference
+from bit_keras.export.tflite import QUANTIZATIONS, export_tflite, operators
+from bit_keras.export.tflite.operators import operator_counts
+from bit_keras.export.verify import verify
+from bit_keras.models import create_classifier
+from bit_keras.preprocessing import Labels, Task, eval_transform, task_of
+from bit_keras.preprocessing.decoding import scores_of
+from bit_keras.runtimes import open_program
+from tests.cifar10 import SAMPLES, cifar10_images
+
+pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
+
+NAME = "bit_tiny.cifar10"
+
+# Largest difference of a logit, in units of the largest. Measured: 1e-6, 4e-4, 2e-2, 5e-2, 2e-1.
+# Five classes of ten are cats and their like: what counts is measured on 10,000 pictures, in
+# docs/deploy.md.
+TOLERANCES = {"none": 1e-5, "float16": 2e-3, "dynamic": 0.05, "int8": 0.1, "int8-pure": 0.4}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return create_classifier(NAME)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.stack([eval_transform(NAME)(path) for path in sorted(SAMPLES.glob("*.jpg"))])
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    """Other pictures than those that are classified, where there are more than the samples."""
+    transform = eval_transform(NAME)
+    pixels, _ = cifar10_images(40)
+    return np.stack([transform(np.rint((image + 1) * 127.5).astype("uint8")) for image in pixels])
+
+
+@pytest.fixture(scope="module")
+def answers(trained, images):
+    logits = trained.predict(images, verbose=0)
+    features = keras.Model(trained.input, trained.get_layer("features").output)
+    return {
+        "logits": logits,
+        "probabilities": scores_of(logits, "softmax"),
+        "features": features.predict(images, verbose=0),
+    }
+
+
+@pytest.fixture(scope="module")
+def files(trained, calibration, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tflite")
+    for quantize in QUANTIZATIONS:
+        path = folder / f"{quantize}.tflite"
+        export_tflite(trained, path, quantize=quantize, calibration=calibration)
+    return folder
+
+
+@pytest.fixture(scope="module", params=QUANTIZATIONS)
+def quantize(request):
+    return request.param
+
+
+def given(program, images):
+    """The images as a file takes them."""
+    if program.signatures["serving_default"].input_dtype == "uint8":
+        return np.rint((images + 1) * 127.5).astype("uint8")
+    return images
+
+
+@pytest.mark.parametrize("engine", ["litert", "tf.lite"])
+def test_both_interpreters_give_the_answers_of_keras(quantize, engine, files, images, answers):
+    program = open_program(files / f"{quantize}.tflite", engine=engine)
+    assert set(program.signatures) == {"serving_default", "features"}
+    found = program(given(program, images))
+    assert found.keys() == {"logits", "probabilities"}
+    found |= program(given(program, images), "features")
+    for name, expected in answers.items():
+        assert found[name].shape == expected.shape
+        assert relative_difference(found[name], expected) < TOLERANCES[quantize], name
+
+
+def test_the_interpreters_agree_to_the_bit(quantize, files, images):
+    engines = [
+        open_program(files / f"{quantize}.tflite", engine=name) for name in ("litert", "tf.lite")
+    ]
+    first, second = (program(given(program, images)) for program in engines)
+    # Float kernels of two builds may add in another order; rounding to 8 bits hides that or not.
+    exact = quantize in ("int8", "int8-pure")
+    for name in first:
+        assert relative_difference(second[name], first[name]) <= (0.0 if exact else 1e-5)
+
+
+def test_a_file_says_what_it_is_and_proves_it(quantize, files):
+    path = files / f"{quantize}.tflite"
+    metadata = Metadata.read(path)
+    assert metadata.target == "tflite"
+    assert metadata.precision == ("float32" if quantize == "none" else quantize)
+    pixels = quantize in ("int8", "int8-pure")
+    assert metadata.input_range == ((0.0, 255.0) if pixels else (-1.0, 1.0))
+    assert read_golden(path)["inputs"].dtype == ("uint8" if pixels else "float32")
+    assert verify(path).passed
+
+
+def test_a_quantised_file_is_as_small_as_it_should_be(files, trained):
+    weights = 4 * trained.count_params()
+    sizes = {name: (files / f"{name}.tflite").stat().st_size / weights for name in QUANTIZATIONS}
+    assert 1 <= sizes["none"] < 1.1
+    assert 0.5 <= sizes["float16"] < 0.55
+    for name in ("dynamic", "int8", "int8-pure"):
+        assert 0.25 <= sizes[name] < 0.31, name
+
+
+def test_statistics_of_int8_stay_in_float_and_those_of_int8_pure_do_not(files):
+    fast, pure = (
+        operator_counts((files / f"{name}.tflite").read_bytes()) for name in ("int8", "int8-pure")
+    )
+    assert fast["CONV_2D"] == 24  # 23 and the head.
+    assert fast["DEQUANTIZE"] == 23
+    assert "DEQUANTIZE" not in pure
+    assert pure["QUANTIZE"] == 4  # The input and three outputs, between int8 and uint8.
+
+
+def test_the_same_model_gives_the_same_bytes(trained, tmp_path):
+    for name in ("a", "b"):
+        export_tflite(trained, tmp_path / name, quantize="float16")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_dynamic_size_takes_images_of_any(trained, tmp_path):
+    path = tmp_path / "any.tflite"
+    export_tflite(trained, path, size="dynamic")
+    program = open_program(path)
+    assert program.signatures["serving_default"].input_shape == (None, None, None, 3)
+    for shape in ((3, 48, 80, 3), (1, 64, 64, 3)):
+        some = np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
+        expected = trained.predict(some, verbose=0)
+        assert relative_difference(program(some)["logits"], expected) < 1e-5
+
+
+def test_another_size_and_range_are_stored(trained, images, answers, tmp_path):
+    path = tmp_path / "a.tflite"
+    metadata = export_tflite(trained, path, size=48, input_range=(0, 1))
+    assert (metadata.size, metadata.input_range) == (48, (0.0, 1.0))
+    program = open_program(path)
+    some = np.random.default_rng(0).uniform(0, 1, (2, 48, 48, 3)).astype("float32")
+    expected = trained.predict(2 * some - 1, verbose=0)
+    assert relative_difference(program(some)["logits"], expected) < 1e-5
+
+
+def test_an_extractor_has_features_alone(extractor, calibration, tmp_path):
+    for name in ("none", "int8"):
+        path = tmp_path / f"{name}.tflite"
+        metadata = export_tflite(extractor, path, quantize=name, calibration=calibration)
+        assert metadata.task is None
+        program = open_program(path)
+        assert {signature.outputs for signature in program.signatures.values()} == {("features",)}
+
+
+def test_labels_of_ones_own_travel_in_the_file(tmp_path):
+    model = create_classifier(NAME, weights=None, num_classes=2)
+    labels = Labels("pets", ("cat", "dog"), ("cat", "dog"))
+    task = Task(labels, task_of(NAME).transform, "sigmoid")
+    export_tflite(model, tmp_path / "a.tflite", task=task)
+    assert Task.from_json(Metadata.read(tmp_path / "a.tflite").task) == task
+    # A head of zeros: the sigmoid of 0.
+    found = open_program(tmp_path / "a.tflite")(np.zeros((1, 64, 64, 3), "float32"))
+    np.testing.assert_array_equal(found["probabilities"], [[0.5, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"quantize": "int4"}, "quantize must be one of none, float16, dynamic, int8, int8-pure"),
+        ({"quantize": "int8"}, "is calibrated with pictures, and none were given"),
+        (
+            {"quantize": "int8", "calibration": np.zeros((0, 64, 64, 3), "float32")},
+            "is calibrated with pictures, and none were given",
+        ),
+        (
+            {"quantize": "int8", "calibration": np.zeros((2, 32, 32, 3), "float32")},
+            r"Calibration images are float32 \(n, 64, 64, 3\) in \[-1, 1\]; .* \(2, 32, 32, 3\)",
+        ),
+        (
+            {"quantize": "int8", "input_range": (0, 1), "calibration": np.zeros((2, 64, 64, 3))},
+            "takes 8-bit pixels",
+        ),
+        ({"input_range": (0, 2)}, "input_range must be"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_and_leaves_nothing(trained, tmp_path, changes, words):
+    with pytest.raises(ExportError, match=words):
+        export_tflite(trained, tmp_path / "a.tflite", **changes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_sizes_that_the_network_does_not_take_are_refused(trained, tmp_path):
+    with pytest.raises(SizeError):
+        export_tflite(trained, tmp_path / "a.tflite", size=16)
+
+
+def test_a_network_over_the_limit_is_refused_with_the_alternative(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(operators, "LIMIT", 5_000_000)
+    with pytest.raises(ExportError, match=r"--quantize float16 or dynamic or .*--to onnx"):
+        export_tflite(trained, tmp_path / "a.tflite")
+    assert not list(tmp_path.iterdir())
+
+
+def test_calibration_takes_the_images_as_they_are(trained, calibration, tmp_path):
+    """Images in another range give other scales: nothing rescales them in silence."""
+    tolerances = [
+        export_tflite(trained, tmp_path / "a", quantize="int8", calibration=images).tolerance
+        for images in (calibration, np.full_like(calibration, 0.1))
+    ]
+    assert tolerances[1] > 2 * tolerances[0]

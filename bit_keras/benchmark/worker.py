@@ -50,7 +50,7 @@ def load_file(job: dict[str, Any], threads: int) -> Loaded:
     """An artifact, or another file that an engine runs."""
     contestant = Contestant.from_json(job)
     assert contestant.path is not None
-    program = open_program(contestant.path, threads=threads)
+    program = open_program(contestant.path, threads=threads, engine=engine_of(contestant))
     dtype = program.signatures["serving_default"].input_dtype
 
     def prepare(batch: int) -> Call:
@@ -58,6 +58,14 @@ def load_file(job: dict[str, Any], threads: int) -> Loaded:
         return lambda: program(images)
 
     return Loaded(program.engine, prepare)
+
+
+def engine_of(contestant: Contestant) -> str | None:
+    """The engine of a contestant that does not take the usual one of its file."""
+    if contestant.program != "openvino":
+        return None
+    # What is quantised computes in int8 under either hint.
+    return "openvino-bfloat16" if contestant.precision == "bfloat16" else "openvino"
 
 
 def load_torch(job: dict[str, Any], threads: int) -> Loaded:
@@ -74,21 +82,6 @@ def load_torch(job: dict[str, Any], threads: int) -> Loaded:
     return Loaded(torch_networks.engine(contestant), prepare)
 
 
-def load_openvino(job: dict[str, Any], threads: int) -> Loaded:
-    """A file that OpenVINO compiles for each batch size."""
-    import openvino
-
-    from bit_keras.benchmark import openvino_network
-
-    contestant = Contestant.from_json(job)
-
-    def prepare(batch: int) -> Call:
-        images = images_of(contestant.network, batch, "float32")
-        return openvino_network.compiled(contestant, images, threads)
-
-    return Loaded(f"OpenVINO {openvino.__version__.partition('-')[0]}", prepare)
-
-
 def load_matrix_product(job: dict[str, Any], threads: int) -> Loaded:
     """The yardstick: a product of square matrices by NumPy's BLAS, which has `threads`
     from its environment."""
@@ -101,7 +94,7 @@ PROGRAMS: dict[str, Callable[[dict[str, Any], int], Loaded]] = {
     "file": load_file,
     "timm": load_torch,
     "transformers": load_torch,
-    "openvino": load_openvino,
+    "openvino": load_file,
     "matrix_product": load_matrix_product,
 }
 

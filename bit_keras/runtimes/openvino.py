@@ -43,27 +43,42 @@ class OpenVinoProgram(Program):
         version = openvino.__version__.partition("-")[0]
         precision = _PRECISIONS[engine]
         self.engine = f"OpenVINO {version}" + (", bfloat16" if precision == "bf16" else "")
-        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
+        self._options: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
         if threads is not None:
-            options["INFERENCE_NUM_THREADS"] = threads
-
-        def load() -> Any:
-            core = openvino.Core()
-            return core.compile_model(core.read_model(_file(Path(path))), "CPU", options)
-
-        self._model = loaded(path, self.engine, load)
-        self._request = self._model.create_infer_request()
-        self._outputs = {_name(output): output for output in self._model.outputs}
-        shape, dtype = _taken(path, self._model.inputs)
-        self.signatures = signatures_of(shape, dtype, tuple(self._outputs))
+            self._options["INFERENCE_NUM_THREADS"] = threads
+        self._core = openvino.Core()
+        self._network = loaded(path, self.engine, lambda: self._core.read_model(_file(Path(path))))
+        shape, dtype = _taken(path, self._network.inputs)
+        names = tuple(_name(output) for output in self._network.outputs)
+        self.signatures = signatures_of(shape, dtype, names)
+        self._compiled: tuple[tuple[int, ...], Any] = ((), None)
 
     def _run(self, images: np.ndarray, signature: str) -> dict[str, np.ndarray]:
-        answers = self._request.infer([images], share_inputs=True)
+        request = self._request(images.shape)
+        answers = request.infer([images], share_inputs=True)
+        outputs = {_name(output): output for output in request.model_outputs}
         # A copy: the next images are answered in the same memory.
         return {
-            name: np.array(answers[self._outputs[name]], np.float32)
+            name: np.array(answers[outputs[name]], np.float32)
             for name in self.signatures[signature].outputs
         }
+
+    def _request(self, shape: tuple[int, ...]) -> Any:
+        """What answers images of a shape; the last one is kept.
+
+        A graph that leaves the batch open runs an R50x1 at 3/4 of the speed in float32, and
+        at 3/5 in bfloat16 (OpenVINO 2026.4).
+        """
+        known, request = self._compiled
+        if known != shape:
+            self._network.reshape(list(shape))
+            request = self._core.compile_model(self._network, "CPU", self._options)
+            request = request.create_infer_request()
+            self._compiled = (shape, request)
+        return request
 
 
 def _file(path: Path) -> Path:

@@ -207,17 +207,16 @@ an order drawn anew (seed {seed}), while the others sleep: a call that no clock 
 that is timed. `ms` is the median of these calls, beside it the times between which eight tenths of
 them lie.
 
-The peak is the fastest product of two float32 matrices of {side} x {side} by NumPy in the same
-rounds. A share counts the multiply-adds of the convolutions and the head as two operations each,
-and nothing for normalisation. What computes in fewer bits than float32 can be above 100 %, and so
-can a program whose products are faster than NumPy's.
+The peak is the fastest product of two float32 matrices of {side} x {side} by TensorFlow (oneDNN) in
+the same rounds. A share counts the multiply-adds of the convolutions and the head as two operations
+each, and nothing for normalisation. What computes in fewer bits than float32 can be above 100 %.
 
 Ratios are of images per second: the median of the ratios within a round. Machines drift from
 minute to minute; what was measured in one round stands close together.
 
 ONNX Runtime and OpenVINO, as peers, run an ONNX file of the same network with folded kernels and a
-fixed size; OpenVINO compiles it for each batch size, and its int8 is quantised by NNCF. timm and
-transformers run in PyTorch's eager mode, bfloat16 by autocast.
+fixed size, as `bit-keras` writes it; OpenVINO compiles it for each batch size, and its int8 is
+quantised by NNCF. timm and transformers run in PyTorch's eager mode, bfloat16 by autocast.
 """
 
 

@@ -1,18 +1,14 @@
 """`bit-keras benchmark`: how fast is it?"""
 
-import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import rich.progress
 from rich.table import Table
 
-import bit_keras.progress
 from bit_keras.cli.parameters import Integers
-from bit_keras.cli.printing import console, print_json, progress
+from bit_keras.cli.printing import console, print_json, progress, progress_bar
 
 if TYPE_CHECKING:
     from bit_keras.benchmark import Benchmark, Contestant
@@ -73,8 +69,10 @@ def command(
         if peers:
             with progress("Writing the files of the peers"):
                 contestants += _peers_of(contestants, Path(folder), threads)
-        with _bar(steps_of(contestants, batches, rounds)) as advance:
-            benchmark = run_benchmark(contestants, batches, threads, rounds, advance=advance)
+        with progress_bar("Loading", steps_of(contestants, batches, rounds)) as advance:
+            benchmark = run_benchmark(
+                contestants, batches, threads, rounds, advance=lambda step: advance(1, step)
+            )
     if plot is not None:
         write_picture(benchmark, plot)
     if as_json:
@@ -94,18 +92,6 @@ def _peers_of(contestants: "list[Contestant]", folder: Path, threads: int) -> "l
         suffix = f", {network.model} at {network.height}" if len(networks) > 1 else ""
         peers += peer_contestants(network, own, threads, suffix)
     return peers
-
-
-@contextlib.contextmanager
-def _bar(total: int) -> Iterator[Callable[[str], None]]:
-    columns = (
-        *rich.progress.Progress.get_default_columns(),
-        rich.progress.MofNCompleteColumn(),
-    )
-    display = bit_keras.progress.console()
-    with rich.progress.Progress(*columns, console=display, disable=not display.is_terminal) as bar:
-        task = bar.add_task("Loading", total=total)
-        yield lambda step: bar.update(task, advance=1, description=step)
 
 
 def _print(benchmark: "Benchmark") -> None:

@@ -1,16 +1,12 @@
 """`bit-keras evaluate`: how often is it right?"""
 
-import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import rich.progress
 from rich.table import Table
 
-import bit_keras.progress
-from bit_keras.cli.printing import console, print_json, progress, start_keras
+from bit_keras.cli.printing import console, print_json, progress, progress_bar, start_keras
 from bit_keras.registry import MINIMUM_SIZE
 
 if TYPE_CHECKING:
@@ -77,7 +73,7 @@ def command(
         split = split or _default_split(data)
         images = open_images(data, split)
         predictor = load_predictor(source, size)
-    with _bar(len(images)) as advance:
+    with progress_bar("Evaluating", len(images)) as advance:
         evaluation = evaluate(predictor.network, predictor.task, images, batch, real, advance)
     described = f"{data}, {f'split {split}' if split else 'all of it'}"
     if out is not None:
@@ -100,18 +96,6 @@ def _default_split(data: str) -> str | None:
     splits = splits_of(data)
     preferred = [split for name in _SPLITS for split in splits if split.lower() == name]
     return next(iter([*preferred, *splits]), None)
-
-
-@contextlib.contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    columns = (
-        *rich.progress.Progress.get_default_columns(),
-        rich.progress.MofNCompleteColumn(),
-    )
-    display = bit_keras.progress.console()
-    with rich.progress.Progress(*columns, console=display, disable=not display.is_terminal) as bar:
-        task = bar.add_task("Evaluating", total=total)
-        yield lambda pictures: bar.advance(task, pictures)
 
 
 def _summary(evaluation: "Evaluation") -> Table:

@@ -30,8 +30,12 @@ def progress(step: str) -> rich.status.Status:
 
 
 @contextlib.contextmanager
-def progress_bar(step: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shows how many of a number of things are done; yields what to tell how many more are."""
+def progress_bar(step: str, total: int) -> Iterator[Callable[..., None]]:
+    """Shows how many of a number of things are done; nothing where nobody looks.
+
+    Yields what to tell how many more are: `advance(count)`, and `advance(1, step)` where
+    another step begins.
+    """
     columns = (
         *rich.progress.Progress.get_default_columns(),
         rich.progress.MofNCompleteColumn(),
@@ -39,7 +43,7 @@ def progress_bar(step: str, total: int) -> Iterator[Callable[[int], None]]:
     display = bit_keras.progress.console()
     with rich.progress.Progress(*columns, console=display, disable=not display.is_terminal) as bar:
         task = bar.add_task(step, total=total)
-        yield lambda done: bar.advance(task, done)
+        yield lambda count, step=None: bar.update(task, advance=count, description=step)
 
 
 class LogHandler(logging.Handler):

@@ -13,13 +13,14 @@ TOGETHER := -n 3 --dist loadfile
 # Hundreds of small programs are compiled for JAX, and each runs once.
 FAST_JAX := JAX_DISABLE_MOST_OPTIMIZATIONS=1
 
-.PHONY: help demo check test test-long lint clean
+.PHONY: help demo check test test-long benchmark lint clean
 
 help:
 	@echo "make demo       install, export a SavedModel, classify the sample images with it"
 	@echo "make test       all tests that take minutes (under 15 on two cores)"
 	@echo "make check      the quick loop (under 2 minutes)"
 	@echo "make test-long  full-size networks (under 45 minutes)"
+	@echo "make benchmark  every format beside its peers; writes docs/performance.md"
 
 demo: $(VENV)/.demo
 	@$(BIN)/python demo/run.py
@@ -44,10 +45,14 @@ test-long: $(VENV)/.dev
 	KERAS_BACKEND=jax $(PYTEST) -m long $(EVERY_BACKEND)
 	KERAS_BACKEND=torch $(PYTEST) -m long $(EVERY_BACKEND)
 
+# Beside nothing else: what keeps the cores busy is measured with it.
+benchmark: $(VENV)/.benchmark
+	$(BIN)/python benchmarks/performance.py
+
 clean:
 	rm -rf $(VENV) demo/output build *.egg-info
 
-$(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: setup.cfg pyproject.toml
+$(VENV)/.demo $(VENV)/.dev $(VENV)/.benchmark: $(VENV)/.%: setup.cfg pyproject.toml
 	@echo "Installing bit_keras[$*] into $(VENV); the first time it takes some minutes."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --editable '.[$*]'

@@ -63,19 +63,11 @@ def start_keras(*, data: bool = False) -> None:
     it looks at any setting of the log level.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
+    with bit_keras.progress.without_native_notes():
         # The first tensor is what makes TensorFlow look for devices.
         importlib.import_module("keras").ops.zeros(())
         if data:
             importlib.import_module("tensorflow").zeros(())
-    finally:
-        os.dup2(stderr, 2)
-        os.close(nowhere)
-        os.close(stderr)
 
 
 def print_json(document: Any) -> None:

@@ -20,6 +20,7 @@ from bit_keras.export.tflite.quantization import (
 from bit_keras.layers import GroupNorm
 from bit_keras.models.folding import clone_with, fold_weight_standardization
 from bit_keras.preprocessing import Task
+from bit_keras.progress import without_native_notes
 from bit_keras.registry import RGB
 
 
@@ -48,7 +49,8 @@ def converted(
     converter = _converter(network, metadata, task, ranges)
     _quantise(converter, metadata.precision, calibration)
     try:
-        return converter.convert()
+        with without_native_notes():
+            return converter.convert()
     # The converter raises whatever its passes in C++ do.
     except Exception as error:
         raise ExportError(

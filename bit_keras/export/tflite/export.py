@@ -68,10 +68,10 @@ def export_tflite(
     - `"dynamic"`: weights in int8, a quarter of the size; activations are rounded to
       8 bits before each convolution, by what is in them;
     - `"int8"`: convolutions and head in int8 with scales from `calibration`; GroupNorm
-      stays in float, because 8 bits do not hold its variances, and because integers
-      are slower there on a CPU. Images are 8-bit pixels, answers are 8-bit too;
+      stays in float, because 8 bits do not hold its variances. Images are 8-bit pixels,
+      answers are 8-bit too;
     - `"int8-pure"`: no float between input and output, for accelerators that know
-      nothing else. On a CPU it is the slowest.
+      nothing else; it costs more accuracy (`docs/deploy.md` has how much).
 
     The file carries what MediaPipe's image tasks ask for: normalisation, labels, what
     scores mean; and a stored input and output for `bit_keras.export.verify`.

@@ -65,7 +65,7 @@ def test_the_classifier_takes_a_calibrated_file(tmp_path):
     heads = [heads[0] for heads in classify(path.read_bytes())]
     # Measured: 0.03.
     assert np.abs(np.array([scores(head) for head in heads]) - expected).max() < 0.1
-    assert [head.categories[0].category_name for head in heads][0] == "airplane"
+    assert heads[0].categories[0].category_name == "airplane"
 
 
 def test_labels_come_with_the_scores_best_first():

@@ -24,12 +24,12 @@ import numpy as np  # noqa: E402
 import bit_keras  # noqa: E402
 from bit_keras.checkpoints import fill_with_seeded_values  # noqa: E402
 from bit_keras.data import open_images  # noqa: E402
-from bit_keras.export.artifact import relative_difference  # noqa: E402
+from bit_keras.export.artifact import QUANTIZATIONS, relative_difference  # noqa: E402
 from bit_keras.export.calibration import calibration_images  # noqa: E402
 from bit_keras.export.onnx import export_onnx  # noqa: E402
 from bit_keras.export.openvino import export_openvino  # noqa: E402
 from bit_keras.export.serving import export_serving  # noqa: E402
-from bit_keras.export.tflite import QUANTIZATIONS, export_tflite  # noqa: E402
+from bit_keras.export.tflite import export_tflite  # noqa: E402
 from bit_keras.inference import load_predictor  # noqa: E402
 
 SMALL, LARGE = "bit_tiny.cifar10", "bit_r50x1.distilled_in1k_224"
@@ -70,7 +70,7 @@ FORMATS: dict[str, Export] = {
     "serving, bfloat16": serving("bfloat16"),
     **{
         "tflite" if quantize == "none" else f"tflite, {quantize}": tflite(quantize)
-        for quantize in QUANTIZATIONS
+        for quantize in QUANTIZATIONS["tflite"]
     },
     "onnx": onnx("none"),
     "onnx, float16": onnx("float16"),

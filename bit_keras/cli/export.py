@@ -10,7 +10,7 @@ import click
 from bit_keras.cli.parameters import Integers
 from bit_keras.cli.printing import megabytes, progress, progress_bar, start_keras
 from bit_keras.errors import BitKerasError
-from bit_keras.export.artifact import PRECISIONS, VARIANTS
+from bit_keras.export.artifact import CALIBRATED, PRECISIONS, QUANTIZATIONS, VARIANTS
 from bit_keras.registry import model_info
 
 if TYPE_CHECKING:
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
 
     from bit_keras.preprocessing import Task
 
-#: How weights and arithmetic can be changed, by target.
-_QUANTIZATIONS = {
-    "tflite": ("none", "float16", "dynamic", "int8", "int8-pure"),
-    "onnx": ("none", "float16", "int8"),
-    "openvino": ("none", "float16"),
-}
-_CALIBRATED = ("int8", "int8-pure")
 _CALIBRATION = {"calibrate", "calibration_images", "calibration_split", "seed"}
 
 #: The options that only some targets take.
@@ -82,7 +75,7 @@ class _Size(click.ParamType):
 )
 @click.option(
     "--quantize",
-    type=click.Choice(_QUANTIZATIONS["tflite"]),
+    type=click.Choice(QUANTIZATIONS["tflite"]),
     help="How weights and arithmetic are made smaller; none by default. onnx has no dynamic and "
     "no int8-pure, openvino float16 alone.  [tflite, onnx, openvino]",
 )
@@ -175,7 +168,7 @@ def command(
 def _range(target: str, options: dict[str, Any]) -> str:
     """What the images of an artifact are scaled to."""
     low, high = options.get("input_range", _RANGES["-1,1"])
-    pixels = target == "tflite" and options.get("quantize") in _CALIBRATED
+    pixels = target == "tflite" and options.get("quantize") in CALIBRATED
     return "0,255" if pixels else f"{low:g},{high:g}"
 
 
@@ -187,21 +180,21 @@ def _require_fitting(target: str, options: dict[str, Any]) -> None:
                 f"--{name.replace('_', '-')} goes with --to {' or '.join(fitting)}."
             )
     quantize = options.get("quantize", "none")
-    if quantize not in _QUANTIZATIONS.get(target, ("none",)):
+    if quantize not in QUANTIZATIONS.get(target, ("none",)):
         raise click.UsageError(
-            f"--to {target} is quantised to {', '.join(_QUANTIZATIONS[target])}; {quantize} came."
+            f"--to {target} is quantised to {', '.join(QUANTIZATIONS[target])}; {quantize} came."
         )
     if options.get("size") == "dynamic" and target != "tflite":
         raise click.UsageError("--size dynamic goes with --to tflite.")
     given = [name for name in sorted(_CALIBRATION) if name in options]
-    if quantize in _CALIBRATED and "calibrate" not in options:
+    if quantize in CALIBRATED and "calibrate" not in options:
         raise click.UsageError(
             f"--quantize {quantize} is calibrated with pictures; name a folder, a tar or tfds:NAME "
             "with --calibrate."
         )
-    if given and quantize not in _CALIBRATED:
+    if given and quantize not in CALIBRATED:
         raise click.UsageError(
-            f"--{given[0].replace('_', '-')} goes with --quantize {' or '.join(_CALIBRATED)}."
+            f"--{given[0].replace('_', '-')} goes with --quantize {' or '.join(CALIBRATED)}."
         )
 
 

@@ -28,8 +28,14 @@ VARIANTS: tuple[Variant, ...] = ("classification", "feature_extraction")
 TARGETS = ("hub", "serving")
 PRECISIONS = ("float32", "bfloat16")
 
-#: The precisions of TFLite files that take 8-bit pixels.
-PIXEL_PRECISIONS = ("int8", "int8-pure")
+#: How the weights and the arithmetic of a file can be changed, by target. What is in int8 is
+#: calibrated with pictures; such TFLite files take 8-bit pixels.
+QUANTIZATIONS = {
+    "tflite": ("none", "float16", "dynamic", "int8", "int8-pure"),
+    "onnx": ("none", "float16", "int8"),
+    "openvino": ("none", "float16"),
+}
+CALIBRATED = ("int8", "int8-pure")
 
 #: The name of the output of each variant, in signatures and files.
 OUTPUTS: dict[Variant, str] = {"classification": "logits", "feature_extraction": "features"}
@@ -91,7 +97,7 @@ class Metadata:
     @property
     def takes_pixels(self) -> bool:
         """Whether its images are 8-bit pixels, not floats."""
-        return self.target == "tflite" and self.precision in PIXEL_PRECISIONS
+        return self.target == "tflite" and self.precision in CALIBRATED
 
     def to_json(self) -> str:
         """The text that `read` finds in an artifact."""
@@ -252,6 +258,20 @@ def read_golden(artifact: Path) -> dict[str, np.ndarray]:
         file = io.BytesIO((root / GOLDEN).read_bytes())
     with np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
+
+
+def precision_of(target: str, quantize: str) -> str:
+    """The precision of a file that is quantised so.
+
+    Raises:
+        ExportError: The target has no such quantisation.
+    """
+    if quantize not in QUANTIZATIONS[target]:
+        raise ExportError(
+            f"quantize must be one of {', '.join(QUANTIZATIONS[target])} for the target {target}. "
+            f"Received: quantize={quantize!r}"
+        )
+    return "float32" if quantize == "none" else quantize
 
 
 def tolerance_of(precision: str) -> float:

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 
 from bit_keras.atomic import new_directory
-from bit_keras.errors import ExportError
 from bit_keras.export.artifact import (
     GOLDEN,
     METADATA,
@@ -22,9 +21,6 @@ from bit_keras.export.onnx.export import described, difference, require_packages
 from bit_keras.export.saved_model import golden_answers
 from bit_keras.export.signatures import labels_asset
 from bit_keras.preprocessing import Task
-
-#: What the weights are stored in.
-QUANTIZATIONS = ("none", "float16")
 
 #: The graph, beside `model.bin` with the weights.
 MODEL = "model.xml"
@@ -80,11 +76,6 @@ def export_openvino(
     ```
     """
     require_packages("openvino", "onnx", "openvino")
-    if quantize not in QUANTIZATIONS:
-        raise ExportError(
-            f"quantize must be one of {', '.join(QUANTIZATIONS)} for OpenVINO. Received: "
-            f"quantize={quantize!r}"
-        )
     metadata = described(model, "openvino", quantize, size, input_range, task)
     with new_directory(path) as folder:
         _write_graph(model, folder, metadata)

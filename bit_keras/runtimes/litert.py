@@ -3,7 +3,6 @@
 import contextlib
 import importlib.metadata
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bit_keras.errors import ExportError
+from bit_keras.progress import without_native_notes
 from bit_keras.runtimes.program import (
     DEFAULT_SIGNATURE,
     IMAGE_RANK,
@@ -59,7 +59,7 @@ class LiteRTProgram(Program):
 
         self._interpreter: Any = loaded(path, self.engine, load)
         # Makes the delegate. A model for images of any size may not allow the default of one.
-        with _without_notes(), contextlib.suppress(RuntimeError):
+        with without_native_notes(), contextlib.suppress(RuntimeError):
             self._interpreter.allocate_tensors()
         self._runners = loaded(path, self.engine, lambda: _runners(self._interpreter))
         self.signatures = {name: runner.signature for name, runner in self._runners.items()}
@@ -266,18 +266,3 @@ def _require_whole(path: os.PathLike, schema: Any) -> None:
     LiteRT does so itself; the interpreter of TensorFlow 2.21 reads what is not there.
     """
     schema.ModelT.InitFromObj(schema.Model.GetRootAs(Path(path).read_bytes()))
-
-
-@contextlib.contextmanager
-def _without_notes() -> Iterator[None]:
-    """Keeps off standard error what C++ prints there when it makes a delegate."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(nowhere)
-        os.close(stderr)

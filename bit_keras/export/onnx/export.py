@@ -20,6 +20,7 @@ from bit_keras.export.artifact import (
     Metadata,
     golden_bytes,
     onnx_entries,
+    precision_of,
     quantised_tolerance,
     relative_difference,
 )
@@ -29,9 +30,6 @@ from bit_keras.preprocessing import Task
 from bit_keras.preprocessing.task import Activation
 from bit_keras.registry import RGB, model_info
 from bit_keras.runtimes import open_program
-
-#: How the weights and the arithmetic of a file can be changed.
-QUANTIZATIONS = ("none", "float16", "int8")
 
 #: What is added to the name of a file for that of its weights, where those lie apart.
 DATA_SUFFIX = ".data"
@@ -128,10 +126,7 @@ def described(
     Raises:
         ExportError, SizeError, BitKerasError: As `export_onnx`.
     """
-    if quantize not in QUANTIZATIONS:
-        raise ExportError(
-            f"quantize must be one of {', '.join(QUANTIZATIONS)}. Received: quantize={quantize!r}"
-        )
+    precision = precision_of(target, quantize)
     metadata = describe(model, target, input_range, task)
     side = size_for(model.name, network_side(model.input_shape), size)
     if side is not None:
@@ -139,7 +134,7 @@ def described(
         metadata = dataclasses.replace(metadata, task=None if task is None else task.to_json())
     return dataclasses.replace(
         metadata,
-        precision="float32" if quantize == "none" else quantize,
+        precision=precision,
         folded=True,
         size=side,
         versions=metadata.versions | {"onnx": importlib.metadata.version("onnx")},

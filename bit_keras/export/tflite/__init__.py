@@ -1,4 +1,3 @@
 """Target `tflite`: one file for phones, browsers and small machines."""
 
-from bit_keras.export.tflite.export import QUANTIZATIONS as QUANTIZATIONS
 from bit_keras.export.tflite.export import export_tflite as export_tflite

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from bit_keras.errors import ExportError
-from bit_keras.export.artifact import PIXEL_PRECISIONS, Metadata
+from bit_keras.export.artifact import CALIBRATED, Metadata
 from bit_keras.export.saved_model import features_and_outputs
 from bit_keras.export.signatures import ACTIVATIONS, rescaled
 from bit_keras.export.tflite.group_norm import CentredGroupNorm
@@ -115,7 +115,7 @@ def _quantise(
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if precision in PIXEL_PRECISIONS:
+    if precision in CALIBRATED:
         converter.inference_input_type = converter.inference_output_type = tf.uint8
     if precision == "int8-pure":
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

@@ -12,12 +12,13 @@ import numpy as np
 from bit_keras.atomic import replaced_file
 from bit_keras.errors import ExportError
 from bit_keras.export.artifact import (
+    CALIBRATED,
     GOLDEN,
     METADATA,
-    PIXEL_PRECISIONS,
     Metadata,
     Variant,
     golden_bytes,
+    precision_of,
     quantised_tolerance,
     relative_difference,
 )
@@ -31,7 +32,6 @@ from bit_keras.preprocessing import Task
 from bit_keras.runtimes import open_program
 
 Quantization = Literal["none", "float16", "dynamic", "int8", "int8-pure"]
-QUANTIZATIONS: tuple[Quantization, ...] = ("none", "float16", "dynamic", "int8", "int8-pure")
 
 #: The outputs of `serving_default`; `features` has the features alone.
 _OUTPUTS: dict[Variant, tuple[str, ...]] = {
@@ -140,22 +140,19 @@ def _described(
     input_range: tuple[float, float],
     task: Task | None,
 ) -> tuple[Metadata, Task | None]:
-    if quantize not in QUANTIZATIONS:
-        raise ExportError(
-            f"quantize must be one of {', '.join(QUANTIZATIONS)}. Received: quantize={quantize!r}"
-        )
+    precision = precision_of("tflite", quantize)
     metadata = describe(model, "tflite", input_range, task)
-    if quantize in PIXEL_PRECISIONS and metadata.input_range != (-1.0, 1.0):
+    if quantize in CALIBRATED and metadata.input_range != (-1.0, 1.0):
         raise ExportError(
             f"A file quantised to {quantize} takes 8-bit pixels; input_range goes with the others."
         )
     transform, task = transform_and_task(model, None if size == "dynamic" else size, task)
     metadata = dataclasses.replace(
         metadata,
-        precision="float32" if quantize == "none" else quantize,
+        precision=precision,
         folded=True,
         size=None if size == "dynamic" else transform.size,
-        input_range=_PIXELS if quantize in PIXEL_PRECISIONS else metadata.input_range,
+        input_range=_PIXELS if quantize in CALIBRATED else metadata.input_range,
         task=None if task is None else task.to_json(),
     )
     return metadata, task
@@ -163,7 +160,7 @@ def _described(
 
 def _required(calibration: np.ndarray | None, metadata: Metadata) -> np.ndarray | None:
     """The calibration images of a quantisation that needs some."""
-    if metadata.precision not in PIXEL_PRECISIONS:
+    if metadata.precision not in CALIBRATED:
         return None
     if calibration is None or len(calibration) == 0:
         raise ExportError(

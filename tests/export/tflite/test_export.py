@@ -6,7 +6,7 @@ import pytest
 
 from bit_keras.errors import ExportError, SizeError
 from bit_keras.export.artifact import Metadata, read_golden, relative_difference
-from bit_keras.export.tflite import QUANTIZATIONS, export_tflite, operators
+from bit_keras.export.tflite import export_tflite, operators
 from bit_keras.export.tflite.operators import operator_counts
 from bit_keras.export.verify import verify
 from bit_keras.models import create_classifier
@@ -18,6 +18,7 @@ from tests.cifar10 import SAMPLES, cifar10_images
 pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
 
 NAME = "bit_tiny.cifar10"
+QUANTIZATIONS = ("none", "float16", "dynamic", "int8", "int8-pure")
 
 # Largest difference of a logit, in units of the largest. Measured: 1e-6, 4e-4, 2e-2, 5e-2, 2e-1.
 # Five classes of ten are cats and their like: what counts is measured on 10,000 pictures, in

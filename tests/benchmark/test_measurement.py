@@ -69,6 +69,7 @@ def test_artifacts_and_failures_are_rows_of_one_run(classifier_artifact, started
     assert not any(is_running(process.id) for process in started)
 
 
+@pytest.mark.long
 def test_who_is_killed_is_a_row_with_the_reason_and_the_others_go_on(classifier_artifact, started):
     contestants = [artifact_contestant(classifier_artifact, name) for name in ("first", "second")]
 
@@ -83,6 +84,7 @@ def test_who_is_killed_is_a_row_with_the_reason_and_the_others_go_on(classifier_
     assert "ended by signal 9" in second.failure
 
 
+@pytest.mark.long
 def test_an_interrupted_benchmark_leaves_no_process(classifier_artifact, started):
     def interrupt(step):
         raise KeyboardInterrupt

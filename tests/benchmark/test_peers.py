@@ -16,6 +16,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.long
 def test_peers_answer_or_say_why_not(tmp_path):
     pytest.importorskip("onnx", reason="two of the peers run an ONNX file")
     pytest.importorskip("transformers", reason="one of the peers")

@@ -433,6 +433,7 @@ def test_a_killed_download_goes_on_and_is_never_seen_half(mirror, cache, large):
     assert kept(cache) == [FILE]
 
 
+@pytest.mark.long
 def test_two_processes_at_once_share_one_download(mirror, cache, large):
     mirror.files[f"/{FILE}"], mirror.hold_after = large, MEGABYTE
     with downloading_process() as other:

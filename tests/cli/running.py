@@ -26,7 +26,7 @@ def fails(*arguments):
     """Runs a command that must fail; returns its one sentence, after what it logged."""
     result = run(*arguments)
     assert result.exit_code == 1, result.output
-    assert result.stderr.splitlines()[-1].startswith("Error: ")
+    assert any(line.startswith("Error: ") for line in result.stderr.splitlines())
     assert "Traceback" not in result.stderr
     return result.stderr
 

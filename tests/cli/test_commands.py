@@ -169,6 +169,7 @@ def test_a_model_for_servers_is_exported_verified_and_asked(tiny_npz, tmp_path):
     assert run("predict", path / "1", CAT).exit_code == 0
 
 
+@pytest.mark.long
 def test_one_folder_serves_and_is_fine_tuned(tiny_npz, tmp_path):
     options = ["--to", "hub", "--folded", "--weights", tiny_npz, "--out", tmp_path / "both"]
     assert run("export", "bit_tiny.cifar10", *options).exit_code == 0

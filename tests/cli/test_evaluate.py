@@ -189,6 +189,7 @@ def test_a_run_predicts_its_own_classes_at_its_own_size(fine_tuned):
     assert {entry["label"] for entry in document["predictions"]} == {"bright", "dark"}
 
 
+@pytest.mark.long
 def test_a_run_is_exported_and_converted_as_it_is(fine_tuned, tmp_path):
     path, data = fine_tuned
     want = evaluated(path, data)

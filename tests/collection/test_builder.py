@@ -546,6 +546,7 @@ def wait_until(condition, seconds):
     return condition()
 
 
+@pytest.mark.long
 @on_linux
 @pytest.mark.parametrize(
     "has_begun",

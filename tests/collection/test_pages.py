@@ -597,6 +597,7 @@ def server(artifacts, tmp_path):
 
 
 # tf_keras, tensorflow_hub and tf.lite use or announce names that are about to be dropped.
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("name", TINY_NAMES)
 def test_the_code_runs_and_agrees_with_keras(

@@ -116,6 +116,7 @@ def test_size_of_the_batch_does_not_change_the_pictures(photos):
     )
 
 
+@pytest.mark.long
 def test_another_process_gets_the_same(photos, tmp_path):
     script = f"""
 import numpy as np

@@ -106,6 +106,7 @@ def test_gives_batches(root):
     np.testing.assert_array_equal(values >= 10, targets.argmax(axis=1))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="One backend compiles it.")
 def test_trains_a_network(root, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "greys"

@@ -109,6 +109,7 @@ def test_common_image_range_is_taken_where_it_is_asked_for(classifier, tmp_path)
     assert metadata.input_range == (0.0, 1.0)
 
 
+@pytest.mark.long
 def test_networks_for_other_pictures_are_exported_and_verified(tmp_path):
     model = create_feature_extractor("bit_tiny.cifar10", in_channels=5)
     export_hub(model, tmp_path / "five")
@@ -136,6 +137,7 @@ def test_a_head_that_was_cut_down_is_exported_with_its_labels(tmp_path):
     assert ranked[0][0] == "cat"
 
 
+@pytest.mark.long
 def test_batch_norm_sibling_trains_its_statistics_through_the_artifact(tmp_path):
     model = create_classifier("resnetv2_50.a1h_in1k", weights=None, num_classes=3)
     fill_with_seeded_values(model)
@@ -229,6 +231,7 @@ def test_other_models_and_ranges_are_refused(classifier, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_other_backends_get_a_sentence(tmp_path):
     program = (
         "import bit_keras\n"

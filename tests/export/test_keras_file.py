@@ -67,6 +67,7 @@ def test_a_head_with_scores_behind_it_counts_as_well(tmp_path):
     assert read_task(tmp_path / "a.keras").labels.name == "cifar10"
 
 
+@pytest.mark.long
 def test_the_file_proves_itself_in_a_fresh_process(classifier, extractor, tmp_path):
     pixels = create_classifier("bit_tiny.cifar10", include_preprocessing=True)
     maps = create_feature_maps("bit_tiny.cifar10", levels=("block1", "block4"))
@@ -78,6 +79,7 @@ def test_the_file_proves_itself_in_a_fresh_process(classifier, extractor, tmp_pa
     assert Metadata.read(tmp_path / "2.keras").input_range == (0.0, 255.0)
 
 
+@pytest.mark.long
 def test_networks_for_other_pictures_prove_themselves_and_classify_no_rgb(tmp_path):
     export_keras(create_classifier("bit_tiny.cifar10", in_channels=1), tmp_path / "grey.keras")
     assert verify(tmp_path / "grey.keras").passed

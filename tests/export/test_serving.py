@@ -99,6 +99,7 @@ def test_labels_travel_as_a_file_that_people_can_read(serving_artifact):
     assert len(lines) == 10
 
 
+@pytest.mark.long
 def test_own_labels_are_what_image_bytes_answers(tmp_path):
     model = create_classifier("bit_tiny.cifar10", num_classes=2)
     head = model.get_layer("head")
@@ -164,6 +165,7 @@ def test_bfloat16_halves_the_file_and_stays_within_its_digits(
         assert {dtype for dtype, _ in outputs.values()} <= {"float32", "string"}
 
 
+@pytest.mark.long
 def test_common_image_range_is_taken_where_it_is_asked_for(classifier, tmp_path):
     export_serving(classifier, tmp_path / "common", input_range=(0, 1), batch_sizes=())
     loaded = tf.saved_model.load(str(tmp_path / "common" / "1"))
@@ -181,6 +183,7 @@ def test_a_fixed_network_is_served_at_its_own_size(tmp_path):
         export_serving(model, tmp_path / "b", size=64)
 
 
+@pytest.mark.long
 def test_batch_norm_siblings_can_be_served(tmp_path):
     model = create_feature_extractor("resnetv2_50.a1h_in1k", weights=None)
     fill_with_seeded_values(model)
@@ -315,6 +318,7 @@ def test_a_fine_tuned_artifact_serves_what_it_learnt_once_it_is_loaded_again(
 # The same bytes for the same network.
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("target", ["hub", "serving"])
 def test_two_processes_write_the_same_bytes(target, tmp_path):
     program = (

@@ -330,6 +330,7 @@ def test_a_step_of_fit_changes_every_trainable_weight(classifier):
     assert changed(classifier, before) == set(before)
 
 
+@pytest.mark.long
 def test_a_frozen_block_stays_equal_to_the_bit_and_all_else_moves(classifier):
     classifier.get_layer("block1").trainable = False
     frozen = {path for path in values(classifier) if path.startswith("block1_")}

@@ -150,6 +150,7 @@ def test_the_rule_and_every_validation_are_logged(colours, tmp_path, log_lines):
     assert "images/s" in lines[-1]
 
 
+@pytest.mark.long
 def test_the_head_is_new_even_where_the_classes_are_as_many(tiny_npz, colours, tmp_path):
     pixels, _ = colours
     ten = (pixels, [f"class {index % 10}" for index in range(60)])
@@ -192,6 +193,7 @@ def test_bfloat16_learns_and_leaves_the_policy_alone(colours, tmp_path):
 # Validation
 
 
+@pytest.mark.long
 def test_a_validation_split_is_used_and_a_test_split_is_not(coloured, tmp_path):
     for split, count in (("train", 24), ("val", 6)):
         for index, (picture, label) in enumerate(zip(*coloured(count), strict=True)):
@@ -209,6 +211,7 @@ def test_a_validation_split_is_used_and_a_test_split_is_not(coloured, tmp_path):
     assert result.unreadable == {}
 
 
+@pytest.mark.long
 def test_patience_ends_a_training_that_does_not_get_better(tmp_path):
     pixels = np.zeros((40, 32, 32, 3), "uint8")  # Nothing to learn.
     options = {**SHORT, "steps": 50, "patience": 2, "learning_rate": 1e-6}
@@ -219,6 +222,7 @@ def test_patience_ends_a_training_that_does_not_get_better(tmp_path):
     assert [step for step in steps if step > result.best_step] == steps[-2:]
 
 
+@pytest.mark.long
 def test_unreadable_pictures_are_named_and_not_fatal(colour_folder, tmp_path):
     data = shutil.copytree(colour_folder, tmp_path / "data")
     for picture in sorted(data.rglob("*.png"))[::20]:
@@ -232,6 +236,7 @@ def test_unreadable_pictures_are_named_and_not_fatal(colour_folder, tmp_path):
 # Stopping and going on
 
 
+@pytest.mark.long
 def test_ctrl_c_saves_and_the_same_call_gives_the_same_weights(
     colours, tmp_path, monkeypatch, log_lines
 ):
@@ -313,6 +318,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(colours, 
             assert all(np.isfinite(arrays[name]).all() for name in arrays.files)
 
 
+@pytest.mark.long
 def test_a_full_disk_gets_a_sentence_and_loses_nothing(colours, stopped):
     resource = pytest.importorskip("resource", reason="This system has no file size limits.")
     state = (stopped / "checkpoint.npz").read_bytes()

@@ -388,6 +388,7 @@ def run(before, path):
     )
 
 
+@pytest.mark.long
 def test_a_disk_that_fills_up_leaves_nothing(tmp_path):
     # A limit on file sizes stops the writer in the middle, as a full disk does.
     before = (
@@ -401,6 +402,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="This system has no SIGKILL.")
 def test_a_killed_export_leaves_no_file_and_the_next_one_removes_its_traces(classifier, tmp_path):
     kill = "import os, onnx\nonnx.checker.check_model = lambda *_, **__: os.kill(os.getpid(), 9)"

@@ -99,7 +99,7 @@ def test_the_interpreters_agree_to_the_bit(quantize, files, images):
         assert relative_difference(second[name], first[name]) <= (0.0 if exact else 1e-5)
 
 
-def test_a_file_says_what_it_is_and_proves_it(quantize, files):
+def test_a_file_says_what_it_is(quantize, files):
     path = files / f"{quantize}.tflite"
     metadata = Metadata.read(path)
     assert metadata.target == "tflite"
@@ -107,7 +107,17 @@ def test_a_file_says_what_it_is_and_proves_it(quantize, files):
     pixels = quantize in ("int8", "int8-pure")
     assert metadata.input_range == ((0.0, 255.0) if pixels else (-1.0, 1.0))
     assert read_golden(path)["inputs"].dtype == ("uint8" if pixels else "float32")
-    assert verify(path).passed
+
+
+@pytest.mark.parametrize("name", ["none", "int8"])
+def test_a_file_proves_itself_in_a_fresh_process(name, files):
+    verification = verify(files / f"{name}.tflite")
+    assert verification.passed
+    assert verification.differences.keys() == {
+        f"{signature} ({engine})"
+        for signature in ("serving_default", "features")
+        for engine in ("LiteRT", "TensorFlow Lite")
+    }
 
 
 def test_a_quantised_file_is_as_small_as_it_should_be(files, trained):
@@ -156,6 +166,7 @@ def test_another_size_and_range_are_stored(trained, images, answers, tmp_path):
     assert relative_difference(program(some)["logits"], expected) < 1e-5
 
 
+@pytest.mark.long
 def test_an_extractor_has_features_alone(extractor, calibration, tmp_path):
     for name in ("none", "int8"):
         path = tmp_path / f"{name}.tflite"
@@ -214,6 +225,7 @@ def test_a_network_over_the_limit_is_refused_with_the_alternative(trained, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_calibration_takes_the_images_as_they_are(trained, calibration, tmp_path):
     """Images in another range give other scales: nothing rescales them in silence."""
     tolerances = [

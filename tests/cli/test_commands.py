@@ -250,6 +250,7 @@ def test_a_missing_folder_is_named(tiny_npz, tmp_path):
     assert f"{out.parent} does not exist" in fails("convert", tiny_npz, out, "--to", "npz")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "arguments",
     [

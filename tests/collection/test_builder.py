@@ -188,6 +188,7 @@ def test_verify_accepts_it(built):
 # A second run
 
 
+@pytest.mark.long
 def test_a_second_run_builds_nothing(recipe, copy, built):
     before = identities(copy / "models")
     status, document, errors = run(recipe, copy)

@@ -260,6 +260,7 @@ def one_epoch(model, x, y):
 
 
 # tf_keras and tensorflow_hub use names that NumPy and setuptools are about to drop.
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_keras_layer_fine_tunes_every_variable_on_real_images(
     classifier_artifact, extractor_artifact, tmp_path

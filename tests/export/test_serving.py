@@ -69,6 +69,7 @@ def test_a_classifier_has_three_signatures_with_stable_names(serving_artifact):
     }
 
 
+@pytest.mark.long
 def test_an_extractor_returns_features_from_all_three(extractor, tmp_path):
     export_serving(extractor, tmp_path / "features", size=48)
     features = {"features": ("float32", (None, 1024))}
@@ -137,6 +138,7 @@ def test_it_is_not_for_training(serving_artifact):
 # The options.
 
 
+@pytest.mark.long
 def test_versions_lie_side_by_side_and_the_newest_counts(classifier, tmp_path):
     path = tmp_path / "tiny"
     export_serving(classifier, path, batch_sizes=())

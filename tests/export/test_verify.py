@@ -88,6 +88,7 @@ def test_flipped_bits_in_the_weights_are_found(artifact):
         verify(artifact)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("file", ["saved_model.pb", "variables/variables.index"])
 def test_missing_and_cut_files_are_reported(artifact, file):
     path = artifact / file

@@ -341,6 +341,7 @@ def test_a_frozen_block_stays_equal_to_the_bit_and_all_else_moves(classifier):
     assert changed(classifier, before) == set(before) - frozen
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["Sequential", "Functional"])
 def test_networks_nest_in_other_models_and_train_there(tiny_npz, kind):
     body = bit_keras.create_feature_extractor(NAME, weights=tiny_npz)
@@ -387,6 +388,7 @@ np.save("{first}_first.npy", model.predict(np.load("images.npy"), verbose=0))
 """
 
 
+@pytest.mark.long
 def test_a_keras_file_reloads_in_fresh_processes_equal_to_the_bit(classifier, tmp_path):
     classifier.save(tmp_path / "model.keras")
     np.save(tmp_path / "images.npy", IMAGES)

@@ -136,6 +136,7 @@ def test_the_weights_are_official_and_float32(trained):
     assert {array.dtype.name for array in weights_of(path / "last.npz").values()} == {"float32"}
 
 
+@pytest.mark.long
 def test_the_rule_and_every_validation_are_logged(colours, tmp_path, log_lines):
     finetune(NAME, colours, tmp_path / "run", **SHORT)
     text = "\n".join(log_lines)

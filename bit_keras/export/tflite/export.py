@@ -29,6 +29,7 @@ from bit_keras.export.tflite.metadata import with_metadata
 from bit_keras.export.tflite.operators import require_fits, require_operators
 from bit_keras.export.tflite.signatures import with_signatures
 from bit_keras.preprocessing import Task
+from bit_keras.registry import RGB
 from bit_keras.runtimes import open_program
 
 Quantization = Literal["none", "float16", "dynamic", "int8", "int8-pure"]
@@ -168,8 +169,8 @@ def _required(calibration: np.ndarray | None, metadata: Metadata) -> np.ndarray 
             "name a folder, a tar or tfds:NAME with --calibrate."
         )
     size = metadata.size
-    sides = calibration.shape[1:3]
-    if calibration.ndim != 4 or calibration.shape[-1] != 3 or size not in (None, *sides[:1]):
+    expected = calibration.shape[1:3] if size is None else (size, size)
+    if calibration.ndim != 4 or calibration.shape[1:] != (*expected, RGB):
         raise ExportError(
             f"Calibration images are float32 (n, {size or 'height'}, {size or 'width'}, 3) in "
             f"[-1, 1]; {calibration.dtype} {calibration.shape} came."

@@ -14,6 +14,7 @@ from bit_keras.registry import model_info as model_info
 if TYPE_CHECKING:
     from bit_keras.checkpoints import load_weights as load_weights
     from bit_keras.checkpoints import save_weights as save_weights
+    from bit_keras.models import create_class_maps as create_class_maps
     from bit_keras.models import create_classifier as create_classifier
     from bit_keras.models import create_feature_extractor as create_feature_extractor
     from bit_keras.models import create_feature_maps as create_feature_maps
@@ -27,6 +28,7 @@ _HOMES = {
     "create_classifier": "bit_keras.models",
     "create_feature_extractor": "bit_keras.models",
     "create_feature_maps": "bit_keras.models",
+    "create_class_maps": "bit_keras.models",
     "fold_weight_standardization": "bit_keras.models",
     "load_weights": "bit_keras.checkpoints",
     "save_weights": "bit_keras.checkpoints",

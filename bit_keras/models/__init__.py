@@ -5,4 +5,5 @@ from bit_keras.models.builders import create_feature_extractor as create_feature
 from bit_keras.models.builders import create_feature_maps as create_feature_maps
 from bit_keras.models.builders import hollow_network_of as hollow_network_of
 from bit_keras.models.builders import network_of_file as network_of_file
+from bit_keras.models.class_maps import create_class_maps as create_class_maps
 from bit_keras.models.folding import fold_weight_standardization as fold_weight_standardization

@@ -13,7 +13,7 @@ TOGETHER := -n 3 --dist loadfile
 # Hundreds of small programs are compiled for JAX, and each runs once.
 FAST_JAX := JAX_DISABLE_MOST_OPTIMIZATIONS=1
 
-.PHONY: help demo check test test-long benchmark lint clean
+.PHONY: help demo check test test-long benchmark docs lint clean
 
 help:
 	@echo "make demo       install, export a SavedModel, classify the sample images with it"
@@ -21,6 +21,7 @@ help:
 	@echo "make check      the quick loop (under 2 minutes)"
 	@echo "make test-long  full-size networks (under 45 minutes)"
 	@echo "make benchmark  every format beside its peers; writes docs/performance.md"
+	@echo "make docs       the pages of docs/ as a site, in build/site"
 
 demo: $(VENV)/.demo
 	@$(BIN)/python demo/run.py
@@ -49,10 +50,15 @@ test-long: $(VENV)/.dev
 benchmark: $(VENV)/.benchmark
 	$(BIN)/python benchmarks/performance.py
 
+docs: $(VENV)/.docs
+	$(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/linkchecker --no-status build/site/index.html
+	@echo "Open build/site/index.html, or run $(BIN)/python -m mkdocs serve."
+
 clean:
 	rm -rf $(VENV) demo/output build *.egg-info
 
-$(VENV)/.demo $(VENV)/.dev $(VENV)/.benchmark: $(VENV)/.%: setup.cfg pyproject.toml
+$(VENV)/.demo $(VENV)/.dev $(VENV)/.benchmark $(VENV)/.docs: $(VENV)/.%: setup.cfg pyproject.toml
 	@echo "Installing bit_keras[$*] into $(VENV); the first time it takes some minutes."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --editable '.[$*]'

@@ -16,6 +16,9 @@ DEFAULT_SIGNATURE = "serving_default"
 #: The signature, and its only output, of the pooled features.
 FEATURES = "features"
 
+#: The output of the class activation maps, and the signature that SavedModels give them.
+CLASS_MAPS = "class_maps"
+
 #: Axes of a batch of images.
 IMAGE_RANK = 4
 

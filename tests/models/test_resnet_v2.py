@@ -42,6 +42,12 @@ FLOAT32 = 1e-5
 # 155 convolutions in float64, each with a rounding of 1e-16, in networks that amplify it 200 times.
 FLOAT64 = 1e-11
 
+# Deeper and wider ones repeat the same blocks, and JAX compiles each block anew.
+QUICK = ("bit_r50x1", "resnetv2_50", "bit_tiny")
+EVERY_ARCHITECTURE = [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in ARCHITECTURES
+]
+
 
 def seeded(architecture, classes=CLASSES):
     return SeededArrays(official_shapes(architecture, classes))
@@ -59,7 +65,7 @@ def differences_from_the_oracle(architecture, arrays, *sizes):
 # The oracle.
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", EVERY_ARCHITECTURE)
 def test_every_feature_equals_the_oracle_to_1e_5(name):
     architecture = narrow(ARCHITECTURES[name])
     for errors in differences_from_the_oracle(architecture, seeded(architecture), (45, 33)):
@@ -78,7 +84,7 @@ def test_every_size_equals_the_oracle_to_1e_5(name):
     keras.backend.backend() != "tensorflow",
     reason="Keras takes means of float64 in float32 on JAX and PyTorch (keras issue 23704)",
 )
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", EVERY_ARCHITECTURE)
 def test_in_float64_every_feature_equals_the_oracle_to_1e_11(name, dtype_policy):
     dtype_policy("float64")
     architecture = narrow(ARCHITECTURES[name])
@@ -157,13 +163,13 @@ def assert_weights_are_those_of_the_registry(architecture):
     assert {weight.dtype for weight in model.weights} == {"float32"}
 
 
-@pytest.mark.parametrize("name", ["bit_r50x1", "resnetv2_50", "bit_tiny"])
+@pytest.mark.parametrize("name", QUICK)
 def test_weights_of_full_width_are_those_of_the_registry(name):
     assert_weights_are_those_of_the_registry(ARCHITECTURES[name])
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", set(ARCHITECTURES) - {"bit_r50x1", "resnetv2_50", "bit_tiny"})
+@pytest.mark.parametrize("name", set(ARCHITECTURES) - set(QUICK))
 def test_weights_of_the_large_networks_are_those_of_the_registry(name):
     try:
         assert_weights_are_those_of_the_registry(ARCHITECTURES[name])

@@ -159,7 +159,7 @@ def test_quick_commands_load_no_framework(statement):
 def test_help_names_every_command_and_what_it_does():
     script = "from bit_keras.cli import main; main(['--help'])"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    commands = result.stdout.partition("Commands:")[2].split()
+    commands = result.stdout.partition("COMMANDS")[2].split()
     assert {
         "list",
         "info",
@@ -172,4 +172,5 @@ def test_help_names_every_command_and_what_it_does():
         "verify",
         "benchmark",
         "publish",
+        "completion",
     } <= set(commands)

@@ -1,40 +1,49 @@
 """The command `bit-keras`: one module per subcommand, imported when it is called."""
 
+import difflib
 import importlib
+import importlib.metadata
 import logging
+import platform
 from typing import Any
 
 import click
 
 import bit_keras
+from bit_keras.cli.manual import PROGRAM, Group
 from bit_keras.cli.printing import LogHandler
 from bit_keras.errors import BitKerasError
 
-_COMMANDS = (
-    "list",
-    "info",
-    "predict",
-    "finetune",
-    "evaluate",
-    "convert",
-    "export",
-    "collection",
-    "verify",
-    "benchmark",
-    "publish",
-)
+_PURPOSES = {
+    "Look up": ("list", "info"),
+    "Use and train": ("predict", "finetune", "evaluate"),
+    "Export": ("export", "verify", "benchmark", "convert"),
+    "Publish": ("collection", "publish"),
+    "Shell": ("completion",),
+}
+_COMMANDS = tuple(name for names in _PURPOSES.values() for name in names)
+
+#: What a report of an error should name beside this package.
+_FRAMEWORKS = {"Keras": "keras", "TensorFlow": "tensorflow"}
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(Group):
     """Imports a subcommand's module on use and turns our errors into sentences."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
         return importlib.import_module(f"bit_keras.cli.{name}").command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in _COMMANDS and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(name, _COMMANDS, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(_COMMANDS)}."
+            ctx.fail(f"There is no command {name!r}. {hint}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -54,25 +63,70 @@ class _LazyGroup(click.Group):
             ) from error
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--debug", is_flag=True, help="Show a traceback where something fails.")
-@click.version_option(bit_keras.__version__)
-def main(debug: bool) -> None:
-    """BiT (Big Transfer) models: look up, predict, fine-tune, evaluate, export, serve, publish.
+def _print_versions(ctx: click.Context, option: click.Parameter, asked: bool) -> None:
+    if not asked or ctx.resilient_parsing:
+        return
+    click.echo(f"{PROGRAM}, version {bit_keras.__version__}")
+    frameworks = [f"{title} {_version(name)}" for title, name in _FRAMEWORKS.items()]
+    click.echo(f"{', '.join(frameworks)}, Python {platform.python_version()}")
+    ctx.exit()
 
-    \b
-    Examples:
-      bit-keras list '*distilled*'
-      bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg
-      bit-keras finetune bit_r50x1.in21k --data photos/ --out run
-      bit-keras evaluate run --data photos/
-      bit-keras export bit_r50x1.in21k --to hub --variant feature_extraction --out r50x1
-      bit-keras export run --to serving --out models/flowers
-      bit-keras export run --to tflite --quantize dynamic --out flowers.tflite
-      bit-keras benchmark flowers.tflite models/flowers
-      bit-keras verify r50x1
-      bit-keras collection export/bit-resnet.toml --out collection
+
+def _version(distribution: str) -> str:
+    """Read from the installation: importing a framework takes seconds."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "is not installed"
+
+
+@click.group(
+    cls=_LazyGroup,
+    name=PROGRAM,
+    purposes=_PURPOSES,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    short_help="Look up, use, train, export and publish BiT (Big Transfer) models",
+    examples=(
+        ("Find a model", "bit-keras list '*distilled*'"),
+        ("Classify a picture", "bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg"),
+        (
+            "Train on your own pictures, in a folder for each class, and see how well that went",
+            "bit-keras finetune bit_r50x1.in21k --data flowers/ --out run\n"
+            "bit-keras evaluate run --data flowers/",
+        ),
+        (
+            "Export what was trained, and check the file",
+            "bit-keras export run --to tflite --quantize dynamic --out flowers.tflite\n"
+            "bit-keras verify flowers.tflite",
+        ),
+        (
+            "Build a collection of SavedModels with archives and pages",
+            "bit-keras collection export/bit-resnet.toml --out collection",
+        ),
+    ),
+)
+@click.option("--debug", is_flag=True, help="Show a traceback where something fails.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_versions,
+    help="Show the versions of bit-keras, Keras, TensorFlow and Python, and exit.",
+)
+@click.pass_context
+def main(ctx: click.Context, debug: bool) -> None:
+    """BiT (Big Transfer) are ResNet-v2 networks for pictures, pre-trained to be trained further.
+
+    Most commands take a model by its name, as `bit-keras list` shows it, or by what another
+    command wrote: the folder of a fine-tuning run, an exported artifact, a file of weights. The
+    weights of a model are downloaded when they are first needed, and kept.
+
+    Results go to standard output, progress and errors to standard error.
     """
     logger = logging.getLogger("bit_keras")
     logger.handlers = [LogHandler()]
     logger.setLevel(logging.INFO)
+    if ctx.invoked_subcommand is None:
+        click.echo(main.overview(ctx))

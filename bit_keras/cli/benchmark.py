@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
+from bit_keras.cli.manual import Command
 from bit_keras.cli.parameters import Integers
 from bit_keras.cli.printing import console, print_json, progress, progress_bar
 
@@ -14,21 +15,56 @@ if TYPE_CHECKING:
     from bit_keras.benchmark import Benchmark, Contestant
 
 
-@click.command("benchmark", short_help="Measure the speed of exported models.")
-@click.argument("artifacts", metavar="ARTIFACT...", nargs=-1, required=True)
+@click.command(
+    "benchmark",
+    cls=Command,
+    short_help="Measure the speed of exported models",
+    examples=(
+        ("Measure one file", "bit-keras benchmark r50x1.tflite"),
+        (
+            "Compare three formats on two cores, and draw that",
+            "bit-keras benchmark r50x1.tflite r50x1.onnx serving/ --threads 2 \\\n"
+            "    --plot speed.png",
+        ),
+        (
+            "Compare a file with what others offer, picture by picture",
+            "bit-keras benchmark r50x1-int8.tflite --batch 1 --peers --json",
+        ),
+    ),
+    see_also=("export", "evaluate"),
+)
+@click.argument("artifacts", metavar="ARTIFACT...", nargs=-1, required=True, type=click.Path())
 @click.option(
     "--batch",
     "batches",
     default="1,8",
     show_default=True,
+    metavar="N,...",
     type=Integers(),
-    help="Images in a call.",
+    help="Images in a call; several numbers are measured one after the other.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Defaults to all cores.")
-@click.option("--peers", is_flag=True, help="Also what others offer, as far as it is installed.")
-@click.option("--rounds", default=20, show_default=True, type=click.IntRange(min=1))
 @click.option(
-    "--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw a picture, too."
+    "--threads",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Threads of each program; by default as many as there are cores.",
+)
+@click.option(
+    "--peers", is_flag=True, help="Measure what others offer, too, as far as it is installed."
+)
+@click.option(
+    "--rounds",
+    default=20,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="How often each has its turn.",
+)
+@click.option(
+    "--plot",
+    metavar="FILE.png",
+    type=click.Path(path_type=Path),
+    help="Draw the result into this file, too.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with all times.")
 def command(
@@ -42,17 +78,12 @@ def command(
 ) -> None:
     """Measure how many images per second exported models answer.
 
-    ARTIFACT is what `bit-keras export` wrote, whatever its target. Each runs in a
-    process of its own, and in every round each has its turn, while the others sleep;
-    ratios are to the first. The peak is a product of float32 matrices in the same
-    rounds. --peers adds timm, transformers, ONNX Runtime and OpenVINO with the same
-    network. Nothing else should keep the cores busy meanwhile.
+    ARTIFACT is what `bit-keras export` wrote, whatever its target. Each runs in a process of its
+    own, and in every round each has its turn, while the others sleep; ratios are to the first.
+    The peak is a product of float32 matrices in the same rounds.
 
-    \b
-    Examples:
-      bit-keras benchmark r50x1.tflite
-      bit-keras benchmark r50x1.tflite r50x1.onnx serving/ --threads 2 --plot speed.png
-      bit-keras benchmark r50x1-int8.tflite --batch 1 --peers --json
+    --peers adds timm, transformers, ONNX Runtime and OpenVINO with the same network. Nothing
+    else should keep the cores busy meanwhile.
     """
     from bit_keras.benchmark import artifact_contestant, run_benchmark, write_picture
     from bit_keras.benchmark.contestants import require_distinct

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
+from bit_keras.cli.manual import Command
 from bit_keras.cli.printing import console, megabytes, print_json, progress, start_keras
 from bit_keras.collection import Recipe
 
@@ -28,9 +29,34 @@ class _Memory(click.ParamType):
         return int(float(match[1]) * _UNITS[match[2]])
 
 
-@click.command("collection", short_help="Build a collection of artifacts.")
+@click.command(
+    "collection",
+    cls=Command,
+    short_help="Build a collection of artifacts",
+    examples=(
+        (
+            "Build the collection of this project",
+            "bit-keras collection export/bit-resnet.toml --out collection",
+        ),
+        (
+            "Leave memory to other programs",
+            "bit-keras collection export/bit-resnet.toml --out collection \\\n    --memory 20GB",
+        ),
+    ),
+    see_also=("verify", "publish", "export"),
+    exit_statuses={
+        1: "An artifact could not be built; the same command tries it again.",
+        130: "Interrupted; the same command goes on.",
+    },
+)
 @click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    required=True,
+    metavar="COLLECTION",
+    type=click.Path(path_type=Path),
+    help="Folder for artifacts, archives, pages and manifest; it is made, or built further.",
+)
 @click.option(
     "--memory",
     type=_Memory(),
@@ -38,16 +64,11 @@ class _Memory(click.ParamType):
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(recipe: Path, out: Path, memory: int | None, as_json: bool) -> None:
-    """Build every artifact of the file RECIPE into the folder --out.
+    """Build every artifact that the file RECIPE names into the folder COLLECTION.
 
-    Each is exported, verified and archived, and appears when it is whole. The same
-    command goes on after an interruption, and builds again only what has changed.
-    One that fails does not stop the others; the exit status is then 1.
-
-    \b
-    Examples:
-      bit-keras collection export/bit-resnet.toml --out collection
-      bit-keras verify collection
+    Each is exported, verified and archived, and appears when it is whole. The same command goes
+    on after an interruption, and builds again only what has changed. One that fails does not
+    stop the others.
     """
     contents = Recipe.read(recipe)
     with progress("Starting Keras"):

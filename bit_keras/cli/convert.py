@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from bit_keras.cli.manual import Command
+from bit_keras.cli.parameters import complete_sources
 from bit_keras.cli.printing import progress, start_keras
 from bit_keras.errors import BitKerasError
 
@@ -11,10 +13,35 @@ _FORMATS = ("npz", "flax", "timm", "transformers", "keras")
 _DTYPES = ("float32", "float16")
 
 
-@click.command("convert", short_help="Convert weights to another format.")
-@click.argument("source", metavar="SRC")
-@click.argument("destination", metavar="DST", type=click.Path(path_type=Path))
-@click.option("--to", "target", required=True, type=click.Choice(_FORMATS))
+@click.command(
+    "convert",
+    cls=Command,
+    short_help="Convert weights to another format",
+    examples=(
+        (
+            "Make a Keras file of official weights",
+            "bit-keras convert BiT-M-R50x1.npz r50x1.keras --to keras",
+        ),
+        (
+            "Fetch weights from the Hugging Face hub into a file of the official layout",
+            "bit-keras convert timm/resnetv2_50x1_bit.goog_in21k r50x1.npz --to npz",
+        ),
+        (
+            "Give a fine-tuned network to transformers, in half the bytes",
+            "bit-keras convert run flowers --to transformers --dtype float16",
+        ),
+    ),
+    see_also=("info", "export"),
+)
+@click.argument("source", metavar="NAME|WEIGHTS", shell_complete=complete_sources)
+@click.argument("destination", metavar="OUT", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    "target",
+    required=True,
+    type=click.Choice(_FORMATS),
+    help="The format of OUT, as above.",
+)
 @click.option(
     "--dtype",
     default="float32",
@@ -23,29 +50,24 @@ _DTYPES = ("float32", "float16")
     help="Of the arrays; float16 halves the file, and is read back as float32. Not for keras.",
 )
 def command(source: str, destination: Path, target: str, dtype: str) -> None:
-    """Convert the weights SRC to DST.
+    """Convert the weights of the model NAME, or those in WEIGHTS, to OUT.
 
-    SRC is a file or a folder of any format that bit_keras reads, the folder of a
-    fine-tuning run, a model name, or a repository of the Hugging Face hub:
-    hf://OWNER/NAME or timm/NAME. The format is recognised by the content.
+    WEIGHTS are a file or a folder of any format that bit_keras reads, the folder of a
+    fine-tuning run, or a repository of the Hugging Face hub, `hf://OWNER/NAME` or `timm/NAME`.
+    The format is recognised by the content.
 
-    \b
-    DST is, with --to
-      npz           a file in the layout of the official ones
-      flax          an npz file for big_vision's bit_paper
-      timm          a .safetensors file for timm
-      transformers  a new folder for BitForImageClassification.from_pretrained
-      keras         a .keras file
-
-    Labels and transform of a classifier, where they are known, go along to
-    transformers and keras. One array at a time is in memory, and no network computes
-    anything: `bit-keras export SRC --to keras` writes a file that proves itself.
+    What OUT is, --to says:
 
     \b
-    Examples:
-      bit-keras convert BiT-M-R50x1.npz r50x1.keras --to keras
-      bit-keras convert timm/resnetv2_50x1_bit.goog_in21k r50x1.npz --to npz
-      bit-keras convert run flowers --to transformers --dtype float16
+    - npz: a file in the layout of the official ones
+    - flax: an npz file for big_vision's bit_paper
+    - timm: a .safetensors file for timm
+    - transformers: a new folder for BitForImageClassification.from_pretrained
+    - keras: a .keras file
+
+    Labels and transform of a classifier, where they are known, go along to transformers and
+    keras. One array at a time is in memory, and no network computes anything: a file that
+    proves itself comes from `bit-keras export NAME --to keras`.
     """
     if target == "keras" and dtype != "float32":
         raise BitKerasError(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
+from bit_keras.cli.manual import Command
+from bit_keras.cli.parameters import complete_sources
 from bit_keras.cli.printing import console, print_json, progress, progress_bar, start_keras
 from bit_keras.registry import MINIMUM_SIZE
 
@@ -18,21 +20,68 @@ _SPLITS = ("test", "validation", "val", "valid", "train")
 _WORST = 5
 
 
-@click.command("evaluate", short_help="Measure accuracy on labelled pictures.")
-@click.argument("source", metavar="NAME|ARTIFACT")
-@click.option(
-    "--data", required=True, metavar="DATA", help="A folder, a tar, or tfds:NAME; see below."
+@click.command(
+    "evaluate",
+    cls=Command,
+    short_help="Measure accuracy on labelled pictures",
+    examples=(
+        (
+            "Measure a fine-tuned network, and write a report to look through",
+            "bit-keras evaluate run --data flowers/ --out report",
+        ),
+        (
+            "See what an exported file has lost",
+            "bit-keras evaluate flowers-int8.tflite --data flowers/",
+        ),
+        (
+            "Measure a published model on ImageNet, with the reassessed labels, too",
+            "bit-keras evaluate R50x1_224 --data imagenet/val --real",
+        ),
+        (
+            "Let a program read the result",
+            "bit-keras evaluate exported/ --data flowers/ --json",
+        ),
+    ),
+    see_also=("finetune", "predict", "benchmark"),
 )
-@click.option("--split", help="Defaults to test, then to validation, then to all there is.")
-@click.option("--real", is_flag=True, help="Also ImageNet ReaL accuracy.")
-@click.option("--batch", default=32, show_default=True, type=click.IntRange(min=1))
+@click.argument("source", metavar="NAME|ARTIFACT", shell_complete=complete_sources)
+@click.option(
+    "--data",
+    required=True,
+    metavar="DATA",
+    type=click.Path(),
+    help="Pictures: a folder or an uncompressed tar with a folder for each class, perhaps below "
+    "folders for splits, or tfds:NAME, prepared on disk.",
+)
+@click.option(
+    "--split",
+    metavar="SPLIT",
+    help="Name of a split; by default test, then validation, then all there is.",
+)
+@click.option(
+    "--real",
+    is_flag=True,
+    help="Measure ImageNet ReaL accuracy, too: by the labels of Beyer et al., 2020.",
+)
+@click.option(
+    "--batch",
+    default=32,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Pictures in a call of the network.",
+)
 @click.option(
     "--size",
+    metavar="PIXELS",
     type=click.IntRange(min=MINIMUM_SIZE),
     help="Side of the images; by default what the model was made for.",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="A new folder for a report: HTML and JSON."
+    "--out",
+    metavar="OUT",
+    type=click.Path(path_type=Path),
+    help="A new folder for a report: HTML and JSON.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
@@ -47,18 +96,10 @@ def command(
 ) -> None:
     """Measure the accuracy of a model, a fine-tuned or an exported one.
 
-    NAME is a model name, ARTIFACT the folder of a fine-tuning run, of a SavedModel or
-    of OpenVINO IR, a .keras, TFLite or ONNX file, or weights of any format. DATA is a
-    folder or an uncompressed tar with a folder per class, perhaps below folders per
-    split, or tfds:NAME, prepared on disk. Every picture that can be read counts once;
-    the others are named.
+    NAME is a model name. ARTIFACT is the folder of a fine-tuning run, of a SavedModel or of
+    OpenVINO IR, a .keras, TFLite or ONNX file, or weights of any format.
 
-    \b
-    Examples:
-      bit-keras evaluate run --data flowers/ --out report
-      bit-keras evaluate exported/ --data flowers/ --json
-      bit-keras evaluate flowers-int8.tflite --data flowers/
-      bit-keras evaluate R50x1_224 --data imagenet/val --real
+    Every picture that can be read counts once; the others are named.
     """
     with progress(f"Loading {source}"):
         start_keras(data=True)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bit_keras.cli.parameters import Integers
+from bit_keras.cli.manual import Command, option
+from bit_keras.cli.parameters import Integers, complete_sources, complete_weights
 from bit_keras.cli.printing import megabytes, progress, progress_bar, start_keras
 from bit_keras.errors import BitKerasError
 from bit_keras.export.artifact import CALIBRATED, PRECISIONS, QUANTIZATIONS, VARIANTS
@@ -23,18 +24,21 @@ _CALIBRATION = {"calibrate", "calibration_images", "calibration_split", "seed"}
 
 #: The options that only some targets take.
 _OPTIONS = {
-    "hub": {"input_range", "folded"},
-    "serving": {"input_range", "size", "precision", "version", "batch_sizes"},
-    "tflite": {"input_range", "size", "quantize"} | _CALIBRATION,
-    "onnx": {"input_range", "size", "quantize"} | _CALIBRATION,
-    "openvino": {"input_range", "size", "quantize"},
+    "hub": {"input_range", "folded", "class_maps"},
+    "serving": {"input_range", "size", "precision", "version", "batch_sizes", "class_maps"},
+    "tflite": {"input_range", "size", "quantize", "class_maps"} | _CALIBRATION,
+    "onnx": {"input_range", "size", "quantize", "class_maps"} | _CALIBRATION,
+    "openvino": {"input_range", "size", "quantize", "class_maps"},
     "keras": set(),
 }
 _RANGES = {"-1,1": (-1.0, 1.0), "0,1": (0.0, 1.0)}
 
+#: Titles of the options that only some targets take, in the help.
+_SMALLER, _SERVED = "Smaller files", "Serving"
+
 
 class _Size(click.ParamType):
-    name = "pixels|dynamic"
+    name = "pixels"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
         if isinstance(value, int) or value == "dynamic":
@@ -45,16 +49,61 @@ class _Size(click.ParamType):
             self.fail(f"{value!r} is not a number of pixels, nor dynamic.", param, ctx)
 
 
-@click.command("export", short_help="Export a model for other programs.")
-@click.argument("source", metavar="NAME|RUN")
-@click.option("--to", "target", required=True, type=click.Choice(tuple(_OPTIONS)))
-@click.option("--variant", default=VARIANTS[0], show_default=True, type=click.Choice(VARIANTS))
+@click.command(
+    "export",
+    cls=Command,
+    short_help="Export a model for other programs",
+    examples=(
+        (
+            "A SavedModel that TF Hub's layers load, for fine-tuning elsewhere",
+            "bit-keras export bit_r50x1.in21k --to hub --variant feature_extraction \\\n"
+            "    --out r50x1",
+        ),
+        (
+            "A second version for TF Serving, which computes in bfloat16",
+            "bit-keras export run --to serving --version 2 --precision bfloat16 \\\n"
+            "    --out models/flowers",
+        ),
+        (
+            "A file for phones, in 8-bit integers",
+            "bit-keras export run --to tflite --quantize int8 --calibrate flowers/ \\\n"
+            "    --out flowers.tflite",
+        ),
+        (
+            "A file for ONNX Runtime, which also answers where each class is seen",
+            "bit-keras export run --to onnx --class-maps --out flowers.onnx",
+        ),
+        (
+            "A Keras file of weights that were downloaded elsewhere",
+            "bit-keras export R50x1_160 --to keras --weights R50x1_160.npz \\\n"
+            "    --out r50x1.keras",
+        ),
+    ),
+    see_also=("verify", "benchmark", "predict", "collection"),
+)
+@click.argument("source", metavar="NAME|RUN", shell_complete=complete_sources)
+@click.option(
+    "--to",
+    "target",
+    required=True,
+    type=click.Choice(tuple(_OPTIONS)),
+    help="What the artifact is for, as above.",
+)
+@click.option(
+    "--variant",
+    default=VARIANTS[0],
+    show_default=True,
+    type=click.Choice(VARIANTS),
+    help="What it answers: logits of classes, or pooled features.",
+)
 @click.option(
     "--weights",
     default="pretrained",
     show_default=True,
     metavar="pretrained|random|FILE",
-    help="random: reproducible values, for trying things out.",
+    shell_complete=complete_weights,
+    help="What a NAME is filled with: its own weights, reproducible random values for trying "
+    "things out, or weights of any format.",
 )
 @click.option(
     "--input-range",
@@ -62,47 +111,86 @@ class _Size(click.ParamType):
     help="What callers scale pixels to: BiT's own range -1,1 (the default), or 0,1, the common "
     "one of TF Hub.  [all but keras]",
 )
-@click.option(
+@option(
     "--folded",
+    group=_SERVED,
     is_flag=True,
     help="Add the signatures of a server, with kernels standardised on loading.  [hub]",
 )
 @click.option(
+    "--class-maps",
+    is_flag=True,
+    help="Also give maps of where each class is seen.  [all but keras]",
+)
+@click.option(
     "--size",
+    metavar="PIXELS|dynamic",
     type=_Size(),
     help="Side of the images, where it is another; onnx and openvino take any without it, tflite "
     "with dynamic.  [serving, tflite, onnx, openvino]",
 )
-@click.option(
+@option(
     "--quantize",
+    group=_SMALLER,
     type=click.Choice(QUANTIZATIONS["tflite"]),
     help="How weights and arithmetic are made smaller; none by default. onnx has no dynamic and "
     "no int8-pure, openvino float16 alone.  [tflite, onnx, openvino]",
 )
-@click.option(
+@option(
     "--calibrate",
+    group=_SMALLER,
     metavar="DATA",
-    help="Pictures to calibrate int8 and int8-pure with: a folder, a tar, or tfds:NAME.",
+    type=click.Path(),
+    help="Pictures to calibrate int8 and int8-pure with: a folder, a tar, or tfds:NAME.  "
+    "[tflite, onnx]",
 )
-@click.option(
+@option(
     "--calibration-images",
+    group=_SMALLER,
+    metavar="N",
     type=click.IntRange(min=1),
-    help="How many of them, 200 by default, chosen at random.",
+    help="How many of them to take, chosen at random; 200 by default.  [tflite, onnx]",
 )
-@click.option("--calibration-split", help="Which split of them, train by default.")
-@click.option("--seed", type=click.IntRange(min=0), help="Of that choice, 0 by default.")
-@click.option(
+@option(
+    "--calibration-split",
+    group=_SMALLER,
+    metavar="SPLIT",
+    help="Which split of them to take, train by default.  [tflite, onnx]",
+)
+@option(
+    "--seed",
+    group=_SMALLER,
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Of that random choice, 0 by default.  [tflite, onnx]",
+)
+@option(
     "--precision",
+    group=_SERVED,
     type=click.Choice(PRECISIONS),
     help="What convolutions compute in; float32 by default.  [serving]",
 )
-@click.option("--version", type=int, help="Number of the version, 1 by default.  [serving]")
-@click.option(
-    "--batch-sizes",
-    type=Integers(empty=True),
-    help="Batch sizes to warm a server up with, 1,2,4,8 by default, or none.  [serving]",
+@option(
+    "--version",
+    group=_SERVED,
+    metavar="N",
+    type=int,
+    help="Number of the version, from 1, which is the default.  [serving]",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path))
+@option(
+    "--batch-sizes",
+    group=_SERVED,
+    metavar="N,...|none",
+    type=Integers(empty=True),
+    help="Batch sizes to warm a server up with, 1,2,4,8 by default.  [serving]",
+)
+@click.option(
+    "--out",
+    required=True,
+    metavar="OUT",
+    type=click.Path(path_type=Path),
+    help="Where to write; what exists is not overwritten.",
+)
 def command(
     source: str,
     target: str,
@@ -112,29 +200,31 @@ def command(
     out: Path,
     **options: Any,
 ) -> None:
-    """Export the model NAME, or a fine-tuned one, to --out.
+    """Export the model NAME, or a fine-tuned one, to OUT.
 
-    RUN is the folder of a fine-tuning run, a .keras file, or a file or a folder of
-    weights of any format.
-    --to hub writes a folder that does not exist yet, --to serving the folder of one
-    version into --out, --to openvino a folder, --to tflite, onnx and keras a file; the
-    names of the last two end in .onnx and .keras.
+    RUN is the folder of a fine-tuning run, a .keras file, or a file or a folder of weights of
+    any format.
+
+    What OUT is, --to says:
 
     \b
-    Examples:
-      bit-keras export bit_r50x1.in21k --to hub --out r50x1
-      bit-keras export run --to keras --out flowers.keras
-      bit-keras export R50x1_160 --to serving --weights R50x1_160.npz --out r50x1_160
-      bit-keras export run --to serving --version 2 --precision bfloat16 --out flowers
-      bit-keras export run --to tflite --quantize int8 --calibrate photos/ --out flowers.tflite
-      bit-keras export run --to onnx --out flowers.onnx
+    - hub: a new folder, a SavedModel that TF Hub's layers load
+    - serving: a folder that gets a version, a SavedModel for TF Serving
+    - tflite: a file for LiteRT, on phones
+    - onnx: a file for ONNX Runtime; its name ends in .onnx
+    - openvino: a new folder of OpenVINO IR
+    - keras: a file for Keras; its name ends in .keras
+
+    An option that only some of them take names these in brackets.
     """
     # Not `in (None, False)`: zero equals False, and is to be refused in a sentence.
-    options = {name: value for name, value in options.items() if value is not None}
-    if not options["folded"]:
-        del options["folded"]
+    options = {
+        name: value for name, value in options.items() if value is not None and value is not False
+    }
     if input_range is not None:
         options["input_range"] = _RANGES[input_range]
+    if "class_maps" in options:
+        _require_class_maps(target, variant, options)
     _require_fitting(target, options)
     stored = Path(source).exists()
     if stored and weights != "pretrained":
@@ -195,6 +285,21 @@ def _require_fitting(target: str, options: dict[str, Any]) -> None:
     if given and quantize not in CALIBRATED:
         raise click.UsageError(
             f"--{given[0].replace('_', '-')} goes with --quantize {' or '.join(CALIBRATED)}."
+        )
+
+
+def _require_class_maps(target: str, variant: str, options: dict[str, Any]) -> None:
+    if target == "keras":
+        raise click.UsageError(
+            "A .keras file needs no --class-maps: bit_keras.create_class_maps gives those of the "
+            "network in it."
+        )
+    if variant != "classification":
+        raise click.UsageError("--class-maps goes with --variant classification.")
+    if target == "tflite" and options.get("quantize") in CALIBRATED:
+        floats = [name for name in QUANTIZATIONS[target] if name not in CALIBRATED]
+        raise click.UsageError(
+            f"With --to tflite, --class-maps goes with --quantize {' or '.join(floats)}."
         )
 
 

@@ -6,7 +6,11 @@ from typing import Any
 import click
 from rich.table import Table
 
+from bit_keras.cli.manual import Command, option
+from bit_keras.cli.parameters import complete_models, complete_weights
 from bit_keras.cli.printing import console, progress, start_keras
+
+_PARTS = ("stem", "block1", "block2", "block3", "block4")
 
 
 class _SplitOrFraction(click.ParamType):
@@ -21,74 +25,162 @@ class _SplitOrFraction(click.ParamType):
             return str(value)
 
 
-@click.command("finetune", short_help="Train a network on your own pictures.")
-@click.argument("name")
-@click.option(
+@click.command(
+    "finetune",
+    cls=Command,
+    short_help="Train a network on your own pictures",
+    examples=(
+        (
+            "Train on a folder with a folder for each class",
+            "bit-keras finetune bit_r50x1.in21k --data flowers/ --out run",
+        ),
+        (
+            "Train a large network in little memory",
+            "bit-keras finetune bit_r101x3.in21k --data flowers/ --out run \\\n"
+            "    --batch 32 --accumulate 8 --precision bfloat16 --remat",
+        ),
+        (
+            "Train the head and the last block, and stop when that helps no more",
+            "bit-keras finetune bit_r50x1.in21k --data flowers/ --out run \\\n"
+            "    --freeze stem --freeze block1 --freeze block2 --freeze block3 \\\n"
+            "    --validation 0.2 --patience 3",
+        ),
+    ),
+    see_also=("evaluate", "predict", "export"),
+    exit_statuses={130: "Interrupted; the same command goes on."},
+)
+@click.argument("name", shell_complete=complete_models)
+@option(
     "--data",
     required=True,
     metavar="DATA",
-    help="A folder or a tar of class folders, or tfds:NAME.",
+    type=click.Path(),
+    help="Pictures: a folder or an uncompressed tar with a folder for each class, perhaps below "
+    "folders for splits, or tfds:NAME, prepared on disk.",
 )
-@click.option("--out", required=True, metavar="RUN", type=click.Path(path_type=Path))
-@click.option(
-    "--weights", default="pretrained", show_default=True, metavar="pretrained|random|FILE"
+@option(
+    "--out",
+    required=True,
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Folder for weights, labels and log; it is made, or its training goes on.",
 )
-@click.option(
+@option(
+    "--weights",
+    default="pretrained",
+    show_default=True,
+    metavar="pretrained|random|FILE",
+    shell_complete=complete_weights,
+    help="What the training starts from; FILE is weights of any format.",
+)
+@option(
+    "--seed",
+    default=0,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Of all that is random: the order, the crops, the pictures held out, random weights.",
+)
+@option(
     "--rule",
+    group="Recipe",
     type=click.Choice(("code", "paper", "big_vision", "scratch")),
     help="BiT-HyperRule as in its code (default) or its paper, or another recipe; "
     "scratch is the default for random weights.",
 )
-@click.option("--steps", type=click.IntRange(min=1), help="Instead of the rule's.")
-@click.option("--batch", default=128, show_default=True, type=click.IntRange(min=1))
-@click.option("--lr", "learning_rate", type=float, help="Base learning rate instead of the rule's.")
-@click.option("--size", type=click.IntRange(min=1), help="Side of the crop instead of the rule's.")
-@click.option("--mixup", type=float, help="Alpha instead of the rule's; 0 is none.")
-@click.option(
-    "--freeze", multiple=True, metavar="PART", help="stem, block1, ... block4; may be repeated."
+@option(
+    "--steps",
+    group="Recipe",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Batches to train on, instead of the rule's number.",
 )
-@click.option(
+@option(
+    "--batch",
+    group="Recipe",
+    default=128,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Pictures in a step.",
+)
+@option(
+    "--lr",
+    "learning_rate",
+    group="Recipe",
+    metavar="RATE",
+    type=float,
+    help="Base learning rate instead of the rule's.",
+)
+@option(
+    "--size",
+    group="Recipe",
+    metavar="PIXELS",
+    type=click.IntRange(min=1),
+    help="Side of the crop instead of the rule's.",
+)
+@option(
+    "--mixup",
+    group="Recipe",
+    metavar="ALPHA",
+    type=float,
+    help="Strength of mixup instead of the rule's; 0 is none.",
+)
+@option(
+    "--freeze",
+    group="Recipe",
+    multiple=True,
+    metavar="PART",
+    shell_complete=lambda ctx, parameter, incomplete: [
+        part for part in _PARTS if part.startswith(incomplete)
+    ],
+    help="What does not learn: stem, block1, block2, block3 or block4; may be repeated.",
+)
+@option(
+    "--validation",
+    group="Validation",
+    metavar="SPLIT|FRACTION",
+    type=_SplitOrFraction(),
+    help="Name of a split, or the fraction of the training pictures to hold out; by default the "
+    "split validation, val or valid; without one 0.1, or 0.02 of 20,000 pictures and more.",
+)
+@option(
+    "--patience",
+    group="Validation",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Stop after so many validations without a better one; by default never.",
+)
+@option(
     "--precision",
+    group="Memory and speed",
     default="float32",
     show_default=True,
     type=click.Choice(("float32", "bfloat16")),
     help="Of activations; weights stay float32.",
 )
-@click.option(
+@option(
     "--accumulate",
+    group="Memory and speed",
     default=1,
     show_default=True,
+    metavar="N",
     type=click.IntRange(min=1),
-    help="Parts of a batch, one after the other in memory.",
+    help="Parts of a batch, which are in memory one after the other; gradients stay the same.",
 )
-@click.option(
+@option(
     "--remat",
+    group="Memory and speed",
     is_flag=True,
-    help="Compute activations within a block twice instead of keeping them.",
+    help="Compute activations within a block twice instead of keeping them: less memory, more "
+    "time.",
 )
-@click.option(
-    "--validation",
-    type=_SplitOrFraction(),
-    help="Name of a split, or the fraction of the training pictures to hold out.",
-)
-@click.option(
-    "--patience",
-    type=click.IntRange(min=1),
-    help="Stop after so many validations without a better one.",
-)
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 def command(name: str, data: str, out: Path, freeze: tuple[str, ...], **options: Any) -> None:
     """Train the model NAME on the pictures in DATA, into the folder RUN.
 
-    BiT-HyperRule chooses steps, size and learning rate by the pictures, and the
-    command says which and why. The same command goes on with a training that was
-    stopped, however that was. RUN is then taken by predict, evaluate and export.
-
-    \b
-    Examples:
-      bit-keras finetune bit_r50x1.in21k --data flowers --out run
-      bit-keras finetune bit_r101x3.in21k --data flowers --out run \\
-          --batch 32 --accumulate 8 --precision bfloat16 --remat
+    BiT-HyperRule chooses steps, size and learning rate by the pictures, and the command says
+    which and why. The same command goes on with a training that was stopped, however that was.
+    RUN is then taken by predict, evaluate, export and convert.
     """
     with progress("Starting Keras"):
         start_keras(data=True)

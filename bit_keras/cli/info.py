@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
+from bit_keras.cli.manual import Command
+from bit_keras.cli.parameters import complete_sources
 from bit_keras.cli.printing import console, print_json, progress, start_keras
 from bit_keras.errors import UnknownModelError
 from bit_keras.registry import (
@@ -29,22 +31,32 @@ if TYPE_CHECKING:
 _SHOWN = 3
 
 
-@click.command("info", short_help="Show all that is known about a model or a file of weights.")
-@click.argument("name", metavar="NAME|FILE")
+@click.command(
+    "info",
+    cls=Command,
+    short_help="Show all that is known about a model or a file of weights",
+    examples=(
+        ("Show a model: its network, images, weights, accuracy", "bit-keras info bit_r50x1.in21k"),
+        (
+            "Ask which model another name stands for",
+            "bit-keras info https://tfhub.dev/google/bit/m-r50x1/1",
+        ),
+        ("Look into a file of weights", "bit-keras info BiT-M-R50x1.npz"),
+    ),
+    see_also=("list", "convert"),
+    exit_statuses={1: "NAME is unknown, or the weights are no network of the registry."},
+)
+@click.argument("name", metavar="NAME|WEIGHTS", shell_complete=complete_sources)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(name: str, as_json: bool) -> None:
-    """Show all that is known about the model NAME, with its sources, or what FILE holds.
+    """Show all that is known about the model NAME, with its sources, or what WEIGHTS hold.
 
-    FILE is a file or a folder of weights of any format that bit_keras reads, the
-    folder of a fine-tuning run, or a repository of the Hugging Face hub,
-    hf://OWNER/NAME or timm/NAME, which is downloaded. A name that the registry knows
-    is a model. The exit status is 1 where the weights are no network of the registry.
+    NAME is a model name or another name that people know it by: a timm id, a TF Hub handle, an
+    official file name.
 
-    \b
-    Examples:
-      bit-keras info bit_r50x1.in21k
-      bit-keras info https://tfhub.dev/google/bit/m-r50x1/1
-      bit-keras info BiT-M-R50x1.npz
+    WEIGHTS are a file or a folder of any format that bit_keras reads, the folder of a
+    fine-tuning run, or a repository of the Hugging Face hub, `hf://OWNER/NAME` or `timm/NAME`,
+    which is downloaded unless the registry knows it as a model.
     """
     if Path(name).exists() or name.startswith(HUGGING_FACE):
         return _show_weights(name, as_json)

@@ -3,26 +3,35 @@
 import click
 from rich.table import Table
 
+from bit_keras.cli.manual import Command
+from bit_keras.cli.parameters import VTAB, complete_models
 from bit_keras.cli.printing import console, millions, print_json
 from bit_keras.errors import UnknownModelError
 from bit_keras.registry import Checkpoint, list_models, model_info
 
-_VTAB = "_vtab_"
 
-
-@click.command("list", short_help="List the models.")
-@click.argument("pattern", required=False)
+@click.command(
+    "list",
+    cls=Command,
+    short_help="List the models",
+    examples=(
+        (
+            "List the models, with their size and published accuracy",
+            "bit-keras list",
+        ),
+        ("List those of one architecture", "bit-keras list 'bit_r50x1.*'"),
+        ("Print the names of all, the VTAB networks among them", "bit-keras list '*' --json"),
+    ),
+    see_also=("info",),
+)
+@click.argument("pattern", required=False, shell_complete=complete_models)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of names.")
 def command(pattern: str | None, as_json: bool) -> None:
-    """List the models that match PATTERN, in which * and ? stand for anything.
+    """List the models whose names match PATTERN.
 
-    Without a pattern the many VTAB networks are only counted.
-
-    \b
-    Examples:
-      bit-keras list
-      bit-keras list 'bit_r50x1.*'
-      bit-keras list '*' --json
+    In it `*` stands for any text and `?` for any character; quote it, so that the shell leaves
+    it alone. Without a pattern all models are listed, and the many that were fine-tuned on
+    VTAB tasks only counted. `?` in a column is what no source states.
     """
     names = list_models(pattern or "*")
     if not names:
@@ -32,7 +41,7 @@ def command(pattern: str | None, as_json: bool) -> None:
     if as_json:
         print_json(names)
         return
-    shown = [name for name in names if pattern or _VTAB not in name]
+    shown = [name for name in names if pattern or VTAB not in name]
     table = Table(box=None, pad_edge=False)
     table.add_column("model", no_wrap=True)
     for heading in ("classes", "size", "parameters", "ImageNet top-1"):
@@ -44,7 +53,7 @@ def command(pattern: str | None, as_json: bool) -> None:
     if len(shown) < len(names):
         click.echo(
             f"\nand {len(names) - len(shown)} networks fine-tuned on VTAB tasks: "
-            f"bit-keras list '*{_VTAB}*'"
+            f"bit-keras list '*{VTAB}*'"
         )
 
 

@@ -1,8 +1,14 @@
-"""Types of options that several commands take."""
+"""What the parameters of several commands have in common: types, and what a shell completes."""
 
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
+
+from bit_keras.registry import list_models, model_info
+
+#: Stands in the names of the many networks that are shown when they are asked for.
+VTAB = "_vtab_"
 
 
 class Integers(click.ParamType):
@@ -30,3 +36,36 @@ class Integers(click.ParamType):
             otherwise = ", nor none" if self._empty else ""
             self.fail(f"{value!r} is not a list like 1,2,4,8{otherwise}.", param, ctx)
         return integers
+
+
+def complete_models(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of models; those of VTAB where nothing else begins like that."""
+    names = [name for name in list_models() if name.startswith(incomplete)]
+    names = [name for name in names if VTAB not in name] or names
+    # click's script for fish cuts a description at its first comma.
+    return [
+        CompletionItem(name, help=model_info(name).description.replace(",", ";")) for name in names
+    ]
+
+
+def complete_sources(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of models, and files."""
+    return [_files(incomplete), *complete_models(ctx, parameter, incomplete)]
+
+
+def complete_weights(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The words of --weights, and files."""
+    words = [word for word in ("pretrained", "random") if word.startswith(incomplete)]
+    return [_files(incomplete), *map(CompletionItem, words)]
+
+
+def _files(incomplete: str) -> CompletionItem:
+    """Stands before other completions: click's script for bash forgets what came before it."""
+    # What is empty, click's script for zsh drops, and takes the next line for it.
+    return CompletionItem(incomplete or "./", type="file")

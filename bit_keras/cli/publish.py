@@ -10,18 +10,45 @@ from typing import Any
 import click
 from rich.table import Table
 
+from bit_keras.cli.manual import Command
 from bit_keras.cli.printing import console, megabytes, print_json, progress
 from bit_keras.collection.publish import PLACES, Upload, plan, send
 
 
-@click.command("publish", short_help="Send a collection to Hugging Face or Kaggle.")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--to", "place", required=True, type=click.Choice(PLACES))
-@click.option("--owner", help="User or organisation there; the collection's publisher by default.")
+@click.command(
+    "publish",
+    cls=Command,
+    short_help="Send a collection to Hugging Face or Kaggle",
+    examples=(
+        (
+            "See what would be sent",
+            "bit-keras publish collection --to huggingface --dry-run",
+        ),
+        (
+            "Send it to an organisation on the Hugging Face hub",
+            "bit-keras publish collection --to huggingface --owner my-lab",
+        ),
+        ("Send it to Kaggle", "bit-keras publish collection --to kaggle"),
+    ),
+    see_also=("collection", "verify"),
+)
+@click.argument("folder", metavar="COLLECTION", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    "place",
+    required=True,
+    type=click.Choice(PLACES),
+    help="The place that hosts the models.",
+)
+@click.option(
+    "--owner",
+    metavar="OWNER",
+    help="User or organisation there; by default the collection's publisher.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(folder: Path, place: str, owner: str | None, dry_run: bool, as_json: bool) -> None:
-    """Send the collection in DIR, which `bit-keras collection` wrote.
+    """Send the folder COLLECTION, which `bit-keras collection` wrote.
 
     First every artifact is compared with its archive and with the manifest; where one
     is damaged, nothing is sent. What is new at the place is private until its owner
@@ -31,18 +58,12 @@ def command(folder: Path, place: str, owner: str | None, dry_run: bool, as_json:
     SavedModel, in one commit with a tag such as v1. Other files in the repository are
     deleted by that commit. Log in with `hf auth login` or HF_TOKEN.
 
-    --to kaggle makes a variation of one Kaggle model of each SavedModel. DIR then holds
+    --to kaggle makes a variation of one Kaggle model of each SavedModel. The folder then holds
     sent-to-kaggle.json, by which the next run leaves out what was sent; without it,
     everything becomes a new version. Title, description and usage are not sent: Kaggle's
     own command does that, as is shown at the end; it also makes a public model private
     while model-metadata.json says so. Log in with
     KAGGLE_API_TOKEN or ~/.kaggle/access_token.
-
-    \b
-    Examples:
-      bit-keras publish collection --to huggingface --dry-run
-      bit-keras publish collection --to huggingface --owner my-lab
-      bit-keras publish collection --to kaggle
     """
     with progress(f"Checking {folder}"):
         uploads = plan(folder, place, owner)

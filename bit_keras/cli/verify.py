@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
+from bit_keras.cli.manual import Command
+from bit_keras.cli.parameters import complete_sources
 from bit_keras.cli.printing import console, print_json, progress, start_keras
 from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.export.verify import Verification, verify
@@ -16,17 +18,36 @@ if TYPE_CHECKING:
     from bit_keras.export.layer_errors import LayerErrors
 
 
-@click.command("verify", short_help="Check an exported artifact or a collection.")
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.command(
+    "verify",
+    cls=Command,
+    short_help="Check an exported artifact or a collection",
+    examples=(
+        ("Check a SavedModel", "bit-keras verify r50x1"),
+        (
+            "See in which layers a quantised file differs most",
+            "bit-keras verify r50x1-int8.tflite --layers",
+        ),
+        (
+            "Do so with a file that a fine-tuned network was exported to",
+            "bit-keras verify flowers-int8.tflite --layers --against run",
+        ),
+        ("Check all of a collection, and its archives", "bit-keras verify collection"),
+    ),
+    see_also=("export", "collection", "benchmark"),
+    exit_statuses={1: "A difference is above the tolerance, or something cannot be read."},
+)
+@click.argument("artifact", metavar="ARTIFACT|COLLECTION", type=click.Path(path_type=Path))
 @click.option(
     "--layers",
     "by_layer",
     is_flag=True,
-    help="Also the error of every layer of a TFLite or ONNX file against Keras.",
+    help="Show the error of every layer of a TFLite or ONNX file against Keras, too.",
 )
 @click.option(
     "--against",
-    metavar="SOURCE",
+    metavar="NAME|RUN",
+    shell_complete=complete_sources,
     help="With --layers: the model name, run or .keras file that the artifact was exported "
     "from; by default the model that it names.",
 )
@@ -34,17 +55,13 @@ if TYPE_CHECKING:
 def command(artifact: Path, by_layer: bool, against: str | None, as_json: bool) -> None:
     """Reload ARTIFACT in a fresh process and compare it with its stored output.
 
-    ARTIFACT is a SavedModel, a folder of its versions, of which the newest counts, a
-    .keras, TFLite or ONNX file, a folder of OpenVINO IR, or the folder of a collection.
-    Each carries inputs and what Keras answered to them. A TFLite file is run by LiteRT
-    and by TensorFlow. In a collection the archives are checked as well. The exit status
-    is 1 when a largest relative difference is above the tolerance.
+    ARTIFACT is a SavedModel, a folder of its versions, of which the newest counts, a .keras,
+    TFLite or ONNX file, or a folder of OpenVINO IR. Each carries inputs and what Keras answered
+    to them; what counts is the largest relative difference. A TFLite file is run by LiteRT and
+    by TensorFlow.
 
-    \b
-    Examples:
-      bit-keras verify r50x1
-      bit-keras verify r50x1-int8.tflite --layers
-      bit-keras verify collection
+    COLLECTION is a folder that `bit-keras collection` wrote. All of its artifacts are compared,
+    and their archives checked.
     """
     from bit_keras.collection import is_collection
 

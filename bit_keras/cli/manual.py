@@ -1,0 +1,207 @@
+"""Help that reads like a manual page, from data that the commands state.
+
+Built on click's own formatter. `rich-click` draws panels and knows neither examples nor exit
+statuses, so it would be a dependency more and no line less.
+"""
+
+import functools
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+
+PROGRAM = "bit-keras"
+
+#: What an example does, and the command line that does it.
+Example = tuple[str, str]
+
+_EXIT_STATUSES = {
+    0: "The work is done.",
+    1: "The work failed; standard error says why.",
+    2: "The command line is wrong.",
+}
+
+#: How far the text of a section stands from the edge, and the title of a part of a section.
+_INDENT = 4
+_TITLE = " " * (_INDENT // 2)
+
+
+class Option(click.Option):
+    """An option that may belong to a group of its command's options.
+
+    Args:
+        group: str or None. The title of the group; `None` for what stands above the groups.
+            Defaults to `None`.
+        **attributes: What `click.Option` takes.
+    """
+
+    def __init__(self, *args: Any, group: str | None = None, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.group = group
+
+
+#: `click.option` with a group.
+option = functools.partial(click.option, cls=Option)
+
+
+class _Formatter(click.HelpFormatter):
+    """Headings without a colon, terms above their definitions."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(indent_increment=_INDENT, **attributes)
+
+    def write_heading(self, heading: str) -> None:
+        self.write(f"{'':>{self.current_indent}}{heading}\n")
+
+    def write_title(self, title: str) -> None:
+        self.write(f"{_TITLE}{title}\n")
+
+    def write_definitions(self, rows: Iterable[tuple[str, str]]) -> None:
+        for term, definition in rows:
+            self.write(f"{'':>{self.current_indent}}{term}\n")
+            with self.indentation():
+                self.write_text(definition)
+
+    def write_examples(self, examples: Iterable[Example]) -> None:
+        for number, (purpose, line) in enumerate(examples):
+            if number:
+                self.write_paragraph()
+            self.write_text(f"{purpose}:")
+            with self.indentation():
+                # As it stands: a line that is wrapped cannot be pasted into a shell.
+                self.write_text(f"\b\n{line}")
+
+
+class _Context(click.Context):
+    formatter_class = _Formatter
+
+
+class Command(click.Command):
+    """A command with examples, exit statuses and related commands.
+
+    `--help` prints them as a manual page. `help` holds them as Markdown, which is what
+    documentation is made of: https://github.com/mkdocs/mkdocs-click shows `help` and the options.
+
+    Args:
+        examples: tuple of (purpose, command line). What each example does, and how.
+        see_also: tuple of str. Names of related commands. Defaults to none.
+        exit_statuses: dict of int to str. What an exit status means, where the command says
+            more than 0 for success, 1 for a failure and 2 for wrong usage.
+        **attributes: What `click.Command` takes; `short_help` is required.
+    """
+
+    context_class = _Context
+
+    def __init__(
+        self,
+        *args: Any,
+        examples: tuple[Example, ...],
+        see_also: tuple[str, ...] = (),
+        exit_statuses: Mapping[int, str] | None = None,
+        **attributes: Any,
+    ) -> None:
+        super().__init__(*args, **attributes)
+        self.description = inspect.cleandoc(self.help or "")
+        self.examples = examples
+        self.see_also = see_also
+        self.exit_statuses = exit_statuses or {}
+        self.help = self._markdown()
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        assert isinstance(formatter, _Formatter)
+        with formatter.section("NAME"):
+            formatter.write_text(f"{ctx.command_path} - {self.get_short_help_str()}")
+        with formatter.section("SYNOPSIS"):
+            arguments = " ".join(self.collect_usage_pieces(ctx))
+            formatter.write_usage(ctx.command_path, arguments, prefix=" " * _INDENT)
+        with formatter.section("DESCRIPTION"):
+            formatter.write_text(self.description)
+        self.format_options(ctx, formatter)
+        with formatter.section("EXAMPLES"):
+            formatter.write_examples(self.examples)
+        with formatter.section("EXIT STATUS"):
+            statuses = {**_EXIT_STATUSES, **self.exit_statuses}
+            formatter.write_dl([(str(status), text) for status, text in statuses.items()])
+        if self.see_also:
+            with formatter.section("SEE ALSO"):
+                lines = (f"{PROGRAM} {name}" for name in self.see_also)
+                formatter.write_text("\b\n" + "\n".join(lines))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the options without a group, then those of each group below its title."""
+        assert isinstance(formatter, _Formatter)
+        groups: dict[str | None, list[tuple[str, str]]] = {None: []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if isinstance(parameter, click.Option) and record is not None:
+                groups.setdefault(getattr(parameter, "group", None), []).append(record)
+        with formatter.section("OPTIONS"):
+            for title, records in groups.items():
+                if title is not None:
+                    formatter.write_paragraph()
+                    formatter.write_title(title)
+                formatter.write_definitions(records)
+
+    def _markdown(self) -> str:
+        examples = "\n\n".join(f"# {purpose}:\n{line}" for purpose, line in self.examples)
+        parts = [self.description, f"**Examples:**\n\n```sh\n{examples}\n```"]
+        if self.exit_statuses:
+            statuses = (f"- {status}: {text}" for status, text in self.exit_statuses.items())
+            parts.append("**Exit status:**\n\n" + "\n".join(statuses))
+        if self.see_also:
+            links = (f"[{PROGRAM} {name}](#{PROGRAM}-{name})" for name in self.see_also)
+            parts.append(f"**See also:** {', '.join(links)}")
+        return "\n\n".join(parts)
+
+
+class Group(Command, click.Group):
+    """A command of commands, which it shows by what they are for.
+
+    Args:
+        purposes: dict of str to tuple of str. The names of the commands by their purpose.
+        **attributes: What `Command` takes.
+    """
+
+    def __init__(
+        self, *args: Any, purposes: Mapping[str, tuple[str, ...]], **attributes: Any
+    ) -> None:
+        super().__init__(*args, **attributes)
+        self.purposes = purposes
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for names in self.purposes.values() for name in names]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_commands(ctx, formatter)
+        super().format_options(ctx, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        assert isinstance(formatter, _Formatter)
+        width = max(map(len, self.list_commands(ctx)))
+        with formatter.section("COMMANDS"):
+            for number, (purpose, names) in enumerate(self.purposes.items()):
+                if number:
+                    formatter.write_paragraph()
+                formatter.write_title(purpose)
+                commands = {name: self.get_command(ctx, name) for name in names}
+                formatter.write_dl(
+                    [
+                        (f"{name:<{width}}", command.get_short_help_str(formatter.width))
+                        for name, command in commands.items()
+                        if command is not None
+                    ]
+                )
+
+    def overview(self, ctx: click.Context) -> str:
+        """What there is, in a few lines: what is shown where no command is named."""
+        formatter = ctx.make_formatter()
+        formatter.write_text(f"{ctx.command_path} - {self.get_short_help_str()}")
+        self.format_commands(ctx, formatter)
+        formatter.write_paragraph()
+        formatter.write_text(
+            "\b\n"
+            f"`{PROGRAM} COMMAND --help` explains a command, with examples.\n"
+            f"`{PROGRAM} --help` shows how the commands work together."
+        )
+        return formatter.getvalue().rstrip("\n")

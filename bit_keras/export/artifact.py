@@ -20,6 +20,7 @@ from PIL import Image
 
 from bit_keras.errors import ExportError, UnknownModelError
 from bit_keras.registry import RGB, model_info
+from bit_keras.runtimes.program import CLASS_MAPS
 
 Variant = Literal["classification", "feature_extraction"]
 VARIANTS: tuple[Variant, ...] = ("classification", "feature_extraction")
@@ -59,6 +60,10 @@ GOLDEN = "assets.extra/golden.npz"
 
 #: Side of the images that prove an artifact, where nothing says how large they should be.
 GOLDEN_SIZE = 224
+
+#: Classes whose maps are stored to prove an artifact: all of an ImageNet-21k network take 8 MB.
+#: The others are proven by their means, which are the logits.
+GOLDEN_CLASSES = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,6 +279,21 @@ def precision_of(target: str, quantize: str) -> str:
     return "float32" if quantize == "none" else quantize
 
 
+def require_class_maps(metadata: Metadata) -> None:
+    """Raises ExportError where an artifact cannot carry class activation maps."""
+    if metadata.variant != "classification":
+        raise ExportError(
+            f"Class maps show where classes are seen, and {metadata.model} is exported without its "
+            "head; export the classifier (--variant classification)."
+        )
+    if metadata.takes_pixels:
+        floats = [name for name in QUANTIZATIONS["tflite"] if name not in CALIBRATED]
+        raise ExportError(
+            f"A TFLite file carries class maps in float32, with quantize {', '.join(floats)}; "
+            f"{metadata.precision} came."
+        )
+
+
 def tolerance_of(precision: str) -> float:
     """Largest relative difference that an artifact may show, by the dtype it computes in."""
     return HALF_PRECISION_TOLERANCE if precision in ("bfloat16", "float16") else TOLERANCE
@@ -282,6 +302,21 @@ def tolerance_of(precision: str) -> float:
 def quantised_tolerance(difference: float) -> float:
     """What `verify` accepts of a file that differed by so much when it was written."""
     return max(2 * difference, SMALLEST_QUANTISED_TOLERANCE)
+
+
+def golden_difference(name: str, answer: np.ndarray, golden: Mapping[str, np.ndarray]) -> float:
+    """The relative difference of an output to what is stored of it.
+
+    Of class maps these are the first classes at every position; and the mean over the
+    positions, of every class, are the logits.
+    """
+    if name != CLASS_MAPS:
+        return relative_difference(answer, golden[name])
+    means = answer.mean((1, 2), dtype=np.float64)
+    return max(
+        relative_difference(answer[..., :GOLDEN_CLASSES], golden[CLASS_MAPS]),
+        relative_difference(means, golden[OUTPUTS["classification"]]),
+    )
 
 
 def relative_difference(outputs: np.ndarray, golden: np.ndarray) -> float:

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from bit_keras.atomic import new_directory
-from bit_keras.export.artifact import OUTPUTS, Metadata
+from bit_keras.export.artifact import OUTPUTS, Metadata, require_class_maps
 from bit_keras.export.folded_kernel import with_folded_kernels
 from bit_keras.export.saved_model import (
     describe,
@@ -26,6 +26,7 @@ from bit_keras.export.saved_model import (
 from bit_keras.export.signatures import labels_asset, rescaled, serving_signatures
 from bit_keras.export.task import transform_and_task
 from bit_keras.preprocessing import EvalTransform, Task
+from bit_keras.runtimes.program import CLASS_MAPS
 
 
 def export_hub(
@@ -34,6 +35,7 @@ def export_hub(
     input_range: tuple[float, float] = (-1.0, 1.0),
     task: Task | None = None,
     folded: bool = False,
+    class_maps: bool = False,
 ) -> Metadata:
     """Writes a model as a reusable SavedModel.
 
@@ -42,6 +44,10 @@ def export_hub(
     `serving_default` (`inputs` -> `logits` or `features`) for any batch, height
     and width, and a stored input and output for `bit_keras.export.verify`. It
     loads in TensorFlow 2.10 and later.
+
+    With `class_maps` it has the signature `class_maps` too: `inputs` -> `class_maps`,
+    float32 `(batch, height / 32, width / 32, classes)`, sides rounded up, what
+    `bit_keras.create_class_maps` gives. All signatures share the weights and the graph.
 
     With `folded` it is also an artifact for servers, with the signatures of
     `bit_keras.export.serving.export_serving`. They use kernels that are standardised
@@ -58,13 +64,15 @@ def export_hub(
         task: Task. The labels and the transform of a classifier, which travel in
             the metadata. Defaults to what the registry knows of the model's name.
         folded: bool. Add the signatures of a server. Defaults to `False`.
+        class_maps: bool. Add the signature `class_maps`. Defaults to `False`.
 
     Returns:
         Metadata, as stored in the artifact.
 
     Raises:
         ExportError: Another backend, an unknown range, a model that is no BiT, a
-            task with another number of classes, or TensorFlow cannot write.
+            task with another number of classes, class maps of a feature extractor, or
+            TensorFlow cannot write.
         SizeError: `folded`, and the size of the pictures is not known.
         BitKerasError: The path exists, or its parent does not; or `folded`, and the
             network takes other images than RGB squares.
@@ -79,19 +87,26 @@ def export_hub(
     ```
     """
     metadata = describe(model, "hub", input_range, task)
+    if class_maps:
+        require_class_maps(metadata)
     if not folded:
         with new_directory(path) as folder:
-            root = ReusableModel(model, metadata)
-            save(root, {"serving_default": root.serve}, folder, path)
-            write_proof(model, metadata, folder)
+            root = ReusableModel(model, metadata, class_maps)
+            signatures = {"serving_default": root.serve}
+            if class_maps:
+                signatures[CLASS_MAPS] = root.class_maps
+            save(root, signatures, folder, path)
+            write_proof(model, metadata, folder, class_maps=class_maps)
         return metadata
     transform, task = transform_and_task(model, None, task)
     metadata = dataclasses.replace(metadata, folded=True)
     with new_directory(path) as folder:
         with tempfile.TemporaryDirectory() as scratch:
-            served = ServedReusableModel(model, metadata, task, transform, Path(scratch))
+            served = ServedReusableModel(
+                model, metadata, task, transform, Path(scratch), class_maps
+            )
             save(served, served.endpoints, folder, path)
-        write_proof(model, metadata, folder, transform)
+        write_proof(model, metadata, folder, transform, class_maps)
     return metadata
 
 
@@ -104,9 +119,10 @@ class ReusableModel(tf.train.Checkpoint):
     Args:
         model: keras.Model with one input and one output.
         metadata: Metadata.
+        class_maps: bool. Whether there is an endpoint `class_maps`.
     """
 
-    def __init__(self, model: keras.Model, metadata: Metadata) -> None:
+    def __init__(self, model: keras.Model, metadata: Metadata, class_maps: bool = False) -> None:
         super().__init__()
         self.variables = [variable.value for variable in model.variables]
         self.trainable_variables = [variable.value for variable in model.trainable_variables]
@@ -116,7 +132,10 @@ class ReusableModel(tf.train.Checkpoint):
             if variable.regularizer is not None
         ]
         images = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, name="inputs")
-        infer = _traced(model, images, metadata, training=False)
+        if class_maps:
+            infer = self._add_class_maps(model, images, metadata)
+        else:
+            infer = _traced(model, images, metadata, training=False)
         train = infer
         if any(variable.path.endswith("/moving_mean") for variable in model.variables):
             # Only BatchNorm computes something else in training.
@@ -135,6 +154,19 @@ class ReusableModel(tf.train.Checkpoint):
             lambda inputs: {output: infer(inputs)}, input_signature=[images], autograph=False
         )
 
+    def _add_class_maps(
+        self, model: keras.Model, images: tf.TensorSpec, metadata: Metadata
+    ) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Adds the endpoint, and returns the network over the graph that both share."""
+        network = features_and_outputs(model, class_maps=True)
+        core, head = _traced(network, images, metadata, training=False), model.get_layer("head")
+        self.class_maps = tf.function(
+            lambda inputs: {CLASS_MAPS: head(core(inputs)[2])},
+            input_signature=[images],
+            autograph=False,
+        )
+        return lambda inputs: core(inputs)[1]
+
 
 class ServedReusableModel(ReusableModel):
     """A reusable SavedModel with the signatures of a server over folded kernels.
@@ -146,6 +178,7 @@ class ServedReusableModel(ReusableModel):
         transform: EvalTransform. Of encoded pictures.
         folder: Path. Where the class list is written, for `tf.saved_model.save` to
             copy.
+        class_maps: bool. Whether there is an endpoint `class_maps`.
     """
 
     def __init__(
@@ -155,12 +188,13 @@ class ServedReusableModel(ReusableModel):
         task: Task | None,
         transform: EvalTransform,
         folder: Path,
+        class_maps: bool = False,
     ) -> None:
         super().__init__(model, metadata)
-        network, self.kernels = with_folded_kernels(features_and_outputs(model))
+        network, self.kernels = with_folded_kernels(features_and_outputs(model, class_maps))
         self.labels = None if task is None else labels_asset(task.labels, folder)
         images = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)
-        self.endpoints = serving_signatures(network, metadata, images, task, transform)
+        self.endpoints = serving_signatures(network, metadata, images, task, transform, class_maps)
 
 
 def _traced(

@@ -88,8 +88,8 @@ def convert_to_keras(
         task: Task, as in `export_keras`.
 
     Raises:
-        The errors of `export_keras`, and CheckpointError for arrays that are no network
-        of the registry.
+        CheckpointError: The arrays are no network of the registry.
+        BitKerasError: As `export_keras`.
     """
     require_keras_name(path)
     model = hollow_network_of(source, arrays)

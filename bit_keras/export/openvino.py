@@ -16,6 +16,7 @@ from bit_keras.export.artifact import (
     Metadata,
     golden_bytes,
     quantised_tolerance,
+    require_class_maps,
 )
 from bit_keras.export.onnx.export import described, difference, require_packages, write_network
 from bit_keras.export.saved_model import golden_answers
@@ -33,6 +34,7 @@ def export_openvino(
     size: int | None = None,
     input_range: tuple[float, float] = (-1.0, 1.0),
     task: Task | None = None,
+    class_maps: bool = False,
 ) -> Metadata:
     """Writes a model as a folder of OpenVINO IR: `model.xml` and `model.bin`.
 
@@ -54,14 +56,15 @@ def export_openvino(
             `(-1.0, 1.0)`.
         task: Task. The labels and the transform of a classifier. Defaults to what the
             registry knows of the model's name.
+        class_maps: bool. Add the output `class_maps`. Defaults to `False`.
 
     Returns:
         Metadata, as stored in the folder.
 
     Raises:
         ExportError: Another backend, an unknown range or quantisation, a model that is no
-            BiT, a task with another number of classes, or the extra `openvino` is
-            missing.
+            BiT, a task with another number of classes, class maps of a feature extractor,
+            or the extra `openvino` is missing.
         SizeError: The model takes another size than is given, or the size is below 32.
         BitKerasError: The folder exists or cannot be written, or the network takes other
             images than RGB squares.
@@ -77,9 +80,11 @@ def export_openvino(
     """
     require_packages("openvino", "onnx", "openvino")
     metadata = described(model, "openvino", quantize, size, input_range, task)
+    if class_maps:
+        require_class_maps(metadata)
     with new_directory(path) as folder:
-        _write_graph(model, folder, metadata)
-        golden = golden_answers(model, metadata)
+        _write_graph(model, folder, metadata, class_maps)
+        golden = golden_answers(model, metadata, class_maps)
         if quantize != "none":
             tolerance = quantised_tolerance(difference(folder, golden))
             metadata = dataclasses.replace(metadata, tolerance=tolerance)
@@ -87,13 +92,14 @@ def export_openvino(
     return metadata
 
 
-def _write_graph(model: keras.Model, folder: Path, metadata: Metadata) -> None:
+def _write_graph(model: keras.Model, folder: Path, metadata: Metadata, class_maps: bool) -> None:
     import openvino
 
     # In the new folder, which goes with its content if the process is killed.
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         file = Path(scratch) / "model.onnx"
-        write_network(model, file, dataclasses.replace(metadata, precision="float32"))
+        full = dataclasses.replace(metadata, precision="float32")
+        write_network(model, file, full, class_maps)
         graph = openvino.convert_model(file)
         openvino.save_model(graph, folder / MODEL, compress_to_fp16=metadata.precision == "float16")
 

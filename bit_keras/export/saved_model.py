@@ -15,6 +15,7 @@ import bit_keras
 from bit_keras.errors import ExportError, UnknownModelError
 from bit_keras.export.artifact import (
     GOLDEN,
+    GOLDEN_CLASSES,
     INPUT_RANGES,
     METADATA,
     OUTPUTS,
@@ -29,6 +30,7 @@ from bit_keras.export.artifact import (
 from bit_keras.export.task import checked_task
 from bit_keras.preprocessing import EvalTransform, Task
 from bit_keras.registry import model_info
+from bit_keras.runtimes.program import CLASS_MAPS
 
 #: The last layer of what the builders return, by variant.
 _LAST_LAYERS: dict[str, Variant] = {"head": "classification", "features": "feature_extraction"}
@@ -100,9 +102,15 @@ def _checked(input_range: tuple[float, float]) -> tuple[float, float]:
     return input_range
 
 
-def features_and_outputs(model: keras.Model) -> keras.Model:
-    """The same network with both outputs: pooled features, and what the model returns."""
-    outputs = (model.get_layer("features").output, model.output)
+def features_and_outputs(model: keras.Model, class_maps: bool = False) -> keras.Model:
+    """The same network with both outputs: pooled features, and what the model returns.
+
+    With `class_maps` the map that the features are the mean of is a third output, and
+    the layer `head` turns it into class maps. Whoever asks for these applies it, so that
+    it costs nobody else anything.
+    """
+    features = model.get_layer("features")
+    outputs = (features.output, model.output, *((features.input,) if class_maps else ()))
     return keras.Model(model.input, outputs, name=model.name)
 
 
@@ -143,28 +151,38 @@ def _fix_fingerprint(path: Path) -> None:
     path.write_bytes(fingerprint.SerializeToString(deterministic=True))
 
 
-def golden_answers(model: keras.Model, metadata: Metadata) -> dict[str, np.ndarray]:
+def golden_answers(
+    model: keras.Model, metadata: Metadata, class_maps: bool = False
+) -> dict[str, np.ndarray]:
     """Images for an artifact, and what the network in float32 answers to them.
 
     Returns:
         dict of arrays: `inputs` in the range of the artifact, uint8 where it takes
-        pixels; `features`; and `logits` of a classifier.
+        pixels; `features`; `logits` of a classifier; and with `class_maps` those of the
+        first classes.
     """
     height, width = golden_size(model.input_shape, metadata)
     channels = model.input_shape[-1]
-    features, outputs = features_and_outputs(model)(
+    features, outputs, *maps = features_and_outputs(model, class_maps)(
         golden_images(height, width, (-1.0, 1.0), channels), training=False
     )
     inputs = golden_images(height, width, metadata.input_range, channels)
-    return {
+    answers = {
         "inputs": np.rint(inputs).astype("uint8") if metadata.takes_pixels else inputs,
         "features": features.numpy(),
         OUTPUTS[metadata.variant]: outputs.numpy(),
     }
+    if class_maps:
+        answers[CLASS_MAPS] = model.get_layer("head")(*maps).numpy()[..., :GOLDEN_CLASSES]
+    return answers
 
 
 def write_proof(
-    model: keras.Model, metadata: Metadata, folder: Path, transform: EvalTransform | None = None
+    model: keras.Model,
+    metadata: Metadata,
+    folder: Path,
+    transform: EvalTransform | None = None,
+    class_maps: bool = False,
 ) -> None:
     """Writes the metadata, stored images and what Keras answers to them.
 
@@ -174,8 +192,9 @@ def write_proof(
         folder: The artifact.
         transform: EvalTransform. Of encoded pictures, which are stored too where it
             is given.
+        class_maps: bool. Whether the artifact carries class maps.
     """
-    arrays, output = golden_answers(model, metadata), OUTPUTS[metadata.variant]
+    arrays, output = golden_answers(model, metadata, class_maps), OUTPUTS[metadata.variant]
     if transform is not None:
         pictures = golden_pictures(transform.size)
         images = np.stack([transform(picture) for picture in pictures])

@@ -16,7 +16,13 @@ import tensorflow as tf
 
 from bit_keras.atomic import new_directory
 from bit_keras.errors import ExportError
-from bit_keras.export.artifact import PRECISIONS, Metadata, golden_pictures, tolerance_of
+from bit_keras.export.artifact import (
+    PRECISIONS,
+    Metadata,
+    golden_pictures,
+    require_class_maps,
+    tolerance_of,
+)
 from bit_keras.export.saved_model import (
     describe,
     features_and_outputs,
@@ -42,6 +48,7 @@ def export_serving(
     input_range: tuple[float, float] = (-1.0, 1.0),
     task: Task | None = None,
     batch_sizes: Sequence[int] = BATCH_SIZES,
+    class_maps: bool = False,
 ) -> Metadata:
     """Writes a model as a SavedModel for servers, in a folder named after its version.
 
@@ -53,9 +60,11 @@ def export_serving(
     - `image_bytes`: `image_bytes`, string `(batch,)`, encoded pictures of any size ->
       `scores`, float32, `classes` and `class_ids`, string, `(batch, 5)`, best first.
       Pictures go through the checkpoint's own evaluation transform, bit for bit,
-      without the turn that EXIF asks for.
+      without the turn that EXIF asks for;
+    - `class_maps`, where they are asked for: `inputs` -> `class_maps`, float32 `(batch,
+      size / 32, size / 32, classes)`, what `bit_keras.create_class_maps` gives.
 
-    A feature extractor returns `features` from all three. The labels lie in
+    A feature extractor returns `features` from the first three. The labels lie in
     `assets/labels.tsv`, requests to warm up with in
     `assets.extra/tf_serving_warmup_requests`, a stored input and output for
     `bit_keras.export.verify` beside them.
@@ -75,14 +84,16 @@ def export_serving(
             Defaults to what the registry knows of the model's name.
         batch_sizes: sequence of int. To warm up a server with; `()` writes no
             requests. Defaults to `(1, 2, 4, 8)`.
+        class_maps: bool. Add the signature `class_maps`. Defaults to `False`.
 
     Returns:
         Metadata, as stored in the artifact.
 
     Raises:
         ExportError: Another backend, an unknown range or precision, a model that is
-            no BiT, a task with another number of classes, a version below 1, the
-            extra `serving` is missing, or TensorFlow cannot write.
+            no BiT, a task with another number of classes, class maps of a feature
+            extractor, a version below 1, the extra `serving` is missing, or TensorFlow
+            cannot write.
         SizeError: No size is given and none is known, or it is below 32.
         BitKerasError: The folder of the version exists, or the network takes other
             images than RGB squares.
@@ -98,6 +109,8 @@ def export_serving(
     """
     require_warm_up(batch_sizes)  # Before the minutes that a large network takes.
     metadata = describe(model, "serving", input_range, task)
+    if class_maps:
+        require_class_maps(metadata)
     transform, task = transform_and_task(model, size, task)
     metadata = dataclasses.replace(
         metadata,
@@ -109,14 +122,14 @@ def export_serving(
     )
     with _version_folder(Path(path), version) as folder:
         with tempfile.TemporaryDirectory() as scratch:
-            root = ServingModel(model, metadata, task, transform, Path(scratch))
+            root = ServingModel(model, metadata, task, transform, Path(scratch), class_maps)
             save(root, root.endpoints, folder, path)
         if batch_sizes:
             inputs = {
                 name: endpoint.input_signature[0] for name, endpoint in root.endpoints.items()
             }
             write_warm_up(folder, inputs, batch_sizes, golden_pictures(transform.size)[0])
-        write_proof(model, metadata, folder, transform)
+        write_proof(model, metadata, folder, transform, class_maps)
     return metadata
 
 
@@ -130,6 +143,7 @@ class ServingModel(tf.train.Checkpoint):
         transform: EvalTransform. Of encoded pictures.
         folder: Path. Where the class list is written, for `tf.saved_model.save` to
             copy.
+        class_maps: bool. Whether there is an endpoint `class_maps`.
     """
 
     def __init__(
@@ -139,16 +153,17 @@ class ServingModel(tf.train.Checkpoint):
         task: Task | None,
         transform: EvalTransform,
         folder: Path,
+        class_maps: bool = False,
     ) -> None:
         super().__init__()
         folded = fold_weight_standardization(model)
         if metadata.precision == "bfloat16":
             folded = _in_bfloat16(folded)
-        network = features_and_outputs(folded)
+        network = features_and_outputs(folded, class_maps)
         self.variables = [variable.value for variable in network.variables]
         self.labels = None if task is None else labels_asset(task.labels, folder)
         images = tf.TensorSpec((None, transform.size, transform.size, 3), tf.float32)
-        self.endpoints = serving_signatures(network, metadata, images, task, transform)
+        self.endpoints = serving_signatures(network, metadata, images, task, transform, class_maps)
         #: The endpoint that `keras.layers.TFSMLayer` calls unless told otherwise.
         self.serve = self.endpoints["serving_default"]
 

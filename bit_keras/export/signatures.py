@@ -12,6 +12,7 @@ from bit_keras.export.artifact import Metadata
 from bit_keras.export.image_bytes import decode_images
 from bit_keras.preprocessing import EvalTransform, Labels, Task
 from bit_keras.preprocessing.task import Activation
+from bit_keras.runtimes.program import CLASS_MAPS
 
 #: Classes that `image_bytes` returns, best first.
 TOP = 5
@@ -47,24 +48,27 @@ def serving_signatures(
     images: tf.TensorSpec,
     task: Task | None,
     transform: EvalTransform,
+    class_maps: bool = False,
 ) -> dict[str, Any]:
     """The endpoints of a network behind a server, as `tf.saved_model.save` takes them.
 
     - `serving_default`: `inputs` -> `logits` and `probabilities`, or `features`;
     - `features`: `inputs` -> `features`;
     - `image_bytes`: encoded pictures, `image_bytes` -> `scores`, `classes` and
-      `class_ids` of the best classes, or `features`.
+      `class_ids` of the best classes, or `features`;
+    - `class_maps`, where they are asked for: `inputs` -> `class_maps`.
 
     No output's name ends in `_bytes`: TensorFlow Serving's REST interface would
     encode it in base64.
 
     Args:
         network: keras.Model from images in [-1, 1] to pooled features and to what the
-            variant returns.
+            variant returns; with `class_maps`, also to the map before the pooling.
         metadata: Metadata.
         images: TensorSpec. The images that callers send, in the range of `metadata`.
         task: Task, or None for a feature extractor.
         transform: EvalTransform. Of encoded pictures.
+        class_maps: bool. Whether there is a signature `class_maps`.
 
     Returns:
         dict from the name of a signature to its function.
@@ -76,7 +80,7 @@ def serving_signatures(
     activation = ACTIVATIONS[task.activation if task else "softmax"]
 
     def serving_default(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        _, outputs = core(rescaled(inputs, metadata.input_range))
+        outputs = core(rescaled(inputs, metadata.input_range))[1]
         if task is None:
             return {"features": outputs}
         return {"logits": outputs, "probabilities": activation(outputs)}
@@ -85,7 +89,7 @@ def serving_signatures(
         return {"features": core(rescaled(inputs, metadata.input_range))[0]}
 
     def image_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        _, outputs = core(decode_images(image_bytes, transform))
+        outputs = core(decode_images(image_bytes, transform))[1]
         if task is None:
             return {"features": outputs}
         scores, best = tf.math.top_k(activation(outputs), min(TOP, metadata.outputs))
@@ -97,13 +101,18 @@ def serving_signatures(
             "class_ids": tf.gather(ids, best),
         }
 
+    def maps(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        positions = core(rescaled(inputs, metadata.input_range))[2]
+        return {CLASS_MAPS: network.get_layer("head")(positions)}
+
     inputs = tf.TensorSpec(images.shape, tf.float32, name="inputs")
     encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
-    return {
+    endpoints = {
         "serving_default": _endpoint(serving_default, inputs),
         "features": _endpoint(features, inputs),
         "image_bytes": _endpoint(image_bytes, encoded),
     }
+    return endpoints | ({CLASS_MAPS: _endpoint(maps, inputs)} if class_maps else {})
 
 
 def rescaled(images: tf.Tensor, input_range: tuple[float, float]) -> tf.Tensor:

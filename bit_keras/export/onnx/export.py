@@ -19,10 +19,11 @@ from bit_keras.export.artifact import (
     METADATA,
     Metadata,
     golden_bytes,
+    golden_difference,
     onnx_entries,
     precision_of,
     quantised_tolerance,
-    relative_difference,
+    require_class_maps,
 )
 from bit_keras.export.saved_model import describe, golden_answers
 from bit_keras.export.task import network_side, size_for, transform_and_task
@@ -43,12 +44,15 @@ def export_onnx(
     input_range: tuple[float, float] = (-1.0, 1.0),
     task: Task | None = None,
     calibration: Iterable[np.ndarray] | None = None,
+    class_maps: bool = False,
 ) -> Metadata:
     """Writes a model as an ONNX file.
 
     Its input is `inputs`, float32 `(batch, height, width, 3)`; any batch is taken, and
     any height and width unless `size` is given. A classifier answers with `logits`,
-    `probabilities` and `features`, an extractor with `features`, all float32. Nodes
+    `probabilities` and `features`, an extractor with `features`, all float32; with
+    `class_maps` also with these, `(batch, height / 32, width / 32, classes)`, sides
+    rounded up, what `bit_keras.create_class_maps` gives. Nodes
     and weights are called like the layers. The metadata, and a stored input and output
     for `bit_keras.export.verify`, are entries of the model's metadata.
 
@@ -73,15 +77,16 @@ def export_onnx(
             whatever the range of the file, a hundred or more, for `"int8"`: pictures
             such as the network is going to see, from
             `bit_keras.export.calibration.calibration_images`.
+        class_maps: bool. Add the output `class_maps`. Defaults to `False`.
 
     Returns:
         Metadata, as stored in the file.
 
     Raises:
         ExportError: Another backend, an unknown range or quantisation, a model that is no
-            BiT, a task with another number of classes, no calibration images or some of
-            another shape, a path that exists or does not end in `.onnx`, or the extra
-            `onnx` is missing.
+            BiT, a task with another number of classes, class maps of a feature extractor,
+            no calibration images or some of another shape, a path that exists or does not
+            end in `.onnx`, or the extra `onnx` is missing.
         SizeError: The model takes another size than is given, or the size is below 32.
         BitKerasError: The file cannot be written, or the network takes other images than
             RGB squares.
@@ -99,13 +104,15 @@ def export_onnx(
     _require_new_onnx_file(path)
     require_packages("onnx", "onnx", *(() if quantize == "none" else ("onnxruntime",)))
     metadata = described(model, "onnx", quantize, size, input_range, task)
+    if class_maps:
+        require_class_maps(metadata)
     images = _calibration_images(calibration, metadata) if quantize == "int8" else None
     with _new_files(path) as file:
         if images is None:
-            write_network(model, file, metadata)
+            write_network(model, file, metadata, class_maps)
         else:
-            _write_quantized(model, file, metadata, images)
-        golden = golden_answers(model, metadata)
+            _write_quantized(model, file, metadata, images, class_maps)
+        golden = golden_answers(model, metadata, class_maps)
         if quantize != "none":
             tolerance = quantised_tolerance(difference(file, golden))
             metadata = dataclasses.replace(metadata, tolerance=tolerance)
@@ -141,7 +148,9 @@ def described(
     )
 
 
-def write_network(model: keras.Model, file: Path, metadata: Metadata) -> None:
+def write_network(
+    model: keras.Model, file: Path, metadata: Metadata, class_maps: bool = False
+) -> None:
     """Writes the graph of a network, and its weights beside it where they are large."""
     import onnx
 
@@ -163,18 +172,19 @@ def write_network(model: keras.Model, file: Path, metadata: Metadata) -> None:
             activation=_activation(metadata),
             pool_border=model_info(metadata.model).architecture.pool_border,
             half=half,
+            class_maps=class_maps,
         )
     onnx.save(graph, file)
 
 
 def _write_quantized(
-    model: keras.Model, file: Path, metadata: Metadata, images: np.ndarray
+    model: keras.Model, file: Path, metadata: Metadata, images: np.ndarray, class_maps: bool
 ) -> None:
     from bit_keras.export.onnx.quantization import quantize_file
 
     # In a folder that does not stay: neither do its weights, which can lie apart.
     full = file.with_name("float32.onnx")
-    write_network(model, full, metadata)
+    write_network(model, full, metadata, class_maps)
     quantize_file(full, file, images)
 
 
@@ -207,7 +217,7 @@ def difference(file: Path, golden: Mapping[str, np.ndarray]) -> float:
     """The largest relative difference that quantisation brought to a stored output."""
     answers = open_program(file)(golden["inputs"])
     largest = max(
-        relative_difference(answers[name], golden[name]) for name in answers if name in golden
+        golden_difference(name, answers[name], golden) for name in answers if name in golden
     )
     if not np.isfinite(largest):
         raise ExportError(

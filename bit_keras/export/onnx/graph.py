@@ -19,6 +19,7 @@ from bit_keras.export.onnx.weights import Weights
 from bit_keras.layers import GroupNorm, StdConv2D
 from bit_keras.preprocessing.task import Activation
 from bit_keras.registry import RGB
+from bit_keras.runtimes.program import CLASS_MAPS
 
 #: The version of the operators: the newest whose reductions take their axes as attributes,
 #: read by ONNX Runtime from 1.12 on.
@@ -27,6 +28,9 @@ OPSET = 17
 #: The version of the file format that came with the operators (`onnx/onnx`,
 #: `docs/Versioning.md`).
 IR_VERSION = 8
+
+#: Pixels for each position of the last map, in height and in width.
+_STRIDE = 32
 
 _ACTIVATIONS: dict[Activation, str] = {"softmax": "Softmax", "sigmoid": "Sigmoid"}
 
@@ -48,6 +52,7 @@ def onnx_model(
     activation: Activation | None,
     pool_border: float,
     half: bool,
+    class_maps: bool = False,
 ) -> onnx.ModelProto:
     """The ONNX model of a network from a builder.
 
@@ -60,17 +65,23 @@ def onnx_model(
             None for a network without a head.
         pool_border: float. What the stem's max-pool sees beyond the edge.
         half: bool. Compute in float16, but for the statistics and the head.
+        class_maps: bool. Whether a classifier has the output `class_maps`.
 
     Returns:
         onnx.ModelProto. Its input is `inputs`, its outputs are `features` and, of a
-        classifier, `logits` and `probabilities`: all float32.
+        classifier, `logits`, `probabilities` and `class_maps`: all float32.
     """
     graph = _Graph(weights, pool_border, half)
     graph.write(model, input_range)
-    outputs = {"features": model.get_layer("features").output.shape[-1]}
+    widths = {"features": model.get_layer("features").output.shape[-1]}
     if activation is not None:
         graph.node(_ACTIVATIONS[activation], ["logits"], "probabilities")
-        outputs = dict.fromkeys(("logits", "probabilities"), model.output_shape[-1]) | outputs
+        widths = dict.fromkeys(("logits", "probabilities"), model.output_shape[-1]) | widths
+    outputs = [_float32(name, "batch", width) for name, width in widths.items()]
+    if class_maps:
+        graph.write_class_maps()
+        sides = (-(-size // _STRIDE),) * 2 if size else ("map_height", "map_width")
+        outputs.append(_float32(CLASS_MAPS, "batch", *sides, model.output_shape[-1]))
     height, width = (size, size) if size else ("height", "width")
     images = _float32("inputs", "batch", height, width, RGB)
     return helper.make_model(
@@ -78,7 +89,7 @@ def onnx_model(
             graph.nodes,
             model.name,
             [images],
-            [_float32(name, "batch", channels) for name, channels in outputs.items()],
+            outputs,
             weights.tensors,
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -110,6 +121,15 @@ class _Graph:
                 value = self._block(operation, value)
             elif not isinstance(operation, keras.layers.InputLayer):
                 value = self._layer(operation, [value])
+
+    def write_class_maps(self) -> None:
+        """Writes the head of a network over every position of what its features are the mean of."""
+        nodes = {node.name: node for node in self.nodes}
+        (images,) = nodes["features/pooled"].input
+        _, kernel, bias = nodes["logits"].input
+        positions = self.node("Transpose", [images], f"{CLASS_MAPS}/positions", perm=[0, 2, 3, 1])
+        products = self.node("MatMul", [positions, kernel], f"{CLASS_MAPS}/products")
+        self.node("Add", [products, bias], CLASS_MAPS)
 
     def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
         """Adds a node that is called like its output, and returns that name."""

@@ -22,10 +22,15 @@ from bit_keras.models.folding import clone_with, fold_weight_standardization
 from bit_keras.preprocessing import Task
 from bit_keras.progress import without_native_notes
 from bit_keras.registry import RGB
+from bit_keras.runtimes.program import CLASS_MAPS
 
 
 def converted(
-    model: keras.Model, metadata: Metadata, task: Task | None, calibration: np.ndarray | None
+    model: keras.Model,
+    metadata: Metadata,
+    task: Task | None,
+    calibration: np.ndarray | None,
+    class_maps: bool = False,
 ) -> bytes:
     """The model in TFLite's format, without any metadata.
 
@@ -35,6 +40,7 @@ def converted(
         task: Task, or None for a feature extractor.
         calibration: float32 array `(n, size, size, 3)` in [-1, 1], for `int8` and
             `int8-pure`.
+        class_maps: bool. Whether `class_maps` are an output.
 
     Raises:
         ExportError: TensorFlow cannot convert it.
@@ -46,7 +52,7 @@ def converted(
         network = rounded(network, ranges)
     elif metadata.precision == "int8-pure":
         network = _in_integers(network)
-    converter = _converter(network, metadata, task, ranges)
+    converter = _converter(network, metadata, task, ranges, class_maps)
     _quantise(converter, metadata.precision, calibration)
     try:
         with without_native_notes():
@@ -76,22 +82,26 @@ def _converter(
     metadata: Metadata,
     task: Task | None,
     ranges: Mapping[str, Ranges] | None,
+    class_maps: bool,
 ) -> tf.lite.TFLiteConverter:
     """The converter of the one function that gives all outputs."""
     size = metadata.size
     shape = (None, None, None, RGB) if size is None else (1, size, size, RGB)
-    both = features_and_outputs(network)
+    both = features_and_outputs(network, class_maps)
     # 8-bit images are brought to the range of the network by the scale of their tensor.
     scale = (-1.0, 1.0) if metadata.takes_pixels else metadata.input_range
 
     def serving_default(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        features, outputs = both(rescaled(inputs, scale), training=False)
+        features, outputs, *maps = both(rescaled(inputs, scale), training=False)
         if ranges is not None:
             features = rounded_features(features, ranges)
         if task is None:
             return {"features": features}
         activation = ACTIVATIONS[task.activation]
-        return {"logits": outputs, "probabilities": activation(outputs), "features": features}
+        answers = {"logits": outputs, "probabilities": activation(outputs), "features": features}
+        if class_maps:
+            answers[CLASS_MAPS] = network.get_layer("head")(*maps)
+        return answers
 
     function = tf.function(
         serving_default,

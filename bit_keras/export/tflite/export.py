@@ -18,9 +18,10 @@ from bit_keras.export.artifact import (
     Metadata,
     Variant,
     golden_bytes,
+    golden_difference,
     precision_of,
     quantised_tolerance,
-    relative_difference,
+    require_class_maps,
 )
 from bit_keras.export.saved_model import describe, golden_answers
 from bit_keras.export.task import transform_and_task
@@ -31,6 +32,7 @@ from bit_keras.export.tflite.signatures import with_signatures
 from bit_keras.preprocessing import Task
 from bit_keras.registry import RGB
 from bit_keras.runtimes import open_program
+from bit_keras.runtimes.program import CLASS_MAPS
 
 Quantization = Literal["none", "float16", "dynamic", "int8", "int8-pure"]
 
@@ -52,13 +54,15 @@ def export_tflite(
     input_range: tuple[float, float] = (-1.0, 1.0),
     task: Task | None = None,
     calibration: np.ndarray | None = None,
+    class_maps: bool = False,
 ) -> Metadata:
     """Writes a model as a TFLite file, of builtin operators alone.
 
     The signatures, which share the weights, for a classifier:
 
     - `serving_default`: `inputs`, float32 `(1, size, size, 3)` -> `logits` and
-      `probabilities`, float32 `(1, classes)`;
+      `probabilities`, float32 `(1, classes)`, and with `class_maps` these, float32
+      `(1, size / 32, size / 32, classes)`, what `bit_keras.create_class_maps` gives;
     - `features`: `inputs` -> `features`, float32 `(1, channels)`.
 
     A feature extractor has `features` from both. Kernels are standardised once, at
@@ -92,15 +96,17 @@ def export_tflite(
         calibration: float32 array `(n, height, width, 3)` in [-1, 1], for `"int8"` and
             `"int8-pure"`: pictures such as the network is going to see, from
             `bit_keras.export.calibration.calibration_images`.
+        class_maps: bool. Add the output `class_maps`, with `"none"`, `"float16"` or
+            `"dynamic"`. Defaults to `False`.
 
     Returns:
         Metadata, as stored in the file.
 
     Raises:
         ExportError: Another backend, an unknown quantisation or range, no or other
-            calibration images, a model that is no BiT, a network over the 2 GB that the
-            format holds, an operator that the quantisation rules out, or TensorFlow
-            cannot convert it.
+            calibration images, a model that is no BiT, class maps of a feature extractor
+            or of a file in 8 bits, a network over the 2 GB that the format holds, an
+            operator that the quantisation rules out, or TensorFlow cannot convert it.
         SizeError: No size is given and none is known, or it is below 32.
         BitKerasError: The path cannot be written, or the network takes other images
             than RGB squares.
@@ -118,13 +124,15 @@ def export_tflite(
         [LiteRT's quantisation](https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/post_training_quantization).
     """
     metadata, task = _described(model, quantize, size, input_range, task)
+    if class_maps:
+        require_class_maps(metadata)
     calibration = _required(calibration, metadata)
     require_fits(model, quantize)
-    content = converted(model, metadata, task, calibration)
+    content = converted(model, metadata, task, calibration, class_maps)
     require_operators(content, quantize)
-    outputs = {"serving_default": _OUTPUTS[metadata.variant], "features": ("features",)}
-    content = with_signatures(content, outputs)
-    golden = golden_answers(model, metadata)
+    outputs = (*_OUTPUTS[metadata.variant], *((CLASS_MAPS,) if class_maps else ()))
+    content = with_signatures(content, {"serving_default": outputs, "features": ("features",)})
+    golden = golden_answers(model, metadata, class_maps)
     if quantize != "none":
         tolerance = quantised_tolerance(_difference(content, golden))
         metadata = dataclasses.replace(metadata, tolerance=tolerance)
@@ -190,5 +198,5 @@ def _difference(content: bytes, golden: dict[str, np.ndarray]) -> float:
             for name, answer in program(golden["inputs"], signature).items()
         }
     return max(
-        relative_difference(answers[name], golden[name]) for name in golden if name != "inputs"
+        golden_difference(name, answers[name], golden) for name in golden if name != "inputs"
     )

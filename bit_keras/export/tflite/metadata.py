@@ -24,6 +24,7 @@ from bit_keras.export.artifact import Metadata
 from bit_keras.export.tflite.flatbuffer import ALIGNMENT, BUFFERS, METADATA, NewRoot, offset_vector
 from bit_keras.preprocessing import Task
 from bit_keras.registry import model_info
+from bit_keras.runtimes.program import CLASS_MAPS
 
 #: The member of the archive that has the labels, one a line.
 LABELS = "labels.txt"
@@ -82,7 +83,14 @@ _NORMALIZATION_OPTIONS = np.uint8(1)
 _MEANINGS = {
     "logits": "What the network gives for each class, before {activation}.",
     "features": "The pooled features of the image.",
+    CLASS_MAPS: "What each position gives for each class, (batch, height, width, classes); "
+    "the mean over the positions are the logits.",
 }
+
+#: The outputs whose numbers are one for each class. Class maps have labels along their last
+#: axis too, but MediaPipe refuses a file with another number of labels than of numbers.
+_LABELLED = ("probabilities", "logits")
+
 _SCORES = {
     "softmax": "The probability of each class; all of them add up to 1.",
     "sigmoid": "The probability of each class by itself; an image can be of several.",
@@ -245,7 +253,7 @@ def _output(name: str, task: Task | None) -> _Table:
     }
     if name == "probabilities":
         fields["stats"] = _Table("Stats", {"max": [1.0], "min": [0.0]})
-    if task is not None and name != "features":
+    if task is not None and name in _LABELLED:
         labels = {
             "name": LABELS,
             "description": f"The classes of {task.labels.name}, in the order of the tensor.",

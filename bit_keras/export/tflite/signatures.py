@@ -21,10 +21,11 @@ from bit_keras.export.tflite.flatbuffer import (
     root_table,
     slot,
 )
+from bit_keras.runtimes.program import CLASS_MAPS
 
 #: The order of the outputs in the subgraph. MediaPipe's ImageClassifier has a head for each,
 #: and its users read the first.
-OUTPUT_ORDER = ("probabilities", "logits", "features")
+OUTPUT_ORDER = ("probabilities", "logits", "features", CLASS_MAPS)
 
 #: The field `outputs` of the table `SubGraph`, and the dtype of its numbers (`schema.fbs`).
 _OUTPUTS = 2

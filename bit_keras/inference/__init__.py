@@ -1,5 +1,7 @@
 """Predictions from model names and artifacts."""
 
+from bit_keras.inference.drawing import write_explanations as write_explanations
+from bit_keras.inference.explain import Explanation as Explanation
 from bit_keras.inference.predict import Predictor as Predictor
 from bit_keras.inference.predict import load_predictor as load_predictor
 from bit_keras.inference.sources import load_network as load_network

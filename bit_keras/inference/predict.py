@@ -1,6 +1,7 @@
 """Pictures in, names out, whatever the network is stored as."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,12 @@ import numpy as np
 from bit_keras.errors import BitKerasError
 from bit_keras.export.artifact import OUTPUTS, Metadata, located
 from bit_keras.export.task import network_side, task_for
+from bit_keras.inference.explain import Explanation, explanation_of
 from bit_keras.inference.sources import is_artifact, load_network
-from bit_keras.preprocessing import Task, decode_predictions
+from bit_keras.preprocessing import Task, decode_predictions, load_image
+from bit_keras.preprocessing.evaluation import ImageSource
 from bit_keras.runtimes import Program, open_program
+from bit_keras.runtimes.program import CLASS_MAPS
 
 #: Images that go through the network at once.
 _BATCH = 16
@@ -29,11 +33,15 @@ class Predictor:
         task: Task. Its labels, and its transform from a picture to float32 in
             [-1, 1].
         network: callable from images in [-1, 1] to logits, both NumPy arrays.
+        class_maps: callable from such images to class maps `(batch, rows, columns,
+            classes)`, whose means over the positions are the logits; None for an
+            artifact that was exported without them.
     """
 
     name: str
     task: Task
     network: Callable[[np.ndarray], np.ndarray]
+    class_maps: Callable[[np.ndarray], np.ndarray] | None = None
 
     def __call__(self, images: list[np.ndarray], top: int = 5) -> list[list[tuple]]:
         """Classifies transformed images.
@@ -50,6 +58,43 @@ class Predictor:
             logits = self.network(np.stack(images[start : start + _BATCH]))
             predictions += decode_predictions(logits, self.task, top)
         return predictions
+
+    def explain(self, source: ImageSource, top: int = 5) -> Explanation:
+        """Classifies a picture and tells where in it each of the best classes is seen.
+
+        The network runs once: the mean of a class map is the logit.
+
+        Args:
+            source: What `task.transform` takes: a path, encoded bytes, a PIL image or a
+                uint8 array.
+            top: int. Classes to explain. Defaults to `5`.
+
+        Returns:
+            Explanation.
+
+        Raises:
+            BitKerasError: The classifier is an artifact without class maps.
+            ImageError: The picture cannot be read.
+
+        Example:
+
+        ```python
+        predictor = bit_keras.inference.load_predictor("bit_tiny.cifar10")
+        explanation = predictor.explain(np.zeros((60, 80, 3), "uint8"), top=3)
+        bit_keras.inference.write_explanations([explanation], "explained.png")
+        ```
+
+        Reference:
+            [Zhou et al., 2015](https://arxiv.org/abs/1512.04150).
+        """
+        if self.class_maps is None:
+            raise BitKerasError(
+                f"This artifact of {self.name} carries no class maps; export the model again "
+                "with --class-maps."
+            )
+        image = load_image(source)
+        (maps,) = self.class_maps(self.task.transform(image)[None])
+        return explanation_of(source, image, self.task, maps, top)
 
 
 def load_predictor(source: str | os.PathLike, size: int | None = None) -> Predictor:
@@ -88,21 +133,29 @@ def load_predictor(source: str | os.PathLike, size: int | None = None) -> Predic
 def _from_keras(source: str | os.PathLike, size: int | None) -> Predictor:
     import keras
 
+    from bit_keras.models import create_class_maps
+
     model, task = load_network(source)
     layers = {layer.name: layer for layer in model.layers}
     _require_classifier(model.name, is_classifier="head" in layers)
     # What follows the head turns logits into scores, which decoding does itself.
     logits = keras.Model(model.input, layers["head"].output)
+    maps = create_class_maps(model) if "features" in layers else None
     takes_pixels = "rescaling" in layers
 
-    def network(images: np.ndarray) -> np.ndarray:
+    def answers(asked: keras.Model, images: np.ndarray) -> np.ndarray:
         inputs = (images + 1.0) * np.float32(127.5) if takes_pixels else images
-        return keras.ops.convert_to_numpy(logits.predict_on_batch(inputs))
+        return keras.ops.convert_to_numpy(asked.predict_on_batch(inputs))
 
     task = task_for(
         model.name, task, logits.output_shape[-1], network_side(model.input_shape), size
     )
-    return Predictor(model.name, task, network)
+    return Predictor(
+        model.name,
+        task,
+        functools.partial(answers, logits),
+        functools.partial(answers, maps) if maps else None,
+    )
 
 
 def _from_artifact(path: Path, size: int | None) -> Predictor:
@@ -110,28 +163,31 @@ def _from_artifact(path: Path, size: int | None) -> Predictor:
     metadata = Metadata.read(path)
     _require_classifier(str(path), is_classifier=metadata.variant == "classification")
     program = open_program(path)
-    signature = _signature_of_logits(path, program)
-    expected = program.signatures[signature]
+    signature, of_maps = _signature_with(program, _LOGITS), _signature_with(program, CLASS_MAPS)
+    if signature is None:
+        raise BitKerasError(f"{path} returns no {_LOGITS}; export the model again.")
     low, high = metadata.input_range
 
-    def network(images: np.ndarray) -> np.ndarray:
+    def answer(signature: str, output: str, images: np.ndarray) -> np.ndarray:
         inputs = low + (images + 1.0) * np.float32((high - low) / 2.0)
-        if expected.input_dtype == "uint8":
+        if program.signatures[signature].input_dtype == "uint8":
             inputs = np.clip(np.rint(inputs), 0, 255).astype(np.uint8)
-        return program(inputs, signature)[_LOGITS]
+        return program(inputs, signature)[output]
 
-    side = network_side(expected.input_shape)
+    side = network_side(program.signatures[signature].input_shape)
     task = None if metadata.task is None else Task.from_json(metadata.task)
     return Predictor(
-        metadata.model, task_for(metadata.model, task, metadata.outputs, side, size), network
+        metadata.model,
+        task_for(metadata.model, task, metadata.outputs, side, size),
+        functools.partial(answer, signature, _LOGITS),
+        functools.partial(answer, of_maps, CLASS_MAPS) if of_maps else None,
     )
 
 
-def _signature_of_logits(path: Path, program: Program) -> str:
-    for name, signature in program.signatures.items():
-        if _LOGITS in signature.outputs:
-            return name
-    raise BitKerasError(f"{path} returns no {_LOGITS}; export the model again.")
+def _signature_with(program: Program, output: str) -> str | None:
+    """The first signature that gives an output, if there is one."""
+    signatures = program.signatures.items()
+    return next((name for name, signature in signatures if output in signature.outputs), None)
 
 
 def _require_classifier(name: str, *, is_classifier: bool) -> None:

@@ -129,9 +129,45 @@ class EvalTransform:
         # pixels by up to 13 of 255 (python-pillow/Pillow pull request 9549).
         kernel = _FILTERS[self.resizing.interpolation]
         image = image.resize((width, image.height), kernel).resize((width, height), kernel)
-        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
+        left, top = self._corner(width, height)
         image = image.crop((left, top, left + self.size, top + self.size))
         return np.asarray(image, np.float32) / 127.5 - 1
+
+    def region(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of a picture that the crop covers, and so all that a network sees of it.
+
+        Args:
+            width: int. Of the upright picture, in pixels.
+            height: int. Of the upright picture, in pixels.
+
+        Returns:
+            tuple of 4 floats: left, top, right and bottom, in pixels of the picture,
+            whose own corners are (0, 0) and (width, height).
+
+        Raises:
+            ImageError: The picture has no pixels.
+
+        Example:
+
+        ```python
+        transform = bit_keras.eval_transform("bit_r50x1.distilled_in1k_224")
+        transform.region(512, 256)  # (144.0, 16.0, 368.0, 240.0)
+        ```
+        """
+        if min(width, height) < 1:
+            raise ImageError(f"A picture of {width}x{height} pixels has no pixels.")
+        resized_width, resized_height = self._resized_size(width, height)
+        left, top = self._corner(resized_width, resized_height)
+        return (
+            left * width / resized_width,
+            top * height / resized_height,
+            (left + self.size) * width / resized_width,
+            (top + self.size) * height / resized_height,
+        )
+
+    def _corner(self, width: int, height: int) -> tuple[int, int]:
+        """Left and top of the crop in a resized picture."""
+        return round((width - self.size) / 2), round((height - self.size) / 2)
 
     def _resized_size(self, width: int, height: int) -> tuple[int, int]:
         side = self.resizing.side

@@ -94,6 +94,42 @@ def test_squash_keeps_the_borders():
     assert output[64, -1].tolist() == [-1.0, -1.0, 1.0]
 
 
+# What the crop covers of the picture
+
+
+@pytest.mark.parametrize("name", [STUDENT, "bit_r50x1.in21k_ft_cifar10", "bit_tiny.cifar10"])
+@pytest.mark.parametrize("size", [(500, 375), (333, 501), (301, 997), (997, 301), (1200, 257)])
+def test_the_region_is_where_the_pixels_come_from(name, size):
+    width, height = size
+    transform = eval_transform(name)
+    # A ramp along each axis tells where a pixel was; resizing keeps it, but for the borders.
+    ramp = np.zeros((height, width, 3), np.uint8)
+    ramp[..., 0] = np.rint(255 * (np.arange(width) + 0.5) / width)
+    ramp[..., 1] = np.rint(255 * (np.arange(height) + 0.5) / height)[:, None]
+    seen = (transform(ramp) + 1) / 2
+    left, top, right, bottom = transform.region(width, height)
+    middles = (np.arange(transform.size) + 0.5) / transform.size
+    inner = slice(8, -8)
+    across = (left + middles * (right - left)) / width
+    down = (top + middles * (bottom - top)) / height
+    # Pixels are rounded to 1/255, twice in one direction and once more at the start.
+    assert np.abs(seen[40, :, 0] - across)[inner].max() < 1.6 / 255
+    assert np.abs(seen[:, 40, 1] - down)[inner].max() < 1.6 / 255
+    # On average, roundings vanish: less than a fifth of a pixel of the picture is left.
+    assert abs((seen[..., 0].mean(axis=0) - across)[inner].mean()) * width < 0.2
+    assert abs((seen[..., 1].mean(axis=1) - down)[inner].mean()) * height < 0.2
+
+
+def test_regions_of_known_pictures():
+    # The 224 of 256 pixels in the middle of 500: (341 - 224) / 2 = 58.5, to even.
+    left, top, right, bottom = eval_transform(STUDENT).region(500, 375)
+    assert (left, right) == pytest.approx((58 * 500 / 341, 282 * 500 / 341))
+    assert (top, bottom) == pytest.approx((16 * 375 / 256, 240 * 375 / 256))
+    assert unchanged(32).region(320, 64) == (0.0, 0.0, 320.0, 64.0)
+    with pytest.raises(ImageError, match="0x5 pixels has no pixels"):
+        unchanged(32).region(0, 5)
+
+
 def triangle(x):
     return np.maximum(1 - np.abs(x), 0)
 

@@ -215,6 +215,7 @@ class Checkpoint:
             Hugging Face hub.
         classes: int or None. Width of the head; `None` where no source states it.
         labels: str or None. Name of a packaged class list.
+        description: str. One sentence.
         activation: `"softmax"` or `"sigmoid"`: what turns logits into scores.
         size: int or None. Side of the evaluation crop in pixels.
         resizing: Resizing or None. What precedes the crop.
@@ -223,7 +224,6 @@ class Checkpoint:
         bytes: int or None. Exact size of the file.
         sha256: str or None. Digest of the file.
         license: str.
-        description: str. One sentence.
     """
 
     name: str

@@ -57,6 +57,13 @@ def pretrained_path(checkpoint: Checkpoint) -> Path:
     Raises:
         DownloadError: The file cannot be reached or arrives damaged; the message says
             what to do without a network.
+
+    Example:
+
+    ```python
+    checkpoint = bit_keras.model_info("bit_tiny.cifar10")
+    bit_keras.checkpoints.pretrained_path(checkpoint).name  # 'bit_tiny.cifar10.npz'
+    ```
     """
     if checkpoint.url.startswith(PACKAGED):
         return PACKAGED_FOLDER / checkpoint.file

@@ -58,7 +58,24 @@ def official_shape(path: str, shape: Shape) -> Shape:
 def official_shapes(
     architecture: Architecture, classes: int | None, in_channels: int = RGB
 ) -> dict[str, Shape]:
-    """Names and shapes of all arrays of a checkpoint, without building a network."""
+    """Names and shapes of all arrays of a checkpoint, without building a network.
+
+    Args:
+        architecture: Architecture.
+        classes: int. Width of the head; `None` leaves the head out.
+        in_channels: int. Channels of the pictures. Defaults to `3`.
+
+    Returns:
+        dict from official name to shape.
+
+    Example:
+
+    ```python
+    architecture = bit_keras.model_info("bit_tiny.cifar10").architecture
+    shapes = bit_keras.checkpoints.official_shapes(architecture, classes=10)
+    shapes["resnet/root_block/standardized_conv2d/kernel"]  # (7, 7, 3, 32)
+    ```
+    """
     shapes = architecture.weight_shapes(classes, in_channels)
     names = official_names(shapes)
     return {names[path]: official_shape(path, shape) for path, shape in shapes.items()}

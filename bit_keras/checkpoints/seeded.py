@@ -56,7 +56,19 @@ class SeededArrays(Arrays):
 
 
 def fill_with_seeded_values(model: keras.Model, seed: int = 0) -> None:
-    """Gives every weight of a network its `SeededArrays` value."""
+    """Gives every weight of a network its `SeededArrays` value.
+
+    Args:
+        model: keras.Model from a builder.
+        seed: int. Defaults to `0`.
+
+    Example:
+
+    ```python
+    model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
+    bit_keras.checkpoints.fill_with_seeded_values(model)
+    ```
+    """
     target = ModelArrays(model)
     values = SeededArrays(target.shapes, seed)
     for name in target:

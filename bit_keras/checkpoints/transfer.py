@@ -99,7 +99,27 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
 
 
 def take_arrays(model: keras.Model, arrays: ArrayFile, *, replace_head: bool = False) -> None:
-    """`load_weights` from an open file; `replace_head` keeps the model's own head."""
+    """Fills a network from an open file, strictly, as `load_weights` does.
+
+    Args:
+        model: keras.Model from a builder.
+        arrays: ArrayFile, under the official names.
+        replace_head: bool. Leave the head of the file out and the model's own as it
+            is. Defaults to `False`.
+
+    Raises:
+        CheckpointError: Names or shapes differ, or a checksum is wrong.
+
+    Example:
+
+    ```python
+    from bit_keras.checkpoints import open_checkpoint, pretrained_path, take_arrays
+
+    model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None, num_classes=5)
+    with open_checkpoint(pretrained_path(bit_keras.model_info("bit_tiny.cifar10"))) as arrays:
+        take_arrays(model, arrays, replace_head=True)
+    ```
+    """
     target = ModelArrays(model)
     expected, found = target.shapes, dict(arrays.shapes)
     if replace_head or head_classes(expected) is None:
@@ -173,8 +193,24 @@ def _advice(expected: dict[str, Shape], differing: list[str], arrays: ArrayFile)
 def require_known(arrays: ArrayFile) -> Architecture:
     """The architecture that a file belongs to.
 
+    Args:
+        arrays: ArrayFile, under the official names.
+
+    Returns:
+        Architecture.
+
     Raises:
         CheckpointError: It is no network of the registry.
+
+    Example:
+
+    ```python
+    from bit_keras.checkpoints import open_checkpoint, pretrained_path, require_known
+
+    with open_checkpoint(pretrained_path(bit_keras.model_info("bit_tiny.cifar10"))) as arrays:
+        architecture = require_known(arrays)
+    architecture.name  # 'bit_tiny'
+    ```
     """
     architecture = identify(arrays.shapes)
     if architecture is None:

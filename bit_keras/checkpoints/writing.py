@@ -71,7 +71,26 @@ class ArraysInDialect(Arrays):
 
 
 def keras_arrays(arrays: Arrays) -> ArraysInDialect:
-    """Arrays of a network of the registry under the paths of its Keras weights."""
+    """Arrays of a network of the registry under the paths of its Keras weights.
+
+    Args:
+        arrays: Arrays of one network, by official name.
+
+    Returns:
+        Arrays, read from those given one at a time.
+
+    Raises:
+        CheckpointError: They are no network of the registry.
+
+    Example:
+
+    ```python
+    from bit_keras.checkpoints import keras_arrays, open_checkpoint, pretrained_path
+
+    with open_checkpoint(pretrained_path(bit_keras.model_info("bit_tiny.cifar10"))) as arrays:
+        keras_arrays(arrays)["stem_conv/kernel"].shape  # (7, 7, 3, 32)
+    ```
+    """
     return ArraysInDialect(arrays, _require_network(arrays, KERAS), KERAS)
 
 
@@ -101,6 +120,15 @@ def write_checkpoint(
         CheckpointError: An unknown format, no network of the registry, or one that the
             format has no place for.
         BitKerasError: The path cannot be written.
+
+    Example:
+
+    ```python
+    from bit_keras.checkpoints import open_checkpoint, pretrained_path, write_checkpoint
+
+    with open_checkpoint(pretrained_path(bit_keras.model_info("bit_tiny.cifar10"))) as arrays:
+        write_checkpoint("tiny.safetensors", arrays, "timm")
+    ```
     """
     if format == "npz":
         write_npz(path, arrays, dtype)

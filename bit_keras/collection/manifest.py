@@ -125,7 +125,20 @@ def require_whole(folder: Path, record: Record) -> None:
 
 
 def is_collection(path: str | os.PathLike) -> bool:
-    """Whether `build_collection` wrote, or began to write, a folder."""
+    """Whether `build_collection` wrote, or began to write, a folder.
+
+    Args:
+        path: Any path; nothing need lie there.
+
+    Returns:
+        bool.
+
+    Example:
+
+    ```python
+    bit_keras.collection.is_collection(".")  # False
+    ```
+    """
     return (Path(path) / MODELS).is_dir()
 
 

@@ -182,7 +182,7 @@ def plan(folder: str | os.PathLike, to: str, owner: str | None = None) -> list[U
     Example:
 
     ```sh
-    bit-keras publish collection --to huggingface --dry-run
+    bit-keras publish collection --to huggingface --owner somebody --dry-run
     ```
     """
     if to not in _PLANNERS:

@@ -191,6 +191,13 @@ def require_readable(images: Images) -> None:
 
     Raises:
         DataError: More than half of the pictures cannot be read.
+
+    Example:
+
+    ```python
+    images = bit_keras.data.open_images((np.zeros((2, 40, 50, 3), "uint8"), [0, 1]))
+    bit_keras.data.require_readable(images)  # None
+    ```
     """
     _require_readable(images, sum(name in images.unreadable for name in images.names))
 

@@ -67,6 +67,9 @@ def splits_of(data: Data) -> tuple[str, ...]:
     Args:
         data: What `open_images` takes.
 
+    Returns:
+        tuple of str.
+
     Raises:
         DataError: As `open_images`, of which only the split is not needed.
 

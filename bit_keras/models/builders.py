@@ -171,7 +171,7 @@ def create_feature_extractor(
         Output: float32 `(batch, features)`, the mean of `pre_logits_map`: not negative.
 
     Raises:
-        The errors of `create_classifier`.
+        BitKerasError: As `create_classifier`.
 
     Example:
 
@@ -217,7 +217,7 @@ def create_feature_maps(
         the compute dtype.
 
     Raises:
-        The errors of `create_classifier`, and BitKerasError for unknown levels.
+        BitKerasError: As `create_classifier`, or unknown levels.
 
     Example:
 
@@ -256,6 +256,15 @@ def network_of_file(source: str | os.PathLike, name: str | None = None) -> keras
     Raises:
         CheckpointError: The file is damaged, or no network of the registry.
         DownloadError: The weights cannot be fetched.
+
+    Example:
+
+    ```python
+    from bit_keras.checkpoints import pretrained_path
+
+    path = pretrained_path(bit_keras.model_info("bit_tiny.cifar10"))
+    bit_keras.models.network_of_file(path).output_shape  # (None, 10)
+    ```
     """
     with open_checkpoint(weights_path(source)) as arrays:
         network = _network_for(arrays, name or _name(source, arrays))
@@ -272,8 +281,22 @@ def hollow_network_of(source: str | os.PathLike, arrays: ArrayFile) -> keras.Mod
         source: Where the arrays are from; see `network_of_file`.
         arrays: ArrayFile, under the official names.
 
+    Returns:
+        keras.Model, which is there to be described and cannot compute.
+
     Raises:
         CheckpointError: They are no network of the registry.
+
+    Example:
+
+    ```python
+    from bit_keras.checkpoints import open_checkpoint, pretrained_path
+
+    path = pretrained_path(bit_keras.model_info("bit_tiny.cifar10"))
+    with open_checkpoint(path) as arrays:
+        model = bit_keras.models.hollow_network_of(path, arrays)
+    model.name  # 'bit_tiny.cifar10'
+    ```
     """
     with keras.StatelessScope(initialize_variables=False):
         return _network_for(arrays, _name(source, arrays))

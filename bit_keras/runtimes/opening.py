@@ -109,7 +109,25 @@ def _open(path: Path, threads: int | None, engine: str) -> Program:
 
 
 def kind_of(path: Path) -> Kind | None:
-    """What kind of file it is that programs run, by its content; None where it is none."""
+    """What kind of file it is that programs run, by its content.
+
+    Args:
+        path: Path of a file or a folder.
+
+    Returns:
+        `"saved_model"`, `"tflite"`, `"onnx"`, `"openvino"`, or None where it is none
+        of them.
+
+    Example:
+
+    ```python
+    from pathlib import Path
+
+    from bit_keras.runtimes import kind_of
+
+    kind_of(Path("nothing.onnx"))  # None
+    ```
+    """
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
             return "saved_model"
@@ -136,5 +154,20 @@ def _is_onnx(head: bytes) -> bool:
 
 
 def is_installed(engine: str) -> bool:
-    """Whether an engine can be used here."""
+    """Whether an engine can be used here.
+
+    Args:
+        engine: str. What `open_program` takes as `engine`.
+
+    Returns:
+        bool.
+
+    Example:
+
+    ```python
+    from bit_keras.runtimes import is_installed
+
+    is_installed("tensorflow")  # True
+    ```
+    """
     return importlib.util.find_spec(_PACKAGES[engine]) is not None

@@ -252,12 +252,15 @@ class Training:
 
 
 def compile_for(model: keras.Model, rule: Rule, accumulate: int = 1) -> keras.optimizers.Optimizer:
-    """Gives a network the rule's optimizer, which is returned, and the loss.
+    """Gives a network the rule's optimizer and the loss.
 
     Args:
         model: keras.Model. Images to logits; its frozen layers are frozen already.
         rule: Rule.
         accumulate: int. Calls of `train_on_batch` that make one step. Defaults to `1`.
+
+    Returns:
+        keras.optimizers.Optimizer, that of the compiled model.
 
     Example:
 

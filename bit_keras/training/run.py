@@ -33,6 +33,12 @@ _IDENTITY = ("model", "options", "rule", "data")
 def is_run(path: str | os.PathLike) -> bool:
     """Whether a path is the folder of a training, finished or not.
 
+    Args:
+        path: Any path; nothing need lie there.
+
+    Returns:
+        bool.
+
     Example:
 
     ```python

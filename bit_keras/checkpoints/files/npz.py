@@ -142,6 +142,13 @@ def write_npz(
 
     Raises:
         BitKerasError: The file cannot be written.
+
+    Example:
+
+    ```python
+    bit_keras.checkpoints.write_npz("one.npz", {"kernel": np.zeros((1, 1, 3, 8), "float32")})
+    np.load("one.npz")["kernel"].shape  # (1, 1, 3, 8)
+    ```
     """
     with replaced_file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         for name in sorted(arrays):

@@ -12,7 +12,8 @@ import rich.console
 @functools.cache
 def console() -> rich.console.Console:
     """The console of all progress, so that a bar inside a step does not overwrite it."""
-    return rich.console.Console(stderr=True)
+    # Notebooks and build servers set FORCE_COLOR, by which rich would animate into a pipe.
+    return rich.console.Console(stderr=True, force_terminal=sys.stderr.isatty())
 
 
 @contextlib.contextmanager

@@ -34,8 +34,11 @@ PACKAGED = "package:"
 #: Stands before a repository of the Hugging Face hub, OWNER/NAME.
 HUGGING_FACE = "hf://"
 
+#: Pixels of the image from one position of the last feature map to the next.
+STRIDE = 32
+
 #: The smallest input side whose last feature map still has a pixel to pool.
-MINIMUM_SIZE = 32
+MINIMUM_SIZE = STRIDE
 
 #: Channels of the pictures that every published network takes.
 RGB = 3

@@ -9,9 +9,7 @@ from PIL import Image
 
 from bit_keras.preprocessing import Task, decode_predictions
 from bit_keras.preprocessing.evaluation import ImageSource
-
-#: Pixels from one position of a class map to the next.
-STRIDE = 32
+from bit_keras.registry import STRIDE
 
 # Each of the five strides of 2 sits in a layer with an odd window and (window - 1) / 2 pixels of
 # padding on both sides (7, 3 and 3x3), or in a 1x1 projection without any

@@ -116,6 +116,7 @@ _INT8 = ("--to", "tflite", "--quantize", "int8", "--calibrate", "flowers/", "--o
 WRITTEN_BY = {
     "run": ("finetune", SMALL, "--data", "flowers/", "--out", "run", *QUICK["finetune"]),
     "collection": ("collection", "export/bit-resnet.toml", "--out", "collection"),
+    "exported": ("export", "run", "--to", "hub", "--out", "exported"),
     "r50x1": ("export", SMALL, "--to", "hub", "--out", "r50x1"),
     "serving": ("export", SMALL, "--to", "serving", "--out", "serving"),
     "r50x1.onnx": ("export", SMALL, "--to", "onnx", "--out", "r50x1.onnx"),
@@ -185,7 +186,7 @@ def inputs_of(words):
     """The words of a command that may name what it reads."""
     if words[:2] == ["bit-keras", "convert"]:
         return words[2:3]
-    names_no_input = {"bit-keras", "--out"}
+    names_no_input = {"bit-keras", "--out", "--to"}
     return [word for before, word in pairwise(["", *words]) if before not in names_no_input]
 
 

@@ -18,7 +18,7 @@ import bit_keras
 from bit_keras.export.onnx.weights import Weights
 from bit_keras.layers import GroupNorm, StdConv2D
 from bit_keras.preprocessing.task import Activation
-from bit_keras.registry import RGB
+from bit_keras.registry import RGB, STRIDE
 from bit_keras.runtimes.program import CLASS_MAPS
 
 #: The version of the operators: the newest whose reductions take their axes as attributes,
@@ -28,9 +28,6 @@ OPSET = 17
 #: The version of the file format that came with the operators (`onnx/onnx`,
 #: `docs/Versioning.md`).
 IR_VERSION = 8
-
-#: Pixels for each position of the last map, in height and in width.
-_STRIDE = 32
 
 _ACTIVATIONS: dict[Activation, str] = {"softmax": "Softmax", "sigmoid": "Sigmoid"}
 
@@ -80,7 +77,7 @@ def onnx_model(
     outputs = [_float32(name, "batch", width) for name, width in widths.items()]
     if class_maps:
         graph.write_class_maps()
-        sides = (-(-size // _STRIDE),) * 2 if size else ("map_height", "map_width")
+        sides = (-(-size // STRIDE),) * 2 if size else ("map_height", "map_width")
         outputs.append(_float32(CLASS_MAPS, "batch", *sides, model.output_shape[-1]))
     height, width = (size, size) if size else ("height", "width")
     images = _float32("inputs", "batch", height, width, RGB)

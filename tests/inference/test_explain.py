@@ -85,7 +85,15 @@ def test_a_model_name_is_explained():
     assert_explains_its_predictions(load_predictor("bit_tiny.cifar10"), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["hub", "tiny.onnx", "openvino", "tiny.tflite"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("hub", marks=pytest.mark.long),
+        "tiny.onnx",
+        pytest.param("openvino", marks=pytest.mark.long),
+        pytest.param("tiny.tflite", marks=pytest.mark.long),
+    ],
+)
 def test_an_artifact_with_class_maps_is_explained(classifier, tmp_path, name):
     path = tmp_path / name
     if name == "hub":

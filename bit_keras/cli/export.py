@@ -62,7 +62,7 @@ class _Size(click.ParamType):
         (
             "A second version for TF Serving, which computes in bfloat16",
             "bit-keras export run --to serving --version 2 --precision bfloat16 \\\n"
-            "    --out models/flowers",
+            "    --out serving",
         ),
         (
             "A file for phones, in 8-bit integers",

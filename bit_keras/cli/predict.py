@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         ),
         (
             "Ask an exported file for its best guess",
-            "bit-keras predict flowers-int8.tflite tulip.jpg --top 1",
+            "bit-keras predict flowers-int8.tflite cat.jpg --top 1",
         ),
         (
             "Draw where a network looks for its three best guesses",

@@ -111,6 +111,7 @@ def missing_anchors(folder):
                 yield page.name, link
 
 
+@pytest.mark.long
 def test_no_link_of_the_site_is_broken(site):
     done = checked(site)
     assert done.returncode == 0, done.stdout

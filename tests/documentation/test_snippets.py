@@ -103,6 +103,8 @@ def test_sentences_mention_commands_and_options_that_exist(page):
         check_mention(text, place)
 
 
+# tensorflow_hub 0.16.1 imports it.
+@pytest.mark.filterwarnings("ignore:pkg_resources is deprecated:UserWarning")
 @pytest.mark.parametrize("blocks", list(pages_with_examples()))
 def test_the_pages_run_from_top_to_bottom(blocks, stage):
     for block in blocks:

@@ -9,6 +9,8 @@ PYTEST := $(BIN)/python -m pytest -q
 # A file of tests stays in one process, with what it has prepared. Three on two cores, since
 # some wait for programs that they start.
 TOGETHER := -n 3 --dist loadfile
+# Long tests take gigabytes each.
+IN_PAIRS := -n 2 --dist loadfile
 
 # Hundreds of small programs are compiled for JAX, and each runs once.
 FAST_JAX := JAX_DISABLE_MOST_OPTIMIZATIONS=1
@@ -42,7 +44,7 @@ test: lint
 	KERAS_BACKEND=torch $(PYTEST) $(TOGETHER) -m "not long" $(EVERY_BACKEND)
 
 test-long: $(VENV)/.dev
-	KERAS_BACKEND=tensorflow $(PYTEST) -m long
+	KERAS_BACKEND=tensorflow $(PYTEST) $(IN_PAIRS) -m long
 	KERAS_BACKEND=jax $(PYTEST) -m long $(EVERY_BACKEND)
 	KERAS_BACKEND=torch $(PYTEST) -m long $(EVERY_BACKEND)
 
@@ -51,9 +53,8 @@ benchmark: $(VENV)/.benchmark
 	$(BIN)/python benchmarks/performance.py
 
 docs: $(VENV)/.docs
-	$(BIN)/python -m mkdocs build --strict --quiet
-	$(BIN)/linkchecker --no-status build/site/index.html
-	@echo "Open build/site/index.html, or run $(BIN)/python -m mkdocs serve."
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "Open build/site/index.html."
 
 clean:
 	rm -rf $(VENV) demo/output build *.egg-info

@@ -28,7 +28,7 @@ _DTYPES = ("float32", "float16")
         ),
         (
             "Give a fine-tuned network to transformers, in half the bytes",
-            "bit-keras convert run flowers-transformers --to transformers --dtype float16",
+            "bit-keras convert run flowers-transformers --to transformers \\\n    --dtype float16",
         ),
     ),
     see_also=("info", "export"),

@@ -15,8 +15,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import rich.console
 
 import bit_keras
+import bit_keras.progress
 from bit_keras.checkpoints import open_checkpoint, pretrained_path, write_npz
 from bit_keras.checkpoints.download import cache_folder
 from bit_keras.checkpoints.files import NpzFile
@@ -364,14 +366,16 @@ def test_a_cache_that_cannot_be_a_folder_is_named(mirror, cache):
 
 
 def test_progress_is_silent_without_a_terminal(mirror, cache, large, capfd, monkeypatch):
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # As notebooks and build servers do.
+    bit_keras.progress.console.cache_clear()
     mirror.files[f"/{FILE}"] = large
     pretrained_path(record())
     assert capfd.readouterr() == ("", "")
 
 
 def test_progress_is_shown_on_a_terminal(mirror, cache, large, capfd, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")  # What makes rich take stderr for a terminal.
+    terminal = rich.console.Console(stderr=True, force_terminal=True)
+    monkeypatch.setattr("bit_keras.checkpoints.download.console", lambda: terminal)
     mirror.files[f"/{FILE}"] = large
     pretrained_path(record())
     out, err = capfd.readouterr()

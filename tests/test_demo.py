@@ -12,6 +12,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="It exports a SavedModel.")
 def test_demo_prints_a_table_and_writes_a_picture(tmp_path):
     process = subprocess.run(

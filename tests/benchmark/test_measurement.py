@@ -43,6 +43,7 @@ def started(monkeypatch):
     return processes
 
 
+@pytest.mark.long
 def test_artifacts_and_failures_are_rows_of_one_run(classifier_artifact, started):
     tiny = artifact_contestant(classifier_artifact, "tiny")
     missing = dataclasses.replace(tiny, name="missing", path="nowhere")
@@ -95,6 +96,7 @@ def test_an_interrupted_benchmark_leaves_no_process(classifier_artifact, started
     assert not any(is_running(process.id) for process in started)
 
 
+@pytest.mark.long
 def test_a_process_ends_when_its_standard_input_does():
     process = ContestantProcess("matrix_product", {}, 1)
     process.load(60)

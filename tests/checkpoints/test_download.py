@@ -419,6 +419,7 @@ def wait_until(condition):
         time.sleep(0.01)
 
 
+@pytest.mark.long
 def test_a_killed_download_goes_on_and_is_never_seen_half(mirror, cache, large):
     mirror.files[f"/{FILE}"], mirror.hold_after = large, 3 * MEGABYTE
     partial = cache / "distill" / ".R50x1_224.npz.partial"

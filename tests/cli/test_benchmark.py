@@ -31,6 +31,7 @@ def test_a_table_for_each_batch_size_and_a_picture(serving_artifact, tmp_path):
         picture.load()
 
 
+@pytest.mark.long
 def test_json_is_one_document_with_all_times(serving_artifact, classifier_artifact):
     artifacts = (classifier_artifact, serving_artifact)
     result = succeeds("benchmark", *artifacts, "--batch", "1", *QUICK, "--json")

@@ -152,6 +152,7 @@ def test_export_says_what_it_wrote(tiny_npz, tmp_path):
     assert f"bit-keras verify {out}" in result.stdout
 
 
+@pytest.mark.long
 def test_a_model_for_servers_is_exported_verified_and_asked(tiny_npz, tmp_path):
     path = tmp_path / "served"
     options = ["--to", "serving", "--weights", tiny_npz, "--batch-sizes", "none", "--out", path]
@@ -277,6 +278,7 @@ def test_debug_shows_where_it_failed():
     assert type(result.exception).__name__ == "UnknownModelError"
 
 
+@pytest.mark.long
 def test_verify_reports_the_difference_and_fails_above_the_tolerance(artifact, tmp_path):
     result = run("verify", artifact)
     assert result.exit_code == 0

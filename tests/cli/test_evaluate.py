@@ -78,6 +78,7 @@ def close(document):
     return document.pop("loss"), scores, document
 
 
+@pytest.mark.long
 def test_every_form_of_a_network_gets_the_same_result(sources, pictures, monkeypatch):
     monkeypatch.setattr("bit_keras.checkpoints.sources.pretrained_path", lambda _: sources["npz"])
     documents = {kind: evaluated(path, pictures) for kind, path in sources.items()}

@@ -21,7 +21,11 @@ NAME = "bit_tiny.cifar10"
 @pytest.mark.parametrize(
     ("options", "file"),
     [
-        (["--to", "tflite", "--quantize", "int8", "--calibrate", SAMPLES], "a.tflite"),
+        pytest.param(
+            ["--to", "tflite", "--quantize", "int8", "--calibrate", SAMPLES],
+            "a.tflite",
+            marks=pytest.mark.long,
+        ),
         (["--to", "onnx", "--quantize", "int8", "--calibrate", SAMPLES, "--size", 64], "a.onnx"),
         (["--to", "openvino", "--quantize", "float16"], "a"),
     ],

@@ -114,6 +114,7 @@ def test_a_fine_tuned_model_is_explained(tmp_path, out):
     assert out.is_file()
 
 
+@pytest.mark.long
 def test_nothing_of_the_frameworks_is_printed(out):
     process = run_in_a_shell("predict", TINY, CAT, "--explain", out)
     assert process.stderr == ""

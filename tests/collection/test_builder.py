@@ -27,10 +27,14 @@ from bit_keras.collection.record import Record
 from bit_keras.collection.worker import Job
 from bit_keras.errors import DownloadError, ExportError
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow",
-    reason="The processes that build run on TensorFlow, whatever runs here.",
-)
+# They build a collection, with a process for each artifact.
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        keras.backend.backend() != "tensorflow",
+        reason="The processes that build run on TensorFlow, whatever runs here.",
+    ),
+]
 
 TEMPLATES = Path(__file__).parents[2] / "export" / "templates"
 
@@ -188,7 +192,6 @@ def test_verify_accepts_it(built):
 # A second run
 
 
-@pytest.mark.long
 def test_a_second_run_builds_nothing(recipe, copy, built):
     before = identities(copy / "models")
     status, document, errors = run(recipe, copy)
@@ -198,7 +201,6 @@ def test_a_second_run_builds_nothing(recipe, copy, built):
     assert tree(copy) == tree(built)
 
 
-@pytest.mark.long
 def test_one_that_fails_leaves_the_others_and_the_next_run_goes_on(built, tmp_path):
     weights, out = tmp_path / "weights", tmp_path / "collection"
     weights.mkdir()
@@ -547,7 +549,6 @@ def wait_until(condition, seconds):
     return condition()
 
 
-@pytest.mark.long
 @on_linux
 @pytest.mark.parametrize(
     "has_begun",
@@ -567,7 +568,6 @@ def test_ctrl_c_ends_every_process_and_says_how_to_go_on(recipe, tmp_path, has_b
 
 
 @on_linux
-@pytest.mark.long
 def test_a_worker_that_is_killed_is_a_failure_of_its_artifact_alone(recipe, built, tmp_path):
     out = tmp_path / "collection"
     process = start(recipe, out)
@@ -589,7 +589,6 @@ def task_of(pid):
 
 
 @on_linux
-@pytest.mark.long
 def test_killed_at_any_moment_it_shows_whole_artifacts_and_ends_with_the_same(tmp_path):
     recipe = write_recipe(tmp_path / "recipe", CLASSIFIER + SERVED + EXTRACTOR)
     begin = time.monotonic()

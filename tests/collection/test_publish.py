@@ -29,9 +29,13 @@ from bit_keras.collection.publish import plan, send
 from bit_keras.collection.recipe import Recipe
 from bit_keras.errors import ExportError
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="SavedModels need the TensorFlow backend."
-)
+# They build a collection, with a process for each artifact.
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        keras.backend.backend() != "tensorflow", reason="SavedModels need the TensorFlow backend."
+    ),
+]
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,6 +16,9 @@ from bit_keras.preprocessing.decoding import scores_of
 from tests.export.loader import ask, compiled_loader
 from tests.pictures import picture_files
 
+# Five artifacts are exported and loaded by programs that start.
+pytestmark = pytest.mark.long
+
 pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not installed")
 
 #: The contract of float32.
@@ -62,7 +65,7 @@ def seeded(builder, name):
     params=[
         "bit_tiny.cifar10",
         # The full network; its weights are drawn, since the published ones are not at hand.
-        pytest.param("bit_r50x1.distilled_in1k_224", marks=pytest.mark.long),
+        "bit_r50x1.distilled_in1k_224",
     ],
 )
 def case(request, tmp_path_factory):

@@ -308,6 +308,7 @@ def test_tfsm_layer_loads_and_trains_it(classifier, classifier_artifact):
     )
 
 
+@pytest.mark.long
 def test_a_disk_that_fills_up_leaves_nothing(tmp_path):
     # A limit on file sizes makes TensorFlow's writer fail in the middle, as a full disk does.
     program = (

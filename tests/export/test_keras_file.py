@@ -87,6 +87,7 @@ def test_networks_for_other_pictures_prove_themselves_and_classify_no_rgb(tmp_pa
         load_predictor(tmp_path / "grey.keras")
 
 
+@pytest.mark.long
 def test_a_changed_file_fails(classifier, tmp_path):
     export_keras(classifier, tmp_path / "a.keras")
     other = create_classifier("bit_tiny.cifar10")
@@ -100,6 +101,7 @@ def test_a_changed_file_fails(classifier, tmp_path):
     assert not verify(tmp_path / "b.keras").passed
 
 
+@pytest.mark.long
 def test_half_precision_is_held_to_what_it_can_do(dtype_policy, tmp_path):
     dtype_policy("mixed_bfloat16")
     export_keras(create_classifier("bit_tiny.cifar10"), tmp_path / "a.keras")

@@ -152,6 +152,7 @@ def test_versions_lie_side_by_side_and_the_newest_counts(classifier, tmp_path):
         export_serving(classifier, path, version=0)
 
 
+@pytest.mark.long
 def test_bfloat16_halves_the_file_and_stays_within_its_digits(
     classifier, serving_artifact, tmp_path
 ):
@@ -275,6 +276,7 @@ def both(artifact, x):
     return signature.numpy(), artifact(tf.constant(x)).numpy()
 
 
+@pytest.mark.long
 def test_one_artifact_serves_and_is_verified(folded_artifact, serving_artifact):
     served, folded = described(serving_artifact), described(folded_artifact)
     assert folded.keys() == served.keys()
@@ -297,6 +299,7 @@ def test_kernels_are_stored_once(folded_artifact, classifier_artifact):
     assert (folded_artifact / weights).stat().st_size < 1.001 * size
 
 
+@pytest.mark.long
 def test_a_fine_tuned_artifact_serves_what_it_learnt_once_it_is_loaded_again(
     folded_artifact, tmp_path
 ):

@@ -439,6 +439,7 @@ def test_the_probes_answer_for_the_label_and_not_without_it(server):
         assert subprocess.run(elsewhere, timeout=10, check=False).returncode == 1
 
 
+@pytest.mark.long
 def test_a_rollout_moves_the_labels_edit_by_edit(models, pictures):
     images = [pictures[0].read_bytes()]
     config = config_for(models)

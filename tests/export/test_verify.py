@@ -63,6 +63,7 @@ def test_the_golden_images_are_no_noise_and_fill_their_range():
     assert np.abs(np.diff(images, axis=2)).mean() < np.abs(images[0] - images[1]).mean()
 
 
+@pytest.mark.long
 def test_another_answer_fails(artifact):
     golden = read_golden(artifact)
     golden["logits"][1, 3] += 1e-4 * np.abs(golden["logits"]).max()
@@ -81,6 +82,7 @@ def test_a_changed_weight_fails(classifier_artifact, tmp_path):
     assert not verify(tmp_path / "changed").passed
 
 
+@pytest.mark.long
 def test_flipped_bits_in_the_weights_are_found(artifact):
     weights = artifact / "variables" / "variables.data-00000-of-00001"
     flip_bit(weights, weights.stat().st_size // 2)
@@ -138,6 +140,7 @@ def files(classifier, tmp_path_factory):
     }
 
 
+@pytest.mark.long
 def test_every_kind_of_file_passes_in_the_engines_that_are_made_for_it(files):
     for path, engines in files.items():
         verification = verify(path)
@@ -150,6 +153,7 @@ def test_every_kind_of_file_passes_in_the_engines_that_are_made_for_it(files):
         assert verification.largest < 1e-5
 
 
+@pytest.mark.long
 def test_another_answer_of_another_engine_fails(files, tmp_path):
     openvino = next(path for path in files if path.name == "openvino")
     artifact = shutil.copytree(openvino, tmp_path / "artifact")
@@ -160,6 +164,7 @@ def test_another_answer_of_another_engine_fails(files, tmp_path):
     assert differences["features (OpenVINO)"] == pytest.approx(1e-3, rel=0.05)
 
 
+@pytest.mark.long
 def test_damage_is_reported_by_the_engine(files, tmp_path):
     openvino = next(path for path in files if path.name == "openvino")
     artifact = shutil.copytree(openvino, tmp_path / "artifact")
@@ -169,6 +174,7 @@ def test_damage_is_reported_by_the_engine(files, tmp_path):
         verify(artifact)
 
 
+@pytest.mark.long
 def test_a_missing_engine_is_named_with_its_extra(files, tmp_path, monkeypatch):
     # The replay is a process of its own, which finds this package before the installed one.
     (tmp_path / "onnxruntime.py").write_text("raise ImportError('not here')")

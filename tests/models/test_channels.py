@@ -218,6 +218,7 @@ def test_a_saved_network_comes_back_from_keras(grey_classifier, tmp_path):
             np.testing.assert_array_equal(to_numpy(found), to_numpy(expected))
 
 
+@pytest.mark.long
 def test_folding_keeps_the_function(grey_classifier, tmp_path):
     folded = bit_keras.fold_weight_standardization(grey_classifier)
     assert error(run(folded, GREY), run(grey_classifier, GREY)) < 1e-6
@@ -226,6 +227,7 @@ def test_folding_keeps_the_function(grey_classifier, tmp_path):
     assert error(run(network_of_file(tmp_path / "folded.npz"), GREY), run(folded, GREY)) < 1e-5
 
 
+@pytest.mark.long
 def test_a_step_of_fit_changes_every_weight(grey_classifier):
     before = {weight.path: to_numpy(weight) for weight in grey_classifier.weights}
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -169,7 +169,7 @@ def test_weights_of_full_width_are_those_of_the_registry(name):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", set(ARCHITECTURES) - set(QUICK))
+@pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - set(QUICK)))
 def test_weights_of_the_large_networks_are_those_of_the_registry(name):
     try:
         assert_weights_are_those_of_the_registry(ARCHITECTURES[name])

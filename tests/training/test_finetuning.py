@@ -420,12 +420,14 @@ def gradients_step(parts, remat=False):
     return [keras.ops.convert_to_numpy(weight) for weight in model.weights]
 
 
+@pytest.mark.long
 def test_accumulated_gradients_are_those_of_the_whole_batch():
     for whole, parts in zip(gradients_step(1), gradients_step(2), strict=True):
         # float32 sums in another order, over three steps of which the last uses the first.
         np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=2e-5)
 
 
+@pytest.mark.long
 def test_rematerialised_gradients_are_the_same():
     for kept, again in zip(gradients_step(1), gradients_step(1, remat=True), strict=True):
         # float32 sums in another order, as above.

@@ -109,6 +109,7 @@ def test_a_file_says_what_it_is(quantize, files):
     assert read_golden(path)["inputs"].dtype == ("uint8" if pixels else "float32")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["none", "int8"])
 def test_a_file_proves_itself_in_a_fresh_process(name, files):
     verification = verify(files / f"{name}.tflite")

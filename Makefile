@@ -9,8 +9,8 @@ PYTEST := $(BIN)/python -m pytest -q
 # A file of tests stays in one process, with what it has prepared. Three on two cores, since
 # some wait for programs that they start.
 TOGETHER := -n 3 --dist loadfile
-# Long tests take gigabytes each.
-IN_PAIRS := -n 2 --dist loadfile
+# Long tests take gigabytes each. In their own order: files of one test are not left to the end.
+IN_PAIRS := -n 2 --dist loadfile --no-loadscope-reorder
 
 # Hundreds of small programs are compiled for JAX, and each runs once.
 FAST_JAX := JAX_DISABLE_MOST_OPTIMIZATIONS=1

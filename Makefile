@@ -15,13 +15,14 @@ IN_PAIRS := -n 2 --dist loadfile --no-loadscope-reorder
 # Hundreds of small programs are compiled for JAX, and each runs once.
 FAST_JAX := JAX_DISABLE_MOST_OPTIMIZATIONS=1
 
-.PHONY: help demo check test test-long benchmark docs lint clean
+.PHONY: help demo check test test-long test-full benchmark docs lint clean
 
 help:
 	@echo "make demo       install, export a SavedModel, classify the sample images with it"
 	@echo "make test       all tests that take minutes (under 15 on two cores)"
 	@echo "make check      the quick loop (under 2 minutes)"
 	@echo "make test-long  full-size networks (under 45 minutes)"
+	@echo "make test-full  what needs hours, full size or programs from outside; by hand"
 	@echo "make benchmark  every format beside its peers; writes docs/performance.md"
 	@echo "make docs       the pages of docs/ as a site, in build/site"
 
@@ -34,19 +35,23 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy bit_keras
 
 check: lint
-	KERAS_BACKEND=tensorflow $(PYTEST) $(TOGETHER) -m "not long" tests/test_registry.py \
+	KERAS_BACKEND=tensorflow $(PYTEST) $(TOGETHER) -m "not long and not full" tests/test_registry.py \
 		tests/test_structure.py tests/test_atomic.py tests/preprocessing tests/checkpoints \
 		tests/layers tests/models
 
 test: lint
-	KERAS_BACKEND=tensorflow $(PYTEST) $(TOGETHER) -m "not long"
-	KERAS_BACKEND=jax $(FAST_JAX) $(PYTEST) $(TOGETHER) -m "not long" $(EVERY_BACKEND)
-	KERAS_BACKEND=torch $(PYTEST) $(TOGETHER) -m "not long" $(EVERY_BACKEND)
+	KERAS_BACKEND=tensorflow $(PYTEST) $(TOGETHER) -m "not long and not full"
+	KERAS_BACKEND=jax $(FAST_JAX) $(PYTEST) $(TOGETHER) -m "not long and not full" $(EVERY_BACKEND)
+	KERAS_BACKEND=torch $(PYTEST) $(TOGETHER) -m "not long and not full" $(EVERY_BACKEND)
 
 test-long: $(VENV)/.dev
 	KERAS_BACKEND=tensorflow $(PYTEST) $(IN_PAIRS) -m long
 	KERAS_BACKEND=jax $(PYTEST) -m long $(EVERY_BACKEND)
 	KERAS_BACKEND=torch $(PYTEST) -m long $(EVERY_BACKEND)
+
+# Run by hand, for what a change touches: make test-full TESTS=tests/export
+test-full: $(VENV)/.dev
+	KERAS_BACKEND=tensorflow $(PYTEST) -m full $(TESTS)
 
 # Beside nothing else: what keeps the cores busy is measured with it.
 benchmark: $(VENV)/.benchmark

@@ -15,7 +15,7 @@ IN_PAIRS := -n 2 --dist loadfile --no-loadscope-reorder
 # Hundreds of small programs are compiled for JAX, and each runs once.
 FAST_JAX := JAX_DISABLE_MOST_OPTIMIZATIONS=1
 
-.PHONY: help demo check test test-long test-full benchmark docs lint clean
+.PHONY: help demo check test test-long test-full clients benchmark docs lint clean
 
 help:
 	@echo "make demo       install, export a SavedModel, classify the sample images with it"
@@ -23,6 +23,7 @@ help:
 	@echo "make check      the quick loop (under 2 minutes)"
 	@echo "make test-long  full-size networks (under 45 minutes)"
 	@echo "make test-full  what needs hours, full size or programs from outside; by hand"
+	@echo "make clients    the table of clients in docs/deploy.md, from the tests that run them"
 	@echo "make benchmark  every format beside its peers; writes docs/performance.md"
 	@echo "make docs       the pages of docs/ as a site, in build/site"
 
@@ -52,6 +53,11 @@ test-long: $(VENV)/.dev
 # Run by hand, for what a change touches: make test-full TESTS=tests/export
 test-full: $(VENV)/.dev
 	KERAS_BACKEND=tensorflow $(PYTEST) -m full $(TESTS)
+
+# What is not installed keeps its rows: make clients TESTS=tests/export
+clients: $(VENV)/.dev
+	KERAS_BACKEND=tensorflow $(PYTEST) -rs --record-clients $(TESTS)
+	$(BIN)/python docs/clients.py
 
 # Beside nothing else: what keeps the cores busy is measured with it.
 benchmark: $(VENV)/.benchmark

@@ -10,6 +10,29 @@ from bit_keras.checkpoints import (
     write_npz,
 )
 from bit_keras.registry import ARCHITECTURES
+from tests.clients import ClientRecord
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--record-clients",
+        action="store_true",
+        help="Run only the tests that run other programs, and write docs/clients.json.",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--record-clients"):
+        items[:] = [item for item in items if "client_record" in item.fixturenames]
+
+
+@pytest.fixture(scope="session")
+def client_record(request):
+    """A function that notes that a program read a form of export: see `ClientRecord`."""
+    record = ClientRecord()
+    yield record
+    if request.config.getoption("--record-clients"):
+        record.write()
 
 
 @pytest.fixture

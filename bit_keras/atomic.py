@@ -1,15 +1,16 @@
-"""Writes that are whole or absent: beside the target first, then renamed.
+"""Atomic writes: beside the target first, then renamed.
 
 A process killed at any moment leaves the old state or the new one, and at worst
-a hidden `.partial` beside it, which the next write to the same target removes.
+a hidden `.partial` beside it or a scratch folder, which the next write removes.
 """
 
 import contextlib
 import glob
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bit_keras.errors import BitKerasError
@@ -18,6 +19,9 @@ try:
     import fcntl
 except ImportError:  # Windows: a killed process's partials stay there.
     fcntl = None  # type: ignore[assignment]
+
+_SCRATCH = "bit_keras."
+_SUFFIX = ".partial"
 
 
 @contextlib.contextmanager
@@ -28,29 +32,28 @@ def replaced_file(path: str | os.PathLike) -> Iterator[Path]:
         path: The file to create or to replace. Its folder must exist.
 
     Raises:
-        BitKerasError: The folder does not exist, `path` is a folder, or the
-            file system refuses (a full disk, no permission).
+        BitKerasError: The folder does not exist, `path` is a folder, a device, a
+            pipe or a socket, or the file system refuses (a full disk, no permission).
     """
     path = Path(path)
     with _explained(path):
         _require_parent(path)
-        if path.is_dir():
-            raise BitKerasError(f"{path} is a folder, and a file was to be written there.")
-        _remove_abandoned(path)
-        # The suffix is kept: writers such as Keras choose the format by it.
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.", suffix=f".partial{path.suffix}"
-        )
-        os.close(handle)
-        partial = Path(name)
-        try:
-            with _locked(partial):
-                yield partial
+        _require_ordinary(path)
+        _remove_abandoned(path.parent, f".{path.name}.")
+
+        def create() -> Path:
+            # The suffix is kept: writers such as Keras choose the format by it.
+            handle, name = tempfile.mkstemp(
+                dir=path.parent, prefix=f".{path.name}.", suffix=f"{_SUFFIX}{path.suffix}"
+            )
+            os.close(handle)
+            return Path(name)
+
+        with _locked_partial(create) as partial:
+            yield partial
             # mkstemp makes the file private; what replaces it is an ordinary file.
             partial.chmod(0o666 & ~_umask())
             partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -69,50 +72,105 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
         _require_parent(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise BitKerasError(f"{path} exists already; remove it or choose another path.")
-        _remove_abandoned(path)
-        partial = Path(
-            tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-        )
-        try:
-            with _locked(partial):
-                yield partial
+        _remove_abandoned(path.parent, f".{path.name}.")
+        with _locked_partial(lambda: _new_folder(path.parent, f".{path.name}.")) as partial:
+            yield partial
             partial.chmod(0o777 & ~_umask())
             partial.replace(path)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _locked(partial: Path) -> Iterator[bool]:
-    """Locks a partial while its writer lives; yields whether nobody else had done so."""
-    if fcntl is None:
-        yield False
-        return
-    handle = os.open(partial, os.O_RDONLY)
+def scratch_directory(beside: Path | None = None) -> Iterator[Path]:
+    """Yields an empty folder that is deleted when the block ends.
+
+    What killed processes left is removed by the next call, or by the next write to the
+    target that the folder stood beside.
+
+    Args:
+        beside: Path. The file that `replaced_file` yields, to have the folder on the same
+            file system. Defaults to `None`, the system's folder for temporary files.
+
+    Raises:
+        BitKerasError: The file system refuses (a full disk, no permission).
+    """
+    parent = Path(tempfile.gettempdir()) if beside is None else beside.parent
+    prefix = _SCRATCH if beside is None else f"{beside.name}."
+    with contextlib.ExitStack() as stack:
+        with _explained(parent):
+            _remove_abandoned(parent, prefix)
+            folder = stack.enter_context(_locked_partial(lambda: _new_folder(parent, prefix)))
+        yield folder
+
+
+def _new_folder(parent: Path, prefix: str) -> Path:
+    return Path(tempfile.mkdtemp(dir=parent, prefix=prefix, suffix=_SUFFIX))
+
+
+@contextlib.contextmanager
+def _locked_partial(create: Callable[[], Path]) -> Iterator[Path]:
+    """Yields what `create` creates, locked until it has its final name or is deleted."""
+    partial, handle = _created(create)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = True
-        except BlockingIOError:
-            free = False
-        yield free
+        yield partial
     finally:
-        os.close(handle)
+        with contextlib.suppress(FileNotFoundError):
+            _remove(partial)
+        if handle is not None:
+            os.close(handle)
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Removes what killed processes left beside `path`; living ones hold a lock."""
-    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial*"):
-        with contextlib.suppress(OSError), _locked(partial) as abandoned:
-            if abandoned and partial.is_dir():
-                shutil.rmtree(partial)
-            elif abandoned:
-                partial.unlink()
+def _created(create: Callable[[], Path]) -> tuple[Path, int | None]:
+    """A new partial and the handle that its lock lives as long as."""
+    while True:
+        partial = create()
+        if fcntl is None:
+            return partial, None
+        # Before it is locked, another process may take it for abandoned and remove it.
+        with contextlib.suppress(FileNotFoundError):
+            handle = os.open(partial, os.O_RDONLY)
+            with contextlib.suppress(OSError):  # Some network file systems have no locks.
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.fstat(handle).st_nlink and partial.exists():
+                return partial, handle
+            os.close(handle)
+
+
+def _remove_abandoned(parent: Path, prefix: str) -> None:
+    """Removes what killed processes of this user left; living ones hold a lock."""
+    if fcntl is None:
+        return
+    for partial in parent.glob(f"{glob.escape(prefix)}*{_SUFFIX}*"):
+        with contextlib.suppress(OSError):
+            status = partial.lstat()
+            if status.st_uid != os.geteuid() or stat.S_ISLNK(status.st_mode):
+                continue
+            handle = os.open(partial, os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(partial)
+            finally:
+                os.close(handle)
+
+
+def _remove(partial: Path) -> None:
+    if partial.is_dir():
+        shutil.rmtree(partial, ignore_errors=True)
+    else:
+        partial.unlink()
 
 
 def _require_parent(path: Path) -> None:
     if not path.parent.is_dir():
         raise BitKerasError(f"The folder {path.parent} does not exist; create it first.")
+
+
+def _require_ordinary(path: Path) -> None:
+    if path.is_dir():
+        raise BitKerasError(f"{path} is a folder, and a file was to be written there.")
+    if path.exists() and not path.is_file():
+        raise BitKerasError(
+            f"{path} is a device, a pipe or a socket; choose the path of an ordinary file."
+        )
 
 
 @contextlib.contextmanager

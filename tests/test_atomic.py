@@ -3,13 +3,15 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from bit_keras.atomic import new_directory, replaced_file
+from bit_keras.atomic import new_directory, replaced_file, scratch_directory
 from bit_keras.errors import BitKerasError, DownloadError
 
 needs_full_device = pytest.mark.skipif(
@@ -234,3 +236,138 @@ def test_two_writers_do_not_take_each_other_for_dead(tmp_path, write):
         process.communicate()
     assert process.returncode == 0
     assert (target / "inside" if target.is_dir() else target).read_text() == "half of the new"
+
+
+@pytest.fixture
+def special(tmp_path, request):
+    """A target that exists and is not an ordinary file."""
+    path = tmp_path / "x"
+    if request.param == "pipe":
+        os.mkfifo(path)
+        yield path
+    elif request.param == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+            yield path
+    elif request.param == "link to a device":
+        path.symlink_to("/dev/null")
+        yield path
+    else:
+        yield Path("/dev/null")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has neither")
+@pytest.mark.parametrize("special", ["pipe", "socket", "link to a device", "device"], indirect=True)
+def test_a_device_a_pipe_and_a_socket_are_not_replaced(special):
+    before = special.lstat()
+    for write in (replaced_file, new_directory):
+        with pytest.raises(BitKerasError, match=str(special)), write(special):
+            pytest.fail("The block must not run.")
+    after = special.lstat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The system's folder for temporary files."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def test_a_scratch_folder_is_deleted(temporary):
+    with scratch_directory() as folder:
+        assert folder.parent == temporary
+        fill(folder)
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_scratch_folder_beside_a_partial_goes_with_it(tmp_path):
+    target = tmp_path / "x"
+    with replaced_file(target) as partial, scratch_directory(partial) as folder:
+        assert folder.parent == tmp_path
+        fill(partial)
+        fill(folder)
+    assert list(tmp_path.iterdir()) == [target]
+
+
+KILLED_SCRATCH = """
+import sys
+from bit_keras.atomic import scratch_directory
+
+with scratch_directory() as folder:
+    (folder / "inside").write_text("large")
+    print("half", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_next_scratch_folder_removes_what_a_killed_process_left(temporary):
+    def run():
+        return subprocess.Popen(
+            [sys.executable, "-c", KILLED_SCRATCH], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    with run() as killed, run() as living:
+        for process in (killed, living):
+            assert process.stdout.readline() == b"half\n"
+        killed.kill()
+        killed.wait()
+        assert len(list(temporary.iterdir())) == 2
+        with scratch_directory() as folder:
+            others = set(temporary.iterdir()) - {folder}
+            # That of the living process stays.
+            assert [(other / "inside").read_text() for other in others] == ["large"]
+        living.communicate()
+    assert list(temporary.iterdir()) == []
+
+
+RACE = """
+import sys
+from pathlib import Path
+from bit_keras import atomic
+from bit_keras.errors import BitKerasError
+
+write, folder, rounds, number = getattr(atomic, sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]
+for round in range(int(rounds)):
+    target = folder / (f"{round}" if write is atomic.new_directory else "x")
+    try:
+        with write(target) as partial:
+            for name in "abc":
+                file = partial / name if partial.is_dir() else partial
+                file.write_text(number)
+    except BitKerasError as error:
+        # One of two gets a new folder; a file is replaced by both.
+        if write is atomic.replaced_file or not target.is_dir():
+            sys.exit(f"round {round}: {error}")
+"""
+
+
+def run_race(write, folder, rounds, processes=2):
+    """Several processes write to the same targets as fast as they can."""
+    command = [sys.executable, "-c", RACE, write.__name__, str(folder), str(rounds)]
+    racers = [
+        subprocess.Popen([*command, str(number)], stderr=subprocess.PIPE, text=True)
+        for number in range(processes)
+    ]
+    assert [racer.communicate()[1] for racer in racers] == [""] * processes
+    if write is replaced_file:
+        assert [path.name for path in folder.iterdir()] == ["x"]
+        return
+    assert sorted(int(path.name) for path in folder.iterdir()) == list(range(rounds))
+    for made in folder.iterdir():
+        # Whole, and by one of them.
+        assert len({(made / name).read_text() for name in "abc"}) == 1
+
+
+@both
+def test_processes_that_write_one_target_do_not_disturb_each_other(tmp_path, write):
+    run_race(write, tmp_path, 300)
+
+
+@pytest.mark.full
+@both
+def test_processes_race_for_5000_rounds(tmp_path, write):
+    run_race(write, tmp_path, 5000, processes=3)

@@ -1,12 +1,12 @@
 """`bit-keras benchmark`: how fast is it?"""
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
 
+from bit_keras.atomic import scratch_directory
 from bit_keras.cli.manual import Command
 from bit_keras.cli.parameters import Integers
 from bit_keras.cli.printing import console, print_json, progress, progress_bar
@@ -96,10 +96,10 @@ def command(
     threads = threads or available_cores()
     contestants = [artifact_contestant(path) for path in artifacts]
     require_distinct(contestants)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_directory() as folder:
         if peers:
             with progress("Writing the files of the peers"):
-                contestants += _peers_of(contestants, Path(folder), threads)
+                contestants += _peers_of(contestants, folder, threads)
         with progress_bar("Loading", steps_of(contestants, batches, rounds)) as advance:
             benchmark = run_benchmark(
                 contestants, batches, threads, rounds, advance=lambda step: advance(1, step)

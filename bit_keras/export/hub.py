@@ -7,14 +7,13 @@ the callable root or the list of trainable variables.
 
 import dataclasses
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from bit_keras.atomic import new_directory
+from bit_keras.atomic import new_directory, scratch_directory
 from bit_keras.export.artifact import OUTPUTS, Metadata, require_class_maps
 from bit_keras.export.folded_kernel import with_folded_kernels
 from bit_keras.export.saved_model import (
@@ -101,10 +100,8 @@ def export_hub(
     transform, task = transform_and_task(model, None, task)
     metadata = dataclasses.replace(metadata, folded=True)
     with new_directory(path) as folder:
-        with tempfile.TemporaryDirectory() as scratch:
-            served = ServedReusableModel(
-                model, metadata, task, transform, Path(scratch), class_maps
-            )
+        with scratch_directory() as scratch:
+            served = ServedReusableModel(model, metadata, task, transform, scratch, class_maps)
             save(served, served.endpoints, folder, path)
         write_proof(model, metadata, folder, transform, class_maps)
     return metadata

@@ -1,7 +1,6 @@
 """Target `keras`: a `.keras` file that knows its labels and its transform, and proves itself."""
 
 import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ import keras
 import numpy as np
 
 import bit_keras
-from bit_keras.atomic import replaced_file
+from bit_keras.atomic import replaced_file, scratch_directory
 from bit_keras.checkpoints import keras_arrays
 from bit_keras.checkpoints.files import ArrayFile, write_keras
 from bit_keras.errors import ExportError
@@ -100,12 +99,11 @@ def convert_to_keras(
 
 def _write_model(model: keras.Model, archive: zipfile.ZipFile, partial: Path) -> None:
     """Adds what Keras writes, by way of a folder: into a file it would write through memory."""
-    # Named after the partial, so that the next write removes what a killed process left.
-    with tempfile.TemporaryDirectory(dir=partial.parent, prefix=partial.name) as name:
-        model.save(name, zipped=False)
-        for file in sorted(Path(name).rglob("*")):
+    with scratch_directory(partial) as folder:
+        model.save(folder, zipped=False)
+        for file in sorted(folder.rglob("*")):
             if file.is_file():
-                archive.write(file, file.relative_to(name))
+                archive.write(file, file.relative_to(folder))
 
 
 def _describe(model: keras.Model, task: Task | None) -> Metadata:

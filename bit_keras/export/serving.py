@@ -7,14 +7,13 @@ export, and the height and width of images are fixed.
 import contextlib
 import dataclasses
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from bit_keras.atomic import new_directory
+from bit_keras.atomic import new_directory, scratch_directory
 from bit_keras.errors import ExportError
 from bit_keras.export.artifact import (
     PRECISIONS,
@@ -121,8 +120,8 @@ def export_serving(
         task=None if task is None else task.to_json(),
     )
     with _version_folder(Path(path), version) as folder:
-        with tempfile.TemporaryDirectory() as scratch:
-            root = ServingModel(model, metadata, task, transform, Path(scratch), class_maps)
+        with scratch_directory() as scratch:
+            root = ServingModel(model, metadata, task, transform, scratch, class_maps)
             save(root, root.endpoints, folder, path)
         if batch_sizes:
             inputs = {

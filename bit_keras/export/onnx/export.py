@@ -5,14 +5,13 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from bit_keras.atomic import replaced_file
+from bit_keras.atomic import replaced_file, scratch_directory
 from bit_keras.errors import ExportError
 from bit_keras.export.artifact import (
     GOLDEN,
@@ -201,10 +200,9 @@ def _new_files(path: Path) -> Iterator[Path]:
     """Yields a file to write in a folder of its own; it becomes `path` with what lies beside it."""
     with (
         replaced_file(path) as partial,
-        # Named after the partial, so that the next write removes what a killed process left.
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=partial.name) as folder,
+        scratch_directory(partial) as folder,
     ):
-        file = Path(folder) / path.name
+        file = folder / path.name
         yield file
         data = file.with_name(file.name + DATA_SUFFIX)
         # First, so that no model is ever without its weights.

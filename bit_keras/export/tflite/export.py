@@ -2,14 +2,12 @@
 
 import dataclasses
 import os
-import tempfile
-from pathlib import Path
 from typing import Literal
 
 import keras
 import numpy as np
 
-from bit_keras.atomic import replaced_file
+from bit_keras.atomic import replaced_file, scratch_directory
 from bit_keras.errors import ExportError
 from bit_keras.export.artifact import (
     CALIBRATED,
@@ -188,8 +186,8 @@ def _required(calibration: np.ndarray | None, metadata: Metadata) -> np.ndarray 
 
 def _difference(content: bytes, golden: dict[str, np.ndarray]) -> float:
     """The largest relative difference that quantisation brought to a stored output."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.tflite"
+    with scratch_directory() as folder:
+        file = folder / "model.tflite"
         file.write_bytes(content)
         program = open_program(file)
         answers = {

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 import bit_keras
+from bit_keras.cli.interrupts import heeded_interrupts
 from bit_keras.cli.manual import PROGRAM, Group
 from bit_keras.cli.printing import LogHandler
 from bit_keras.errors import BitKerasError
@@ -128,5 +129,6 @@ def main(ctx: click.Context, debug: bool) -> None:
     logger = logging.getLogger("bit_keras")
     logger.handlers = [LogHandler()]
     logger.setLevel(logging.INFO)
+    ctx.with_resource(heeded_interrupts())
     if ctx.invoked_subcommand is None:
         click.echo(main.overview(ctx))

@@ -15,6 +15,7 @@ import rich.progress
 import rich.status
 
 import bit_keras.progress
+from bit_keras.cli.interrupts import ended_by_ctrl_c
 
 
 def console() -> rich.console.Console:
@@ -63,7 +64,7 @@ def start_keras(*, data: bool = False) -> None:
     it looks at any setting of the log level.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with bit_keras.progress.without_native_notes():
+    with ended_by_ctrl_c(), bit_keras.progress.without_native_notes():
         # The first tensor is what makes TensorFlow look for devices.
         importlib.import_module("keras").ops.zeros(())
         if data:

@@ -31,7 +31,7 @@ from bit_keras.export.saved_model import (
 from bit_keras.export.signatures import labels_asset, serving_signatures
 from bit_keras.export.task import transform_and_task
 from bit_keras.export.warm_up import require_warm_up, write_warm_up
-from bit_keras.models.folding import clone_with, fold_weight_standardization
+from bit_keras.models.folding import clone_with, copy_state, fold_weight_standardization
 from bit_keras.preprocessing import EvalTransform, Task
 
 #: Batch sizes that a server is warmed up for: those of `export/serving/batching.config`.
@@ -178,8 +178,7 @@ def _in_bfloat16(folded: keras.Model) -> keras.Model:
         return layer.__class__.from_config(config)
 
     halved = clone_with(folded, swap)
-    for source, target in zip(folded.weights, halved.weights, strict=True):
-        target.assign(source)
+    copy_state(folded, halved)
     return halved
 
 

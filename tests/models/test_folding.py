@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import bit_keras
+from bit_keras.errors import BitKerasError
 from bit_keras.layers import StdConv2D
 from bit_keras.models import (
     create_classifier,
@@ -64,6 +65,204 @@ def test_a_network_inside_a_model_of_ones_own_folds(images):
     folded = fold_weight_standardization(model)
     assert_same_function(model, folded, images)
     assert type(folded.layers[0].get_layer("stem_conv")) is keras.layers.Conv2D
+
+
+def around(*layers, shape=(16, 16, 3)):
+    """A small model with a standardised convolution between other layers."""
+    first, *others = layers
+    convolution = StdConv2D(4, 3, name="conv", kernel_initializer="random_normal")
+    pool = keras.layers.GlobalAveragePooling2D()
+    return keras.Sequential([keras.Input(shape), first, convolution, *others, pool])
+
+
+def small_images(*shape):
+    return np.random.default_rng(1).uniform(-1, 1, shape).astype("float32")
+
+
+def standardised(model):
+    return [layer for layer in model._flatten_layers() if isinstance(layer, StdConv2D)]
+
+
+def randomize(layer, *names):
+    generator = np.random.default_rng(2)
+    for name in names:
+        weight = getattr(layer, name)
+        weight.assign(generator.normal(size=weight.shape))
+
+
+def test_state_that_is_no_weight_is_copied():
+    normalization = keras.layers.Normalization()
+    model = around(normalization)
+    normalization.adapt(3 + 2 * small_images(8, 16, 16, 3))
+    images = small_images(2, 16, 16, 3)
+    assert_same_function(model, fold_weight_standardization(model), images)
+
+
+def test_lora_counts_once():
+    head, images = keras.layers.Dense(5, name="own"), small_images(2, 16, 16, 3)
+    model = around(keras.layers.Identity(), head)
+    model.get_layer("conv").enable_lora(2)
+    head.enable_lora(2)
+    for layer in (model.get_layer("conv"), head):
+        randomize(layer, "lora_kernel_a", "lora_kernel_b")
+    folded = fold_weight_standardization(model)
+    assert type(folded.get_layer("conv")) is keras.layers.Conv2D
+    assert_same_function(model, folded, images)
+
+
+@keras.saving.register_keras_serializable("test_folding")
+class Around(keras.layers.Layer):
+    """A layer of one's own around another one."""
+
+    def __init__(self, inner, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = inner
+
+    def build(self, input_shape):
+        self.inner.build(input_shape)
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+    def compute_output_shape(self, input_shape):
+        return self.inner.compute_output_shape(input_shape)
+
+    def get_config(self):
+        inner = keras.saving.serialize_keras_object(self.inner)
+        return {**super().get_config(), "inner": inner}
+
+    @classmethod
+    def from_config(cls, config):
+        inner = keras.saving.deserialize_keras_object(config.pop("inner"))
+        return cls(inner, **config)
+
+
+def random_convolution():
+    return StdConv2D(3, 3, padding="same", name="inner", kernel_initializer="random_normal")
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "shape"),
+    [
+        (lambda: keras.layers.TimeDistributed(random_convolution()), (2, 16, 16, 3)),
+        (lambda: Around(random_convolution()), (16, 16, 3)),
+        (lambda: keras.layers.TimeDistributed(Around(random_convolution())), (2, 16, 16, 3)),
+        (
+            lambda: Around(keras.Sequential([keras.Input((16, 16, 3)), random_convolution()])),
+            (16, 16, 3),
+        ),
+    ],
+    ids=["wrapper", "own layer", "both", "model in own layer"],
+)
+def test_convolutions_inside_of_other_layers_fold(wrapped, shape):
+    model = keras.Sequential([keras.Input(shape), wrapped(), keras.layers.Flatten()])
+    assert len(standardised(model)) == 1
+    folded = fold_weight_standardization(model)
+    assert standardised(folded) == []
+    assert_same_function(model, folded, small_images(2, *shape))
+
+
+def test_a_network_in_a_wrapper_folds():
+    body = create_feature_extractor("bit_tiny.cifar10")
+    model = keras.Sequential([keras.Input((2, 32, 32, 3)), keras.layers.TimeDistributed(body)])
+    folded = fold_weight_standardization(model)
+    assert standardised(folded) == []
+    assert_same_function(model, folded, small_images(2, 2, 32, 32, 3))
+
+
+def test_other_layers_stay_what_they_are():
+    shared = keras.layers.Dense(4, name="shared")
+    inputs = keras.Input((16, 16, 3))
+    x = StdConv2D(4, 3, name="conv", kernel_initializer="random_normal")(inputs)
+    x = keras.layers.Lambda(lambda x: 2 * x, name="doubled")(x)
+    x = shared(shared(x))
+    x = keras.layers.BatchNormalization(name="norm", trainable=False)(x)
+    x = keras.layers.Dropout(0.5, name="dropout")(x)
+    quantized = keras.layers.Dense(4, name="quantized")
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(quantized(x)))
+    quantized.quantize("int8")
+    randomize(model.get_layer("norm"), "moving_mean", "gamma")
+    folded = fold_weight_standardization(model)
+    assert_same_function(model, folded, small_images(2, 16, 16, 3))
+    assert [layer.trainable for layer in folded.layers] == [x.trainable for x in model.layers]
+    assert [weight.dtype for weight in folded.weights] == [w.dtype for w in model.weights]
+    dropout = [each.get_layer("dropout").variables[0] for each in (model, folded)]
+    assert len({keras.ops.convert_to_numpy(state).tobytes() for state in dropout}) == 1
+
+
+@keras.saving.register_keras_serializable("test_folding")
+class Making(keras.layers.Layer):
+    """A layer that makes a standardised convolution, which its configuration does not tell."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden = StdConv2D(3, 3, name="hidden")
+
+    def build(self, input_shape):
+        self.hidden.build(input_shape)
+
+    def call(self, inputs):
+        return self.hidden(inputs)
+
+    def compute_output_shape(self, input_shape):
+        return self.hidden.compute_output_shape(input_shape)
+
+
+@keras.saving.register_keras_serializable("test_folding")
+class Shifting(keras.layers.Layer):
+    """A layer with a state that nothing saves."""
+
+    shift = 0.0
+
+    def call(self, inputs):
+        return inputs + self.shift
+
+
+class Unnamed(keras.layers.Layer):
+    """A layer that its configuration does not describe."""
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = lambda x: factor * x
+
+    def call(self, inputs):
+        return self.factor(inputs)
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+class Other(StdConv2D):
+    """A convolution that may do anything to its kernel."""
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        (lambda: Making(name="making"), "making"),
+        (lambda: Shifting(name="shifting"), "shifting"),
+        (lambda: Unnamed(2.0, name="unnamed"), "unnamed"),
+        (lambda: Other(3, 3, name="other"), "other"),
+        (lambda: keras.layers.TimeDistributed(Making(), name="outer"), "outer"),
+    ],
+)
+def test_what_cannot_be_folded_is_named(layer, name):
+    shape = (2, 16, 16, 3) if name == "outer" else (16, 16, 3)
+    layer = layer()
+    model = keras.Sequential([keras.Input(shape), layer, keras.layers.Flatten()])
+    if isinstance(layer, Shifting):
+        layer.shift = 1.0
+    with pytest.raises(BitKerasError, match=f"{name!r}"):
+        fold_weight_standardization(model)
+
+
+def test_models_without_a_graph_are_refused():
+    class Own(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    with pytest.raises(BitKerasError, match="not a Functional or Sequential model"):
+        fold_weight_standardization(Own(name="own"))
 
 
 def test_a_bias_stays():

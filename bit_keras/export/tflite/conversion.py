@@ -18,7 +18,7 @@ from bit_keras.export.tflite.quantization import (
     rounded_features,
 )
 from bit_keras.layers import GroupNorm
-from bit_keras.models.folding import clone_with, fold_weight_standardization
+from bit_keras.models.folding import clone_with, copy_state, fold_weight_standardization
 from bit_keras.preprocessing import Task
 from bit_keras.progress import without_native_notes
 from bit_keras.registry import RGB
@@ -73,7 +73,7 @@ def _in_integers(network: keras.Model) -> keras.Model:
         return kind.from_config(layer.get_config())
 
     copy = clone_with(network, swap)
-    copy.set_weights(network.get_weights())
+    copy_state(network, copy)
     return copy
 
 

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bit_keras.models.folding import clone_with
+from bit_keras.models.folding import clone_with, copy_state
 
 #: Images that go through the network at once while it is calibrated.
 _BATCH = 8
@@ -186,7 +186,7 @@ def _with_layers(
         return copy
 
     copy = clone_with(network, swap)
-    copy.set_weights(network.get_weights())
+    copy_state(network, copy)
     return copy
 
 

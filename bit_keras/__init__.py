@@ -65,7 +65,9 @@ def __dir__() -> list[str]:
 
 
 @wrapt.when_imported("keras")
-def _register_layers(_: Any) -> None:
+def _register_classes(_: Any) -> None:
     # Keras loads a .keras file only when the classes in it are registered; this
-    # registers ours as soon as both packages are imported, in either order.
+    # registers ours as soon as both packages are imported, in either order. All
+    # registered classes are in these two parts, which need no framework but Keras.
     importlib.import_module("bit_keras.layers")
+    importlib.import_module("bit_keras.rules")

@@ -17,7 +17,7 @@ ROWS = (
     {"errors"},
     {"registry", "atomic", "progress"},
     {"layers", "preprocessing"},
-    {"checkpoints"},
+    {"checkpoints", "rules"},
     {"models"},
     {"data"},
     {"training", "evaluation", "runtimes"},
@@ -44,7 +44,16 @@ MAY_IMPORT_TENSORFLOW = {
 }
 #: Reads TensorFlow's own format, when it is asked to.
 READS_SAVED_MODELS = PACKAGE / "checkpoints" / "files" / "saved_model.py"
-ON_EVERY_BACKEND = {"errors", "registry", "atomic", "progress", "layers", "checkpoints", "models"}
+ON_EVERY_BACKEND = {
+    "errors",
+    "registry",
+    "atomic",
+    "progress",
+    "layers",
+    "checkpoints",
+    "rules",
+    "models",
+}
 
 
 def part_of(path):

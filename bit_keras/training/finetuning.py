@@ -19,10 +19,11 @@ from bit_keras.errors import TrainingError
 from bit_keras.models import create_classifier
 from bit_keras.preprocessing import EvalTransform, Labels, Task
 from bit_keras.registry import Checkpoint, Resizing, model_info
+from bit_keras.rules import Rule, big_vision_rule, hyper_rule, scratch_rule
+from bit_keras.rules.rules import MEDIUM
 from bit_keras.training import run
 from bit_keras.training.loop import Training, recompute_blocks
 from bit_keras.training.records import require_packages
-from bit_keras.training.rules import MEDIUM, Rule, big_vision_rule, hyper_rule, scratch_rule
 
 _logger = logging.getLogger("bit_keras")
 

@@ -19,10 +19,9 @@ from bit_keras.data import Images, eval_pipeline, require_readable, train_pipeli
 from bit_keras.errors import TrainingError
 from bit_keras.layers.moments import Tensor
 from bit_keras.preprocessing import EvalTransform, TrainTransform
+from bit_keras.rules import Rule, RuleSchedule
 from bit_keras.training import run
 from bit_keras.training.records import LiveProgress, TensorBoardLogs, draw_curve, write_history
-from bit_keras.training.rules import Rule
-from bit_keras.training.schedule import RuleSchedule
 from bit_keras.training.state import Progress, load_state, save_state
 
 _logger = logging.getLogger("bit_keras")

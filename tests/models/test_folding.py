@@ -71,7 +71,8 @@ def around(*layers, shape=(16, 16, 3)):
     """A small model with a standardised convolution between other layers."""
     first, *others = layers
     convolution = StdConv2D(4, 3, name="conv", kernel_initializer="random_normal")
-    pool = keras.layers.GlobalAveragePooling2D()
+    # Not the mean, in which the outputs nearly cancel.
+    pool = keras.layers.GlobalMaxPooling2D()
     return keras.Sequential([keras.Input(shape), first, convolution, *others, pool])
 
 

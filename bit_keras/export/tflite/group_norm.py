@@ -1,13 +1,11 @@
 """GroupNorm in the form that TFLite can compute in integers."""
 
-import keras
 from keras import ops
 
 from bit_keras.layers import GroupNorm
 from bit_keras.layers.moments import Tensor
 
 
-@keras.saving.register_keras_serializable("bit_keras")
 class CentredGroupNorm(GroupNorm):
     """The function of `GroupNorm`, with the mean of its group taken from every pixel first.
 

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from bit_keras.layers.moments import Tensor
-from bit_keras.training.rules import Rule
+from bit_keras.rules.rules import Rule
 
 
 @keras.saving.register_keras_serializable("bit_keras")

@@ -1,21 +1,27 @@
 """The published weights: from a folder, a mirror or the public address, into a cache."""
 
 import contextlib
-import hashlib
+import logging
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
 import platformdirs
-import requests
-import rich.progress
 
+from bit_keras.checkpoints.digests import Digests
 from bit_keras.checkpoints.files import NpzFile
+from bit_keras.checkpoints.http_file import (
+    HTTP_ERRORS,
+    TIMEOUT,
+    fetch_file,
+    reason_of,
+    without_password,
+)
 from bit_keras.checkpoints.hugging_face import repository_weights
 from bit_keras.checkpoints.transformers_folder import WEIGHTS_FILES
 from bit_keras.errors import CheckpointError, DownloadError
-from bit_keras.progress import console
 from bit_keras.registry import HUGGING_FACE, OFFICIAL_ROOT, PACKAGED, Checkpoint
 
 #: A mirror's address or a local folder that takes the place of `OFFICIAL_ROOT`.
@@ -27,8 +33,17 @@ CACHE_VARIABLE = "BIT_KERAS_CACHE"
 #: The weights that come with this package.
 PACKAGED_FOLDER = Path(__file__).parent / "packaged"
 
-_CHUNK = 1 << 20
-_TIMEOUT = (10, 60)  # Seconds to connect, and between two packets.
+#: The file of recorded digests, in the cache.
+_DIGESTS = "sha256sums.txt"
+
+#: Seconds between two looks at another process's download, and without a new byte of it.
+_POLL, _STALLED = 1.0, 2.0 * TIMEOUT[1]
+
+#: Official files have float32 values; twice that leaves room for names and for other types.
+_BYTES_PER_PARAMETER = 8
+_HEADERS = 1 << 20
+
+_logger = logging.getLogger("bit_keras")
 
 
 def cache_folder() -> Path:
@@ -44,9 +59,14 @@ def pretrained_path(checkpoint: Checkpoint) -> Path:
     same way or holding the bare files. In a folder, weights that are published on the
     Hugging Face hub lie below the name of their repository, with or without its owner:
     `timm/resnetv2_50.a1h_in1k/model.safetensors`. `BIT_KERAS_CACHE` moves the cache of
-    the official files: an interrupted download goes on where it stopped, and a file
-    enters the cache only when its size and all its checksums are right. Repositories
-    have huggingface_hub's cache; see `hugging_face.repository_weights`.
+    the official files: an interrupted download resumes where it stopped, and a file enters the
+    cache only when its size and all its checksums are right. Repositories have
+    huggingface_hub's cache; see `hugging_face.repository_weights`.
+
+    The sha256 digest of a file is recorded on first use, in `sha256sums.txt` of the cache
+    or the file that `BIT_KERAS_DIGESTS` names, and later downloads must have the same.
+    With `BIT_KERAS_LOCKED=1`, files without a known digest are refused, and the digest of
+    every file is compared on every use.
 
     Args:
         checkpoint: Checkpoint. See `bit_keras.model_info`.
@@ -55,8 +75,8 @@ def pretrained_path(checkpoint: Checkpoint) -> Path:
         Path of a file.
 
     Raises:
-        DownloadError: The file cannot be reached or arrives damaged; the message says
-            what to do without a network.
+        DownloadError: The file cannot be reached, is damaged, is larger than it can be or
+            has another digest; the message says what to do without a network.
 
     Example:
 
@@ -67,115 +87,140 @@ def pretrained_path(checkpoint: Checkpoint) -> Path:
     """
     if checkpoint.url.startswith(PACKAGED):
         return PACKAGED_FOLDER / checkpoint.file
+    digests = Digests(cache_folder() / _DIGESTS)
     source = os.environ.get(WEIGHTS_VARIABLE) or OFFICIAL_ROOT
     if not source.startswith(("http://", "https://")):
-        return _from_folder(Path(source), checkpoint)
+        path = _from_folder(source, checkpoint)
+        if digests.locked:
+            _require_digest(digests, path, checkpoint)
+        return path
     if checkpoint.url.startswith(HUGGING_FACE):
-        return repository_weights(checkpoint.url)
+        path = repository_weights(checkpoint.url)
+    else:
+        path = _cached(source, checkpoint, digests)
+    if digests.locked or digests.known(_key(path, checkpoint), checkpoint.sha256) is None:
+        _require_digest(digests, path, checkpoint)
+    return path
+
+
+def _cached(source: str, checkpoint: Checkpoint, digests: Digests) -> Path:
     relative = checkpoint.url.removeprefix(OFFICIAL_ROOT)
     target = cache_folder() / relative
+    digests.known(checkpoint.file, checkpoint.sha256)  # Before gigabytes are downloaded.
     if not target.exists():
         with _explained(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(target.with_name(f".{target.name}.lock")):
+            with _alone(target):
                 if not target.exists():  # Another process may have been faster.
-                    _download(f"{source.rstrip('/')}/{relative}", target, checkpoint)
+                    _download(f"{source.rstrip('/')}/{relative}", target, checkpoint, digests)
     return target
 
 
-def _from_folder(folder: Path, checkpoint: Checkpoint) -> Path:
+def _key(path: Path, checkpoint: Checkpoint) -> str:
+    """What the digest of a checkpoint's file is recorded under."""
+    in_repository = checkpoint.url.startswith(HUGGING_FACE)
+    return f"{checkpoint.file}/{path.name}" if in_repository else checkpoint.file
+
+
+def _require_digest(digests: Digests, path: Path, checkpoint: Checkpoint) -> None:
+    try:
+        digests.check(path, _key(path, checkpoint), checkpoint.sha256)
+    except CheckpointError as error:
+        raise DownloadError(
+            f"{path} is not the file that {checkpoint.name} should have ({error}); delete it to "
+            "download it again."
+        ) from error
+
+
+def _from_folder(folder: str, checkpoint: Checkpoint) -> Path:
     path = Path(checkpoint.file)
     files = WEIGHTS_FILES if checkpoint.url.startswith(HUGGING_FACE) else ("",)
-    for place in (folder / path, folder / path.name):
+    for place in (Path(folder) / path, Path(folder) / path.name):
         for file in files:
             if (place / file).is_file():
                 return place / file
     raise DownloadError(
-        f"{WEIGHTS_VARIABLE} names the folder {folder}, and {path / files[0]} of {checkpoint.name} "
-        "is not in it; put the file there, or unset the variable to download it."
+        f"{WEIGHTS_VARIABLE} names the folder {without_password(folder)}, and "
+        f"{path / files[0]} of {checkpoint.name} is not in it; put the file there, or unset the "
+        "variable to download it."
     )
 
 
-def _download(url: str, target: Path, checkpoint: Checkpoint) -> None:
+def _download(url: str, target: Path, checkpoint: Checkpoint, digests: Digests) -> None:
     partial = target.with_name(f".{target.name}.partial")
+    shown = without_password(url)
     try:
-        _fetch(url, partial, checkpoint)
-        _check(partial, checkpoint)
-    except requests.RequestException as error:
-        raise DownloadError(
-            f"{checkpoint.name} needs {target.name}, and {url} cannot be reached "
-            f"({_reason(error)}). Get the file on another machine and pass weights='/path/to/"
-            f"{target.name}', or put it into a folder and set {WEIGHTS_VARIABLE} to that folder."
-        ) from error
+        resumed = _fetch(url, partial, checkpoint, digests)
+        if resumed is not None:
+            # The beginning may be that of another file.
+            _logger.info("%s: what was resumed is damaged (%s); starting over.", shown, resumed)
+            partial.unlink()
+            _fetch(url, partial, checkpoint, digests)
     except CheckpointError as error:
         partial.unlink(missing_ok=True)
         raise DownloadError(
-            f"{url} arrived damaged and was thrown away; try again. ({error})"
+            f"{shown} failed its check and was deleted; try again. ({error})"
+        ) from error
+    except DownloadError as error:
+        raise DownloadError(without_password(str(error))) from error
+    except HTTP_ERRORS as error:
+        raise DownloadError(
+            f"{checkpoint.name} needs {target.name}, and {shown} cannot be reached "
+            f"({without_password(reason_of(error))}). Get the file on another machine and pass "
+            f"weights='/path/to/{target.name}', or put it into a folder and set {WEIGHTS_VARIABLE} "
+            "to that folder."
         ) from error
     partial.replace(target)
 
 
-def _fetch(url: str, partial: Path, checkpoint: Checkpoint) -> None:
-    """Downloads to `partial`, going on after the bytes that it holds already."""
-    offset = partial.stat().st_size if partial.exists() else 0
-    headers = {"Accept-Encoding": "identity"}  # A range of compressed bytes would not fit.
-    if offset:
-        headers["Range"] = f"bytes={offset}-"
-    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
-        if response.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # All bytes are there; the check that follows decides.
-        response.raise_for_status()
-        resumed = response.status_code == requests.codes.partial_content
-        offset = offset if resumed else 0
-        length = response.headers.get("Content-Length")
-        total = offset + int(length) if length else checkpoint.bytes
-        with partial.open("ab" if resumed else "wb") as file:
-            for chunk in _with_progress(response.iter_content(_CHUNK), url, offset, total):
-                file.write(chunk)
+def _fetch(
+    url: str, partial: Path, checkpoint: Checkpoint, digests: Digests
+) -> CheckpointError | None:
+    """Downloads and checks; returns what is wrong with a file that was resumed."""
+    resumed = partial.exists() and partial.stat().st_size > 0
+    limit = _BYTES_PER_PARAMETER * checkpoint.parameters + _HEADERS
+    fetch_file(url, partial, checkpoint.bytes, limit)
+    try:
+        _check(partial, checkpoint, digests)
+    except CheckpointError as error:
+        if not resumed:
+            raise
+        return error
+    return None
 
 
-def _with_progress(
-    chunks: Iterable[bytes], url: str, offset: int, total: int | None
-) -> Iterable[bytes]:
-    columns = (
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.DownloadColumn(),
-        rich.progress.TransferSpeedColumn(),
-        rich.progress.TimeRemainingColumn(),
-    )
-    with rich.progress.Progress(
-        *columns, console=console(), disable=not console().is_terminal
-    ) as progress:
-        task = progress.add_task(url.rsplit("/", 1)[-1], completed=offset, total=total)
-        for chunk in chunks:
-            yield chunk
-            progress.advance(task, len(chunk))
-
-
-def _check(partial: Path, checkpoint: Checkpoint) -> None:
+def _check(partial: Path, checkpoint: Checkpoint, digests: Digests) -> None:
     size = partial.stat().st_size
     if checkpoint.bytes is not None and size != checkpoint.bytes:
         raise CheckpointError(f"it has {size} bytes and should have {checkpoint.bytes}")
-    if checkpoint.sha256 is not None:
-        with partial.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != checkpoint.sha256:
-            raise CheckpointError(f"its sha256 is {digest} and should be {checkpoint.sha256}")
     with NpzFile(partial) as arrays:
         arrays.verify()
+    digests.check(partial, checkpoint.file, checkpoint.sha256)
 
 
-def _reason(error: requests.RequestException) -> str:
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"status {error.response.status_code}"
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection broke off; the next try goes on from there"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection"
-    return str(error)
+@contextlib.contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Waits for other processes that download the same file, and says so."""
+    lock = filelock.FileLock(target.with_name(f".{target.name}.lock"))
+    partial = target.with_name(f".{target.name}.partial")
+    size, since = -1, time.monotonic()
+    while True:
+        try:
+            with lock.acquire(timeout=_POLL):
+                yield
+            return
+        except filelock.Timeout:
+            pass
+        now = partial.stat().st_size if partial.exists() else 0
+        if size == -1:
+            _logger.info("Waiting for another process, which downloads %s.", target)
+        if now != size:
+            size, since = now, time.monotonic()
+        elif time.monotonic() - since > _STALLED:
+            raise DownloadError(
+                f"Another process has downloaded nothing of {target} for {_STALLED:.0f} seconds; "
+                f"resume or end it (it has locked {lock.lock_file}), and try again."
+            )
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from bit_keras.checkpoints.http_file import without_password
 from bit_keras.checkpoints.transformers_folder import CONFIG, PROCESSOR, WEIGHTS_FILES
 from bit_keras.errors import DownloadError
 from bit_keras.registry import HUGGING_FACE
@@ -98,7 +99,7 @@ def _check(path: Path) -> None:
         path.unlink(missing_ok=True)
         blob.unlink(missing_ok=True)
         raise DownloadError(
-            f"{path.name} arrived damaged and was thrown away; try again. (Its sha256 is {digest} "
+            f"{path.name} failed its check and was deleted; try again. (Its sha256 is {digest} "
             f"and should be {blob.name}.)"
         )
 
@@ -114,7 +115,7 @@ def _explained(repository: str, revision: str | None) -> Iterator[None]:
             "pip install 'bit_keras[huggingface]'."
         ) from error
 
-    page = f"{constants.ENDPOINT}/{repository}"
+    page = without_password(f"{constants.ENDPOINT}/{repository}")
     login = "log in with `hf auth login`, or set HF_TOKEN"
     try:
         yield
@@ -132,8 +133,9 @@ def _explained(repository: str, revision: str | None) -> Iterator[None]:
         ) from error
     # Errors of the network and of the cache; hf_xet raises RuntimeError and OSError.
     except (errors.HTTPError, OSError, RuntimeError, ValueError) as error:
+        reason = without_password(_reason(error))
         raise DownloadError(
-            f"{page} cannot be fetched ({_reason(error)}), and its weights are not in the cache of "
+            f"{page} cannot be fetched ({reason}), and its weights are not in the cache of "
             "huggingface_hub; try again with a network, or pass the path of a file."
         ) from error
 

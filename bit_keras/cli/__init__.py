@@ -4,6 +4,7 @@ import difflib
 import importlib
 import importlib.metadata
 import logging
+import os
 import platform
 from typing import Any
 
@@ -109,6 +110,12 @@ def _version(distribution: str) -> str:
 )
 @click.option("--debug", is_flag=True, help="Show a traceback where something fails.")
 @click.option(
+    "--locked",
+    is_flag=True,
+    help="Accept published weights only if their sha256 is known: from an earlier use, or from "
+    "the file that BIT_KERAS_DIGESTS names. The same as BIT_KERAS_LOCKED=1.",
+)
+@click.option(
     "--version",
     is_flag=True,
     is_eager=True,
@@ -117,7 +124,7 @@ def _version(distribution: str) -> str:
     help="Show the versions of bit-keras, Keras, TensorFlow and Python, and exit.",
 )
 @click.pass_context
-def main(ctx: click.Context, debug: bool) -> None:
+def main(ctx: click.Context, debug: bool, locked: bool) -> None:
     """BiT (Big Transfer) are ResNet-v2 networks for pictures, pre-trained to be trained further.
 
     Most commands take a model by its name, as `bit-keras list` shows it, or by what another
@@ -130,5 +137,7 @@ def main(ctx: click.Context, debug: bool) -> None:
     logger.handlers = [LogHandler()]
     logger.setLevel(logging.INFO)
     ctx.with_resource(heeded_interrupts())
+    if locked:
+        os.environ["BIT_KERAS_LOCKED"] = "1"  # For the programs that a command starts, too.
     if ctx.invoked_subcommand is None:
         click.echo(main.overview(ctx))

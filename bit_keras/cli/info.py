@@ -202,6 +202,7 @@ def _rows(checkpoint: Checkpoint) -> list[tuple[str, str]]:
         ("input", "RGB, channels last, float32 in [-1, 1], (batch, height, width, 3)"),
         ("weights", checkpoint.url),
         ("bytes", f"{checkpoint.bytes:,}" if checkpoint.bytes else "unknown"),
+        ("sha256", checkpoint.sha256 or "not published; recorded on first use"),
         ("licence", checkpoint.license),
     ]
     for accuracy in checkpoint.accuracies:

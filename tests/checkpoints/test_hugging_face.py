@@ -152,6 +152,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.delenv("BIT_KERAS_WEIGHTS", raising=False)
+    monkeypatch.setenv("BIT_KERAS_CACHE", str(tmp_path / "digests"))
     return folder
 
 
@@ -263,7 +264,7 @@ def test_wrong_bytes_are_thrown_away(hub, cache, weights):
     hub.sent["model.safetensors"] = flipped(weights)
     digests = [hashlib.sha256(data).hexdigest() for data in (flipped(weights), weights)]
     assert failure() == (
-        "model.safetensors arrived damaged and was thrown away; try again. "
+        "model.safetensors failed its check and was deleted; try again. "
         f"(Its sha256 is {digests[0]} and should be {digests[1]}.)"
     )
     assert blobs(cache) == []

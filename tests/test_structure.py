@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From low to high; parts of one row do not know each other.
 ROWS = (
     {"errors"},
-    {"registry", "atomic", "progress"},
+    {"registry", "atomic", "processes", "progress"},
     {"layers", "preprocessing"},
     {"checkpoints", "rules"},
     {"models"},
@@ -122,7 +122,7 @@ def test_preprocessing_knows_the_registry_alone(path):
 def test_names_are_imported_by_string_only_where_laziness_needs_it(path):
     # What `importlib` imports by a string, the tests above cannot see.
     if "import_module" in path.read_text():
-        lazy = {"__init__.py", "cli/__init__.py", "cli/printing.py"}
+        lazy = {"__init__.py", "cli/__init__.py", "cli/printing.py", "processes.py"}
         assert path.relative_to(PACKAGE).as_posix() in lazy
 
 

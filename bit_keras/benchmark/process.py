@@ -8,7 +8,7 @@ import tempfile
 import threading
 from typing import Any
 
-from bit_keras.export.verify import process_environment
+from bit_keras.processes import process_environment
 
 #: Where the libraries that compute look for a number of threads when they are loaded:
 #: OpenMP (PyTorch, and TensorFlow's oneDNN), OpenBLAS, MKL, TensorFlow.

@@ -25,7 +25,8 @@ from bit_keras.collection.manifest import size_of
 from bit_keras.collection.recipe import Item
 from bit_keras.collection.record import RECORD, Record
 from bit_keras.errors import BitKerasError, ExportError
-from bit_keras.export.verify import Verification, process_environment, verify
+from bit_keras.export.verify import Verification, verify
+from bit_keras.processes import process_environment
 
 #: What a record repeats from what the artifact says of itself.
 _FIELDS = (

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bit_keras.errors import ExportError
 from bit_keras.export.artifact import Metadata, has_golden, located
+from bit_keras.processes import process_environment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,14 +92,3 @@ def _reason(process: subprocess.CompletedProcess[str]) -> str:
         return f"the process that did so was ended by {signal.Signals(-process.returncode).name}"
     lines = process.stderr.strip().splitlines()
     return lines[-1] if lines else "no message"
-
-
-def process_environment() -> dict[str, str]:
-    """The environment of a process that imports this very package, installed or not."""
-    root = str(Path(__file__).parents[2])
-    search_path = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(search_path),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }

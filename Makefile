@@ -27,6 +27,7 @@ help:
 	@echo "make benchmark  every format beside its peers; writes docs/performance.md"
 	@echo "make docs       the pages of docs/ as a site, in build/site"
 
+# With the installed package: sys.path has demo/, not the checkout.
 demo: $(VENV)/.demo
 	@$(BIN)/python demo/run.py
 
@@ -70,8 +71,21 @@ docs: $(VENV)/.docs
 clean:
 	rm -rf $(VENV) demo/output build *.egg-info
 
-$(VENV)/.demo $(VENV)/.dev $(VENV)/.benchmark $(VENV)/.docs: $(VENV)/.%: setup.cfg pyproject.toml
+METADATA := setup.cfg setup.py pyproject.toml MANIFEST.in
+# Folders too: a file that is deleted changes theirs.
+SOURCES := $(shell find bit_keras -not -path '*/__pycache__*')
+
+# As a user does; the package then is what the others find, so they install theirs again.
+$(VENV)/.demo: $(METADATA) $(SOURCES)
+	@echo "Installing bit_keras[demo] into $(VENV); the first time it takes some minutes."
+	@$(PYTHON) -m venv $(VENV)
+	@rm -f $(VENV)/.dev $(VENV)/.benchmark $(VENV)/.docs
+	@$(BIN)/python -m pip install --quiet '.[demo]'
+	@touch $@
+
+$(VENV)/.dev $(VENV)/.benchmark $(VENV)/.docs: $(VENV)/.%: $(METADATA)
 	@echo "Installing bit_keras[$*] into $(VENV); the first time it takes some minutes."
 	@$(PYTHON) -m venv $(VENV)
+	@rm -f $(VENV)/.demo
 	@$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	@touch $@

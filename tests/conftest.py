@@ -11,6 +11,7 @@ from bit_keras.checkpoints import (
 )
 from bit_keras.registry import ARCHITECTURES
 from tests.clients import ClientRecord
+from tests.installing import Environment, build_wheel, checkout
 
 
 def pytest_addoption(parser):
@@ -115,3 +116,23 @@ def serving_artifact(classifier, tmp_path_factory):
     path = tmp_path_factory.mktemp("serving") / "classifier"
     export_serving(classifier, path)
     return path / "1"
+
+
+# The package as users install it, built once for all tests of a process.
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory):
+    """A checkout that nothing was built in."""
+    return checkout(tmp_path_factory.mktemp("source") / "bit_keras")
+
+
+@pytest.fixture(scope="session")
+def wheel(source, tmp_path_factory):
+    return build_wheel(source, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def installed(wheel, tmp_path_factory):
+    """An environment that the wheel is installed in."""
+    return Environment(tmp_path_factory.mktemp("installed"), wheel)

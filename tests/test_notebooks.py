@@ -1,12 +1,9 @@
 """The notebooks: written for reading, and executed from top to bottom with the small network."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 import tarfile
-from pathlib import Path
 
 import keras
 import nbformat
@@ -149,10 +146,11 @@ class Executed:
 
 
 @pytest.fixture
-def execute(tmp_path):
-    """Runs a notebook in an empty folder, without a network, on the Python of the tests."""
+def execute(installed, tmp_path):
+    """Runs a notebook in an empty folder, without a network, with the package from a wheel."""
+    variables = environment(installed, tmp_path)
     kernel = ["-m", "ipykernel", "install", "--prefix", str(tmp_path / "kernel")]
-    run([*kernel, "--name", "bit_keras"], tmp_path, environment(tmp_path))
+    run(installed, [*kernel, "--name", "bit_keras"], tmp_path, variables)
 
     def execute(name, **parameters):
         folder = tmp_path / "folder"
@@ -161,22 +159,20 @@ def execute(tmp_path):
         arguments = ["-m", "papermill", str(FOLDER / name), str(target), "--cwd", str(folder)]
         arguments += ["--kernel", "bit_keras", "--no-progress-bar"]
         arguments += ["--execution-timeout", str(CELL_TIMEOUT), "-y", json.dumps(parameters)]
-        run(arguments, tmp_path, environment(tmp_path))
+        run(installed, arguments, tmp_path, variables)
         return Executed(target, folder)
 
     return execute
 
 
-def environment(folder):
+def environment(installed, folder):
     """Nothing is read from or left in the home of whoever runs the tests."""
     return {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        **installed.variables,
         "JUPYTER_PATH": str(folder / "kernel" / "share" / "jupyter"),
         "IPYTHONDIR": str(folder / "ipython"),
         "KERAS_HOME": str(folder / "keras"),
         "BIT_KERAS_CACHE": str(folder / "cache"),
-        "PIP_NO_INDEX": "1",
         # Where no proxy listens: what asks for a download fails at once.
         "http_proxy": "http://127.0.0.1:9",
         "https_proxy": "http://127.0.0.1:9",
@@ -184,9 +180,9 @@ def environment(folder):
     }
 
 
-def run(arguments, folder, variables):
+def run(installed, arguments, folder, variables):
     process = subprocess.run(
-        [sys.executable, *arguments],
+        [installed.python, *arguments],
         cwd=folder,
         env=variables,
         capture_output=True,
@@ -269,8 +265,7 @@ def test_saved_models_work_in_both_layers(execute, photo, flower_photos):
 
 @pytest.mark.long
 def test_weights_are_converted_and_a_collection_is_published(execute):
-    templates = str(ROOT / "export" / "templates")
-    executed = execute("04_convert_and_publish.ipynb", MODEL=SMALL, TEMPLATES=templates)
+    executed = execute("04_convert_and_publish.ipynb", MODEL=SMALL)
     # Back from timm, and read by the builder.
     assert executed.values.count("True") == 2
     assert "collection: 2 artifacts and their archives." in executed.text

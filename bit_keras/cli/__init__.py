@@ -104,7 +104,7 @@ def _version(distribution: str) -> str:
         ),
         (
             "Build a collection of SavedModels with archives and pages",
-            "bit-keras collection export/bit-resnet.toml --out collection",
+            "bit-keras collection bit-resnet --out collection",
         ),
     ),
 )

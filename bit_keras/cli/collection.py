@@ -8,6 +8,7 @@ import click
 from rich.table import Table
 
 from bit_keras.cli.manual import Command
+from bit_keras.cli.parameters import complete_recipes
 from bit_keras.cli.printing import console, megabytes, print_json, progress, start_keras
 from bit_keras.collection import Recipe
 
@@ -36,11 +37,11 @@ class _Memory(click.ParamType):
     examples=(
         (
             "Build the collection of this project",
-            "bit-keras collection export/bit-resnet.toml --out collection",
+            "bit-keras collection bit-resnet --out collection",
         ),
         (
             "Leave memory to other programs",
-            "bit-keras collection export/bit-resnet.toml --out collection \\\n    --memory 20GB",
+            "bit-keras collection bit-resnet --out collection --memory 20GB",
         ),
     ),
     see_also=("verify", "publish", "export"),
@@ -49,7 +50,7 @@ class _Memory(click.ParamType):
         130: "Interrupted; the same command goes on.",
     },
 )
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe", type=click.Path(), shell_complete=complete_recipes)
 @click.option(
     "--out",
     required=True,
@@ -63,8 +64,11 @@ class _Memory(click.ParamType):
     help="What all processes may take together, like 20GB; by default 80 % of what is free.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(recipe: Path, out: Path, memory: int | None, as_json: bool) -> None:
-    """Build every artifact that the file RECIPE names into the folder COLLECTION.
+def command(recipe: str, out: Path, memory: int | None, as_json: bool) -> None:
+    """Build every artifact that RECIPE names into the folder COLLECTION.
+
+    RECIPE is the path of a TOML file, or the name of a packaged recipe: bit-resnet, the eight
+    SavedModels of the TF Hub collection BiT-ResNet, or bit-all, every other checkpoint.
 
     Each is exported, verified and archived, and appears when it is whole. The same command goes
     on after an interruption, and builds again only what has changed. One that fails does not

@@ -65,6 +65,16 @@ def complete_weights(
     return [_files(incomplete), *map(CompletionItem, words)]
 
 
+def complete_recipes(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of packaged recipes, and files."""
+    from bit_keras.collection import list_recipes  # Here: most commands need no collections.
+
+    names = [name for name in list_recipes() if name.startswith(incomplete)]
+    return [_files(incomplete), *map(CompletionItem, names)]
+
+
 def _files(incomplete: str) -> CompletionItem:
     """Stands before other completions: click's script for bash forgets what came before it."""
     # What is empty, click's script for zsh drops, and takes the next line for it.

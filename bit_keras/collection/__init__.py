@@ -7,4 +7,5 @@ from bit_keras.collection.manifest import is_collection as is_collection
 from bit_keras.collection.manifest import verify_collection as verify_collection
 from bit_keras.collection.recipe import Item as Item
 from bit_keras.collection.recipe import Recipe as Recipe
+from bit_keras.collection.recipe import list_recipes as list_recipes
 from bit_keras.collection.record import Record as Record

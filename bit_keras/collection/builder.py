@@ -28,7 +28,7 @@ import rich.progress
 import bit_keras
 from bit_keras.collection.manifest import MANIFEST, MODELS, PAGES, Manifest, size_of
 from bit_keras.collection.memory import estimated_memory, free_memory
-from bit_keras.collection.pages import require_templates, write_pages
+from bit_keras.collection.pages import require_page_packages, write_pages
 from bit_keras.collection.recipe import Item, Recipe
 from bit_keras.collection.record import RECORD, Record
 from bit_keras.collection.worker import Job, Worker, remove_leftovers
@@ -88,8 +88,8 @@ def build_collection(
 
     Raises:
         ExportError: The folder holds something else, another process builds in it,
-            `memory` is too small for an artifact that is to be built, or a package or
-            a page template is missing.
+            `memory` is too small for an artifact that is to be built, or a package
+            that the pages need is missing.
         BitKerasError: The file system refuses.
 
     Example:
@@ -101,9 +101,8 @@ def build_collection(
     from bit_keras.collection.builder import build_collection
     from bit_keras.collection.recipe import Item, Recipe
 
-    published = Path(bit_keras.__file__).parents[1] / "export"
     recipe = dataclasses.replace(
-        Recipe.read(published / "bit-resnet.toml"),
+        Recipe.read("bit-resnet"),
         items=(Item("bit_tiny", "bit_tiny.cifar10", archive="bit_tiny.tar.gz"),),
     )
     (outcome,) = build_collection(recipe, "collection")
@@ -113,7 +112,7 @@ def build_collection(
     ```
     """
     folder = Path(folder)
-    require_templates(recipe)
+    require_page_packages()
     if memory is None:
         memory = int(_MEMORY_SHARE * free_memory())
     with _locked(folder):

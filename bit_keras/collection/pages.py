@@ -1,10 +1,11 @@
 """The pages of a collection: for tfhub.dev, for Kaggle Models and for the Hugging Face hub.
 
 Everything that they say comes from the registry, from the recipe and from the
-records of its artifacts, through the Jinja2 templates beside the recipe. They
-are the same whichever values the weights have. After a change to a template,
+records of its artifacts, through the Jinja2 templates in `templates/`, or those
+next to the recipe. They are the same whichever values the weights have. After a
+change to a template,
 
-    python -m bit_keras.collection.pages export/bit-resnet.toml export/pages
+    python -m bit_keras.collection.pages bit-resnet export/pages
 
 writes the pages of a folder again, from the records that lie in it.
 
@@ -36,8 +37,9 @@ from bit_keras.registry import MINIMUM_SIZE, Accuracy, Checkpoint
 if TYPE_CHECKING:
     import jinja2
 
-#: The folder of the templates, beside the recipe.
+#: The name of a folder of templates: here, and next to a recipe that has its own.
 _TEMPLATES = "templates"
+_PACKAGED = Path(__file__).parent / _TEMPLATES
 
 #: Lies beside the pages and holds what is said in them of each artifact.
 RECORDS = "records.json"
@@ -95,18 +97,32 @@ class Dataset:
         title: str. What descriptions of checkpoints call it.
         tfhub: str. Its id on tfhub.dev (`tags/dataset.yaml`).
         hugging_face: str. Its id on the Hugging Face hub.
+        address: str. Its own page.
     """
 
     token: str
     title: str
     tfhub: str
     hugging_face: str
+    address: str
 
 
 DATASETS = (
-    Dataset("in21k", "ImageNet-21k", "imagenet-21k", "imagenet-21k"),
-    Dataset("in1k", "ImageNet-1k", "imagenet-ilsvrc-2012-cls", "imagenet-1k"),
-    Dataset("cifar10", "CIFAR-10", "cifar-10", "cifar10"),
+    Dataset("in21k", "ImageNet-21k", "imagenet-21k", "imagenet-21k", "https://www.image-net.org/"),
+    Dataset(
+        "in1k",
+        "ImageNet-1k",
+        "imagenet-ilsvrc-2012-cls",
+        "imagenet-1k",
+        "https://www.image-net.org/challenges/LSVRC/2012/",
+    ),
+    Dataset(
+        "cifar10",
+        "CIFAR-10",
+        "cifar-10",
+        "cifar10",
+        "https://www.cs.toronto.edu/~kriz/cifar.html",
+    ),
 )
 
 
@@ -211,7 +227,8 @@ def write_pages(recipe: Recipe, records: Sequence[Record], folder: str | os.Path
     new ones are removed.
 
     Args:
-        recipe: Recipe. Its templates lie in `recipe.folder / "templates"`.
+        recipe: Recipe. Templates in `recipe.folder / "templates"` replace the
+            packaged ones of the same name.
         records: list of Record. The artifacts that exist, of those in the recipe.
         folder: A folder that does not exist, is empty, or holds such pages.
 
@@ -222,7 +239,7 @@ def write_pages(recipe: Recipe, records: Sequence[Record], folder: str | os.Path
     Example:
 
     ```sh
-    bit-keras collection export/bit-resnet.toml --out collection
+    bit-keras collection bit-resnet --out collection
     ```
     """
     folder = Path(folder)
@@ -262,7 +279,8 @@ def render_pages(recipe: Recipe, records: Sequence[Record]) -> dict[str, str]:
     """The pages of a collection.
 
     Args:
-        recipe: Recipe. Its templates lie in `recipe.folder / "templates"`.
+        recipe: Recipe. Templates in `recipe.folder / "templates"` replace the
+            packaged ones of the same name.
         records: list of Record. The artifacts that exist, of those in the recipe.
 
     Returns:
@@ -276,9 +294,9 @@ def render_pages(recipe: Recipe, records: Sequence[Record]) -> dict[str, str]:
             or asks for what there is not, there is no record, or one that the
             recipe does not name.
     """
-    require_templates(recipe)
+    require_page_packages()
     models = _published_models(recipe, records)
-    templates = _Templates(recipe.folder / _TEMPLATES)
+    templates = _Templates(recipe.folder / _TEMPLATES, _PACKAGED)
     publisher = f"tfhub/assets/docs/{recipe.publisher}"
     pages = {
         RECORDS: _json([stable_fields(model.record) for model in models]),
@@ -307,8 +325,8 @@ def render_pages(recipe: Recipe, records: Sequence[Record]) -> dict[str, str]:
     return pages
 
 
-def require_templates(recipe: Recipe) -> None:
-    """Raises ExportError where the templates, or a package that they need, are missing."""
+def require_page_packages() -> None:
+    """Raises ExportError where a package that the pages need is missing."""
     try:
         import huggingface_hub  # noqa: F401
         import jinja2  # noqa: F401
@@ -316,12 +334,6 @@ def require_templates(recipe: Recipe) -> None:
         raise ExportError(
             f"The pages of a collection need {error.name}: pip install 'bit_keras[publish]'."
         ) from error
-    folder = recipe.folder / _TEMPLATES
-    if not folder.is_dir():
-        raise ExportError(
-            f"There is no folder {folder}; the page templates lie in the folder {_TEMPLATES!r} "
-            "beside the recipe."
-        )
 
 
 def stable_fields(record: Record) -> dict[str, Any]:
@@ -401,16 +413,16 @@ class _Templates:
     """The templates of a recipe.
 
     Args:
-        folder: Path.
+        *folders: Path. Of templates of the same name, the first is taken.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, *folders: Path) -> None:
         import jinja2
 
-        self.folder = folder
+        self.folders = folders
         # What is written is Markdown: nothing is escaped.
         self.environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(folder),
+            loader=jinja2.FileSystemLoader(folders),
             undefined=jinja2.StrictUndefined,
             autoescape=False,
             trim_blocks=True,
@@ -426,7 +438,8 @@ class _Templates:
         try:
             text = self.environment.get_template(name).render(**context)
         except jinja2.TemplateNotFound as error:
-            raise ExportError(f"{self.folder} has no template {error.name}.") from error
+            where = " and ".join(map(str, self.folders))
+            raise ExportError(f"There is no template {error.name} in {where}.") from error
         except jinja2.TemplateSyntaxError as error:
             raise ExportError(
                 f"The template {error.filename}, line {error.lineno}, cannot be read: "
@@ -445,7 +458,7 @@ class _Templates:
         return places[-1]
 
     def _holds(self, filename: str) -> bool:
-        return Path(filename).is_relative_to(self.folder)
+        return any(Path(filename).is_relative_to(folder) for folder in self.folders)
 
 
 def _shape(sides: Sequence[int | None]) -> str:
@@ -542,7 +555,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bit_keras.collection.pages", description=__doc__
     )
-    parser.add_argument("recipe", type=Path, help="the recipe of the collection")
+    parser.add_argument("recipe", help="the recipe of the collection: its name or its path")
     parser.add_argument("folder", type=Path, help="the folder of the pages")
     arguments = parser.parse_args()
     try:

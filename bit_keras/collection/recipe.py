@@ -19,6 +19,9 @@ _PUBLISHER = re.compile(r"[a-z\d-]+")
 _NAME = re.compile(r"\w[\w.-]*")
 _ARCHIVE = re.compile(rf"{_NAME.pattern}\.tar\.gz")
 
+#: The folder of the packaged recipes.
+_PACKAGED = Path(__file__).parent / "recipes"
+
 
 @dataclasses.dataclass(frozen=True)
 class Item:
@@ -66,9 +69,11 @@ class Recipe:
         publisher_title: str. What a person reads.
         description: str. One sentence.
         archives: str. The address that the archives are published under.
+        acknowledgements: str. What the collection's page adds to its thanks, in
+            Markdown; may be left out.
         items: tuple of Item, in the order of the recipe.
-        folder: Path. Where the recipe lies; the page templates lie in its
-            `templates`.
+        folder: Path. The folder of the recipe. Page templates in its subfolder
+            `templates` replace the packaged ones of the same name.
     """
 
     name: str
@@ -77,11 +82,12 @@ class Recipe:
     publisher_title: str
     description: str
     archives: str
+    acknowledgements: str
     items: tuple[Item, ...]
     folder: Path
 
     @classmethod
-    def read(cls, path: str | os.PathLike) -> "Recipe":
+    def read(cls, source: str | os.PathLike) -> "Recipe":
         """Reads a recipe.
 
         Under `[collection]` stand the fields of this class, under each `[[models]]`
@@ -91,13 +97,16 @@ class Recipe:
         may be a list, and `name` then holds `{variant}`.
 
         Args:
-            path: The TOML file.
+            source: The name of a packaged recipe, which `list_recipes` returns, or
+                the path of a TOML file. A file that has such a name is
+                `./NAME`.
 
         Returns:
             Recipe.
 
         Raises:
-            ExportError: The file is missing, no TOML, or says something impossible.
+            ExportError: There is no such recipe or file, or the file is not TOML or
+                says something impossible.
 
         Example:
 
@@ -124,7 +133,7 @@ class Recipe:
         # ['bit_tiny_classification', 'bit_tiny_feature_extraction']
         ```
         """
-        path = Path(path)
+        path = _path_of(source)
         document = _read_toml(path)
         collection = document.get("collection")
         if not isinstance(collection, dict) or not _is_list_of_tables(document.get("models")):
@@ -133,6 +142,7 @@ class Recipe:
             )
         fields = {field.name for field in dataclasses.fields(cls)} - {"items", "folder"}
         where = f"[collection] of {path}"
+        collection.setdefault("acknowledgements", "")
         _require_fields(where, collection, fields, required=fields)
         _require_text(where, collection, fields)
         if not _PUBLISHER.fullmatch(collection["publisher"]):
@@ -146,9 +156,37 @@ class Recipe:
         return cls(**collection, items=items, folder=path.parent)
 
 
+def list_recipes() -> list[str]:
+    """Names of the packaged recipes.
+
+    Returns:
+        list of str, in alphabetical order.
+
+    Example:
+
+    ```python
+    from bit_keras.collection import list_recipes
+
+    list_recipes()  # ['bit-all', 'bit-resnet']
+    ```
+    """
+    return sorted(path.stem for path in _PACKAGED.glob("*.toml"))
+
+
+def _path_of(source: str | os.PathLike) -> Path:
+    if os.fspath(source) in list_recipes():
+        return _PACKAGED / f"{os.fspath(source)}.toml"
+    return Path(source)
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ExportError(
+            f"There is no recipe {str(path)!r}. The packaged recipes are "
+            f"{', '.join(list_recipes())}; any other is the path of a TOML file."
+        ) from None
     except OSError as error:
         raise ExportError(f"{path} cannot be read ({error.strerror or error}).") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

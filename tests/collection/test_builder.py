@@ -36,8 +36,6 @@ pytestmark = [
     ),
 ]
 
-TEMPLATES = Path(__file__).parents[2] / "export" / "templates"
-
 COLLECTION = """
 [collection]
 name = "small"
@@ -71,7 +69,6 @@ MARK = "BIT_KERAS_TEST_OF_COLLECTIONS"
 
 def write_recipe(folder, models):
     folder.mkdir(exist_ok=True)
-    shutil.copytree(TEMPLATES, folder / "templates", dirs_exist_ok=True)
     (folder / "recipe.toml").write_text(COLLECTION + models, "utf-8")
     return folder / "recipe.toml"
 
@@ -421,7 +418,7 @@ def fails(*arguments):
 
 
 def test_mistakes_give_a_sentence_and_start_nothing(recipe, worker, tmp_path):
-    assert "absent.toml cannot be read" in fails(tmp_path / "absent.toml", "--out", tmp_path / "c")
+    assert "There is no recipe" in fails(tmp_path / "absent.toml", "--out", tmp_path / "c")
     text = recipe.read_text("utf-8").replace("bit_tiny.cifar10", "bit_tiny.cifar11")
     (tmp_path / "wrong.toml").write_text(text, "utf-8")
     assert "There is no model 'bit_tiny.cifar11'" in fails(

@@ -33,7 +33,8 @@ from bit_keras.preprocessing import decode_predictions, eval_transform
 from tests.export.stand_in_server import stand_in_server
 
 ROOT = Path(__file__).parents[2]
-RECIPE = ROOT / "export" / "bit-resnet.toml"
+RECIPE = "bit-resnet"
+TEMPLATES = ROOT / "bit_keras" / "collection" / "templates"
 PAGES = ROOT / "export" / "pages"
 PHOTO = ROOT / "demo" / "images" / "cat.jpg"
 
@@ -61,14 +62,14 @@ TINY_NAMES = (
 
 
 def recipe_of(models, folder):
-    """A recipe of the given `[[models]]`, with the templates of this repository."""
+    """A recipe of the given `[[models]]`."""
     path = folder / "recipe.toml"
     path.write_text(
         '[collection]\nname = "small"\ntitle = "Small"\npublisher = "some-body"\n'
         'publisher_title = "Some Body"\ndescription = "Small networks."\n'
         f'archives = "https://example.com/bit/"\n{models}'
     )
-    return dataclasses.replace(Recipe.read(path), folder=ROOT / "export")
+    return Recipe.read(path)
 
 
 def model(name, **fields):
@@ -499,7 +500,7 @@ def test_a_fact_that_changes_in_the_registry_changes_on_the_page(monkeypatch, tm
 
 def test_what_no_source_states_is_said(tmp_path):
     models = model("bit_r50x1.in21k_ft_vtab_dsprites_xpos_run0")
-    text = rendered(models, tmp_path, outputs=16)
+    text = rendered(models, tmp_path)
     assert (
         "No source states the size of the pictures that these weights were evaluated with" in text
     )
@@ -676,6 +677,31 @@ def test_the_photo_of_the_examples_is_what_the_transform_gives(name, size, tmp_p
     assert np.abs(namespace["images"] - want).max() < 1e-6
 
 
+def test_a_collection_says_whose_weights_these_are_and_where_to_read_on(pages, tmp_path):
+    # What tensorflow/tfhub.dev @81fdea8, assets/docs/sayakpaul/collections/bit-resnet/1.md, has.
+    kaggle = json.loads(pages["kaggle/model-metadata.json"])["description"]
+    for text in (pages["tfhub/assets/docs/sayakpaul/collections/bit-resnet/1.md"], kaggle):
+        _, notes, thanks, references = re.split("^## (?:Notes|Ack.*|References)$", text, flags=re.M)
+        assert "https://tfhub.dev/google/collections/bit/1" in notes
+        for name in ("BiT", "FunMatch", "Willi Gierke", "https://github.com/sayakpaul/BiT-jax2tf"):
+            assert name in thanks
+        for source in (
+            "arxiv.org/abs/1912.11370",
+            "arxiv.org/abs/2106.05237",
+            "github.com/google-research/big_transfer",
+            "image-net.org/challenges/LSVRC/2012",
+        ):
+            assert source in references
+    # Of others nothing is claimed.
+    recipe = recipe_of(model("bit_tiny.cifar10"), tmp_path)
+    (item,) = recipe.items
+    text = render_pages(recipe, [record_of(item)])[
+        "tfhub/assets/docs/some-body/collections/small/1.md"
+    ]
+    assert "## Acknowledgements" not in text and "google" not in text
+    assert "- CIFAR-10: [https://www.cs.toronto.edu" in text
+
+
 # What lies in the repository.
 
 
@@ -688,7 +714,7 @@ def files_of(folder):
 
 
 def test_the_committed_pages_are_those_of_the_templates_and_the_registry(pages):
-    command = "python -m bit_keras.collection.pages export/bit-resnet.toml export/pages"
+    command = "python -m bit_keras.collection.pages bit-resnet export/pages"
     committed = files_of(PAGES)
     assert committed.keys() == pages.keys(), f"Run: {command}"
     stale = [path for path in pages if committed[path] != pages[path]]
@@ -703,7 +729,7 @@ def test_the_command_writes_the_pages_of_a_folder_again(pages, tmp_path):
         sys.executable,
         "-m",
         "bit_keras.collection.pages",
-        str(RECIPE),
+        RECIPE,
         str(tmp_path / "pages"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
@@ -743,7 +769,7 @@ def test_a_folder_of_something_else_is_not_touched(tmp_path):
 @pytest.fixture
 def own_templates(tmp_path):
     """A recipe and its records with a copy of the templates, and the folder of these."""
-    shutil.copytree(ROOT / "export" / "templates", tmp_path / "templates")
+    shutil.copytree(TEMPLATES, tmp_path / "templates")
     recipe = dataclasses.replace(Recipe.read(RECIPE), folder=tmp_path)
     return recipe, read_records(PAGES / RECORDS), tmp_path / "templates"
 
@@ -768,15 +794,24 @@ def test_a_template_that_asks_for_what_there_is_not_is_named(own_templates, tmp_
 
 def test_templates_that_are_missing_or_broken_are_named(own_templates):
     recipe, records, templates = own_templates
-    (templates / "parts" / "input.md.jinja").write_text("## Input\n{% if %}\n")
+    part = templates / "parts" / "input.md.jinja"
+    part.write_text("## Input\n{% if %}\n")
     with pytest.raises(ExportError, match=r"input\.md\.jinja, line 2, cannot be read: Expected"):
         render_pages(recipe, records)
-    (templates / "parts" / "input.md.jinja").unlink()
-    with pytest.raises(ExportError, match=r"has no template parts/input\.md\.jinja\.$"):
+    part.write_text('{% include "parts/absent.md.jinja" %}')
+    with pytest.raises(ExportError, match=r"no template parts/absent\.md\.jinja in "):
         render_pages(recipe, records)
+
+
+def test_templates_next_to_a_recipe_replace_packaged_ones_of_the_same_name(own_templates, pages):
+    recipe, records, templates = own_templates
     shutil.rmtree(templates)
-    with pytest.raises(ExportError, match="the page templates lie in the folder 'templates'"):
-        render_pages(recipe, records)
+    assert render_pages(recipe, records) == pages
+    (templates / "tfhub").mkdir(parents=True)
+    (templates / "tfhub" / "publisher.md.jinja").write_text("# {{ recipe.publisher_title }}\n")
+    changed = render_pages(recipe, records)
+    publisher = "tfhub/assets/docs/sayakpaul/sayakpaul.md"
+    assert changed == {**pages, publisher: "# Sayak Paul\n"}
 
 
 def test_records_that_do_not_fit_are_refused(tmp_path):

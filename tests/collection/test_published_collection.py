@@ -24,7 +24,7 @@ BYTES = {"bit_r50x1": 102_242_668, "bit_r152x2": 945_476_668}
 def weights(tmp_path_factory):
     """A folder with a file for every checkpoint of the recipe."""
     folder = tmp_path_factory.mktemp("weights")
-    for item in Recipe.read(EXPORT / "bit-resnet.toml").items:
+    for item in Recipe.read("bit-resnet").items:
         architecture = item.checkpoint.architecture
         drawn = folder / f"{architecture.name}.npz"
         if not drawn.exists():
@@ -39,7 +39,7 @@ def weights(tmp_path_factory):
 
 
 def test_one_command_builds_all_of_it_and_the_pages_are_those_in_the_repository(weights, tmp_path):
-    command = ["collection", EXPORT / "bit-resnet.toml", "--out", tmp_path / "built", "--json"]
+    command = ["collection", "bit-resnet", "--out", tmp_path / "built", "--json"]
     process = subprocess.run(
         [sys.executable, "-c", "from bit_keras.cli import main; main()", *command],
         env={**os.environ, "BIT_KERAS_WEIGHTS": str(weights)},

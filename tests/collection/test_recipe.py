@@ -1,15 +1,12 @@
 """What a recipe may say, what it cannot, and that the recipes here name everything."""
 
-from pathlib import Path
-
 import pytest
 
+from bit_keras.cli.collection import command
 from bit_keras.collection.pages import kaggle_slug
-from bit_keras.collection.recipe import Recipe
+from bit_keras.collection.recipe import Recipe, list_recipes
 from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.registry import CHECKPOINTS
-
-RECIPES = Path(__file__).parents[2] / "export"
 
 COLLECTION = """
 [collection]
@@ -39,11 +36,7 @@ def refused(text, folder):
 
 
 def test_the_two_recipes_name_every_checkpoint_in_both_variants_and_once():
-    items = [
-        item
-        for name in ("bit-resnet.toml", "bit-all.toml")
-        for item in Recipe.read(RECIPES / name).items
-    ]
+    items = [item for name in list_recipes() for item in Recipe.read(name).items]
     named = [(item.model, item.variant) for item in items]
     assert sorted(named) == sorted(
         (model, variant)
@@ -53,8 +46,9 @@ def test_the_two_recipes_name_every_checkpoint_in_both_variants_and_once():
 
 
 def test_the_large_recipe_has_a_name_for_everything_on_every_hub():
-    items = Recipe.read(RECIPES / "bit-all.toml").items
-    assert f"{len(items) // 2} networks" in (RECIPES / "bit-all.toml").read_text()
+    recipe = Recipe.read("bit-all")
+    items = recipe.items
+    assert f"{len(items) // 2} networks" in (recipe.folder / "bit-all.toml").read_text()
     assert len({kaggle_slug(item.name) for item in items}) == len(items)
 
 
@@ -152,8 +146,25 @@ def test_no_name_and_no_archive_is_used_twice(tmp_path):
 
 
 def test_a_file_that_is_none_is_named(tmp_path):
-    with pytest.raises(ExportError, match="cannot be read"):
+    with pytest.raises(ExportError, match=r"absent\.toml'.*bit-all, bit-resnet"):
         Recipe.read(tmp_path / "absent.toml")
+    with pytest.raises(ExportError, match="cannot be read"):
+        Recipe.read(tmp_path)
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ExportError, match="is no TOML file"):
         Recipe.read(tmp_path / "binary.toml")
+
+
+def test_a_packaged_recipe_is_found_by_its_name_and_a_file_by_its_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bit-resnet").write_text(COLLECTION + TINY)
+    assert Recipe.read("bit-resnet").name == "bit-resnet"
+    assert len(Recipe.read("bit-resnet").items) == 8
+    assert Recipe.read("./bit-resnet").name == "small"
+
+
+def test_help_and_completion_name_every_packaged_recipe():
+    argument = command.params[0]
+    for name in list_recipes():
+        assert f"{name}," in command.help
+        assert name in {item.value for item in argument.shell_complete(None, name[:-1])}

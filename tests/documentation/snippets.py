@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 #: Folders of pages that are no documentation of this package: tests/collection/test_pages.py
 #: has what we publish with models.
-ELSEWHERE = ("export/pages", "export/templates")
+ELSEWHERE = ("export/pages",)
 
 #: What is a block of data is parsed as that.
 PARSERS = {

@@ -16,6 +16,7 @@ from bit_keras.checkpoints import (
     write_checkpoint,
     write_npz,
 )
+from bit_keras.collection import Recipe, list_recipes
 from bit_keras.errors import UnknownModelError
 from bit_keras.registry import PACKAGED
 from tests.cifar10 import ROOT, SAMPLES
@@ -23,6 +24,9 @@ from tests.cli.running import succeeds
 
 #: The network of every command that takes weights: it is small, and it is in the package.
 SMALL = "bit_tiny.cifar10"
+
+#: What commands get in place of a packaged recipe.
+SMALL_RECIPE = "small.toml"
 
 #: Options that follow those of the page, of which the last one counts: what a page shows for an
 #: hour is tried for a second.
@@ -39,7 +43,9 @@ PRINT_THE_SAME = {*OF_THE_REGISTRY, "predict"}
 
 
 def stand_in(word):
-    """The small network for a model of the registry; any other word as it is."""
+    """The small network for a model of the registry, a recipe of it for a packaged one."""
+    if word in list_recipes():
+        return SMALL_RECIPE
     try:
         bit_keras.model_info(word)
     except UnknownModelError:
@@ -87,6 +93,13 @@ def _cifar10(path):
                     archive.add(picture, f"{split}/{picture.stem}/{number:04d}.jpg")
 
 
+def _recipe(path):
+    """A packaged recipe with the small network, and its first model alone."""
+    text = (Recipe.read("bit-resnet").folder / "bit-resnet.toml").read_text()
+    head, *models = re.split(r"^(?=\[\[models\]\])", text, flags=re.MULTILINE)
+    path.write_text(re.sub(r'^model = ".*"', f'model = "{SMALL}"', head + models[0], flags=re.M))
+
+
 def _npz(path):
     shutil.copy(weights_path(SMALL), path)
 
@@ -108,6 +121,7 @@ STANDING = {
     "cifar10.tar": _cifar10,
     "BiT-M-R50x1.npz": _npz,
     "weights.pth": _pth,
+    SMALL_RECIPE: _recipe,
 }
 
 _INT8 = ("--to", "tflite", "--quantize", "int8", "--calibrate", "flowers/", "--out")
@@ -115,7 +129,7 @@ _INT8 = ("--to", "tflite", "--quantize", "int8", "--calibrate", "flowers/", "--o
 #: What pages take from other pages, and the command there that writes it.
 WRITTEN_BY = {
     "run": ("finetune", SMALL, "--data", "flowers/", "--out", "run", *QUICK["finetune"]),
-    "collection": ("collection", "export/bit-resnet.toml", "--out", "collection"),
+    "collection": ("collection", SMALL_RECIPE, "--out", "collection"),
     "exported": ("export", "run", "--to", "hub", "--out", "exported"),
     "r50x1": ("export", SMALL, "--to", "hub", "--out", "r50x1"),
     "serving": ("export", SMALL, "--to", "serving", "--out", "serving"),
@@ -129,15 +143,22 @@ WRITTEN_BY = {
 RUN_ONCE = {"collection", "finetune"}
 
 
+def _in_this_process(*arguments):
+    return succeeds(*arguments).stdout
+
+
 class Pantry:
     """Has the standing things, and what the slow commands wrote.
 
     Args:
         folder: Path of an empty folder.
+        program: callable. Runs `bit-keras` with arguments, and returns what it prints; by default
+            in this process.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, program=_in_this_process):
         self.folder = folder
+        self._program = program
         self._done = {}
 
     def provide(self, words):
@@ -151,17 +172,17 @@ class Pantry:
                 self.run(WRITTEN_BY[name])
 
     def run(self, arguments):
-        """Runs `bit-keras`, in this process, in the current folder; returns what it prints."""
+        """Runs `bit-keras` in the current folder; returns what it prints."""
         self.provide(inputs_of(["bit-keras", *arguments]))
         if arguments[0] not in RUN_ONCE:
-            return succeeds(*arguments).stdout
+            return self._program(*arguments)
         written, key = Path(arguments[arguments.index("--out") + 1]), tuple(arguments)
         if key in self._done and not written.exists():
             kept, output = self._done[key]
             shutil.copytree(kept, written)
             return output
         kept = self.folder / str(len(self._done))
-        output = succeeds(*arguments).stdout
+        output = self._program(*arguments)
         shutil.copytree(written, kept)
         self._done[key] = kept, output
         return output
@@ -194,11 +215,3 @@ def checkout(folder):
     """What lies in a checkout beside the package, and is named by pages."""
     for name in ("demo/images", "export"):
         shutil.copytree(ROOT / name, folder / name)
-    for recipe in (folder / "export").glob("*.toml"):
-        recipe.write_text(_small_recipe(recipe.read_text()))
-
-
-def _small_recipe(text):
-    """A recipe of the small network, and of its first model alone."""
-    head, *models = re.split(r"^(?=\[\[models\]\])", text, flags=re.MULTILINE)
-    return re.sub(r'^model = ".*"', f'model = "{SMALL}"', head + "".join(models[:1]), flags=re.M)

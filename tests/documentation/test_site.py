@@ -31,7 +31,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)|<(https?://[^>\s]+)>")
 CODE = re.compile(r"^ *```.*?^ *```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 
 #: Text of others, of no page that the project writes.
-ELSEWHERE = ("export/pages", "export/templates", "docs")
+ELSEWHERE = ("export/pages", "docs")
 
 
 def run(program, *arguments):

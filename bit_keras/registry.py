@@ -10,7 +10,9 @@ Sources, by the short names used below:
   `huggingface/pytorch-image-models` @aa4b585
 - BiT paper: Kolesnikov et al., 2020, https://arxiv.org/abs/1912.11370
 - FunMatch paper: Beyer et al., 2021, https://arxiv.org/abs/2106.05237
-- VTAB: `google-research/task_adaptation` @d7630d3, `task_adaptation/data`
+- big_vision distillation README: its `big_vision/configs/proj/distill/README.md`
+- VTAB: `google-research/task_adaptation` @d7630d3, `scripts/run_all_tasks.sh` and the tests of
+  `task_adaptation/data`
 """
 
 import dataclasses
@@ -216,7 +218,7 @@ class Checkpoint:
         url: str. Where the file is published; `package:` and a file name for weights
             that come with this package, `hf://` and OWNER/NAME for a repository of the
             Hugging Face hub.
-        classes: int or None. Width of the head; `None` where no source states it.
+        classes: int. Width of the head.
         labels: str or None. Name of a packaged class list.
         description: str. One sentence.
         activation: `"softmax"` or `"sigmoid"`: what turns logits into scores.
@@ -232,7 +234,7 @@ class Checkpoint:
     name: str
     architecture: Architecture
     url: str
-    classes: int | None
+    classes: int
     labels: str | None
     description: str
     activation: Literal["softmax", "sigmoid"] = "softmax"
@@ -252,7 +254,7 @@ class Checkpoint:
 
     @property
     def parameters(self) -> int:
-        """Trainable values, head included where its width is known."""
+        """Trainable values, head included."""
         return self.architecture.parameters(self.classes)
 
 
@@ -282,6 +284,7 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
 
 _TIMM = "timm 1.0.31"
 _TIMM_RESULTS = "timm results CSVs @aa4b585"
+_DISTILLATION = "big_vision distillation README"
 
 
 def _timm_accuracies(
@@ -301,6 +304,11 @@ def _timm_names(*names: str) -> tuple[str, ...]:
 
 
 def _hub_names(*paths: str) -> tuple[str, ...]:
+    """Addresses on tfhub.dev.
+
+    Of the collection BiT-ResNet also those that its README (`sayakpaul/BiT-jax2tf` @dbee8fa) and
+    its first model page show, and that are on no page of tfhub.dev.
+    """
     return tuple(f"https://tfhub.dev/{path}/1" for path in paths)
 
 
@@ -328,6 +336,7 @@ def _distilled() -> Iterator[Checkpoint]:
             *_timm_names("resnetv2_50x1_bit.goog_distilled_in1k", "resnetv2_50x1_bit_distilled"),
             *_hub_names(
                 "sayakpaul/distill_bit_resnet50x1_224_classification",
+                "sayakpaul/distill_bit_r50x1_224_classification",
                 "sayakpaul/distill_bit_r50x1_224_feature_extraction",
             ),
         ),
@@ -345,6 +354,7 @@ def _distilled() -> Iterator[Checkpoint]:
             *_official("R50x1_160"),
             *_hub_names(
                 "sayakpaul/distill_bit_resnet50x1_160_classification",
+                "sayakpaul/distill_bit_r50x1_160_classification",
                 "sayakpaul/distill_bit_r50x1_160_feature_extraction",
             ),
         ),
@@ -360,7 +370,7 @@ def _teachers() -> Iterator[Checkpoint]:
             945_485_848,  # download log of sayakpaul/BiT-jax2tf, its conversion notebook
             (
                 # The three sources disagree; all are listed.
-                Accuracy("ImageNet-1k", "top-1", 84.3, 384, "big_transfer README"),
+                Accuracy("ImageNet-1k", "top-1", 84.3, 384, _DISTILLATION),
                 Accuracy("ImageNet-1k", "top-1", 83.7, 384, "FunMatch paper"),
                 *_timm_accuracies(384, 83.858, 97.130, 88.144, 72.72),
             ),
@@ -371,7 +381,7 @@ def _teachers() -> Iterator[Checkpoint]:
             256,
             None,
             (
-                Accuracy("ImageNet-1k", "top-1", 83.0, 224, "big_transfer README"),
+                Accuracy("ImageNet-1k", "top-1", 83.0, 224, _DISTILLATION),
                 *_timm_accuracies(224, 82.918, 96.568, 87.491, 71.43),
             ),
             ("resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k", "resnetv2_152x2_bit_teacher"),
@@ -395,6 +405,7 @@ def _teachers() -> Iterator[Checkpoint]:
                 *_timm_names(*timm_names),
                 *_hub_names(
                     f"sayakpaul/bit_resnet152x2_{size}_classification",
+                    f"sayakpaul/bit_r152x2_{size}_classification",
                     f"sayakpaul/bit_r152x2_{size}_feature_extraction",
                 ),
             ),
@@ -452,6 +463,8 @@ def _upstream() -> Iterator[Checkpoint]:
                 ),
             ),
         )
+        # big_transfer's `bit_pytorch/models.py` and `bit_jax/models.py` also know a BiT-S-R152x2,
+        # and its README lists none: no source shows that the file was published.
         if on_hub:
             yield Checkpoint(
                 f"bit_{size}.in1k",
@@ -520,8 +533,8 @@ def _fine_tuned() -> Iterator[Checkpoint]:
     )
 
 
-#: Classes of the VTAB-1k tasks; `None` where VTAB's own tests do not state them.
-_VTAB_CLASSES: Mapping[str, int | None] = MappingProxyType(
+#: Classes of the VTAB-1k tasks.
+_VTAB_CLASSES: Mapping[str, int] = MappingProxyType(
     {
         "caltech101": 102,
         "cifar100": 100,
@@ -529,8 +542,8 @@ _VTAB_CLASSES: Mapping[str, int | None] = MappingProxyType(
         "clevr-distance": 6,
         "diabetic_retinopathy": 5,
         "dmlab": 6,
-        "dsprites-orientation": None,
-        "dsprites-xpos": None,
+        "dsprites-orientation": 16,
+        "dsprites-xpos": 16,
         "dtd": 47,
         "eurosat": 10,
         "kitti-distance": 4,

@@ -47,7 +47,9 @@ FAMILIES: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "BiT-S": (
             r".*\.in1k",
-            "Pre-trained on ImageNet-1k alone. There is no R152x2.",
+            "Pre-trained on ImageNet-1k alone. There is no R152x2: `bit_pytorch/models.py` of "
+            "big_transfer has the name BiT-S-R152x2, and no source shows that the file was "
+            "published. Whoever has one loads it as `weights=` of `bit_r152x2.in21k_ft_in1k`.",
         ),
         "With BatchNorm": (
             r"resnetv2_.*",
@@ -72,6 +74,10 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         ),
         "big_vision distillation configs": (
             "https://github.com/google-research/big_vision/tree/0127fb6/big_vision/configs/proj/distill"
+        ),
+        "big_vision distillation README": (
+            "https://github.com/google-research/big_vision/blob/0127fb6/big_vision/configs/proj/"
+            "distill/README.md"
         ),
         "FunMatch paper": "https://arxiv.org/abs/2106.05237",
         "FunMatch paper, table 4": "https://arxiv.org/abs/2106.05237",
@@ -180,7 +186,7 @@ def _facts(model: Checkpoint) -> Sequence[str]:
     return (
         f"`{model.name}`",
         _millions(model.parameters),
-        f"{model.classes:,}" if model.classes else "",
+        f"{model.classes:,}",
         _file(model),
         f"{model.bytes:,} ({model.bytes / 1e6:,.0f} MB)" if model.bytes else "",
     )
@@ -249,7 +255,7 @@ def _vtab() -> str:
         file=models[0].file,
         architectures=", ".join(architectures),
         tasks=_rows(
-            (f"`{task}`", f"`{_task_in_file(model)}`", str(model.classes or ""))
+            (f"`{task}`", f"`{_task_in_file(model)}`", str(model.classes))
             for task, model in tasks.items()
         ),
     )

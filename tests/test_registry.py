@@ -98,6 +98,15 @@ ALIASES = {
     "https://tfhub.dev/sayakpaul/bit_r152x2_384_feature_extraction/1": (
         "bit_r152x2.teacher_in1k_384"
     ),
+    # What the README of that collection and its first model page link to.
+    "https://tfhub.dev/sayakpaul/distill_bit_r50x1_224_classification/1": (
+        "bit_r50x1.distilled_in1k_224"
+    ),
+    "https://tfhub.dev/sayakpaul/distill_bit_r50x1_160_classification/1": (
+        "bit_r50x1.distilled_in1k_160"
+    ),
+    "sayakpaul/bit_r152x2_384_classification/1": "bit_r152x2.teacher_in1k_384",
+    "sayakpaul/bit_r152x2_224_classification/1": "bit_r152x2.teacher_in1k_224",
     "resnetv2_50x1_bitm": "bit_r50x1.in21k_ft_in1k",
     "resnetv2_50x1_bit.goog_in21k": "bit_r50x1.in21k",
     "timm/resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k": "bit_r152x2.teacher_in1k_224",
@@ -376,3 +385,9 @@ def test_list_models_lists_all_and_takes_shell_patterns():
     assert bit_keras.list_models("resnetv2_?0.*") == ["resnetv2_50.a1h_in1k"]
     assert len(bit_keras.list_models("*_vtab_*")) == 285
     assert bit_keras.list_models("nothing") == []
+
+
+def test_the_classes_of_vtab_are_those_of_its_own_script():
+    # google-research/task_adaptation @d7630d3, scripts/run_all_tasks.sh: `num_classes=16`.
+    for name in bit_keras.list_models("*_dsprites_*"):
+        assert bit_keras.model_info(name).classes == 16

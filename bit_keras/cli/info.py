@@ -214,8 +214,6 @@ def _rows(checkpoint: Checkpoint) -> list[tuple[str, str]]:
 
 
 def _classes(checkpoint: Checkpoint) -> str:
-    if checkpoint.classes is None:
-        return "unknown"
     labels = f", labels {checkpoint.labels}" if checkpoint.labels else ""
     return f"{checkpoint.classes}, {checkpoint.activation}{labels}"
 

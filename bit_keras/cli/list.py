@@ -61,7 +61,7 @@ def _row(checkpoint: Checkpoint) -> tuple[str, ...]:
     top1 = [a.value for a in checkpoint.accuracies if a.dataset == "ImageNet-1k"]
     return (
         checkpoint.name,
-        str(checkpoint.classes or "?"),
+        str(checkpoint.classes),
         str(checkpoint.size or "?"),
         millions(checkpoint.parameters),
         f"{top1[0]:.1f} %" if top1 else "",

@@ -134,7 +134,7 @@ def create_classifier(
     )
     # After all arguments are checked: opening may mean to download gigabytes.
     with _opened(weights, checkpoint, shape[-1], selection) as arrays:
-        outputs = _head(maps, num_classes or _width(arrays, checkpoint))
+        outputs = _head(maps, num_classes or checkpoint.classes)
         network = keras.Model(inputs, outputs, name=checkpoint.name)
         if arrays is not None:
             _take_with_head(network, arrays, num_classes)
@@ -451,17 +451,6 @@ def _opened(
                 "%s: %d of the %d classes are kept.", checkpoint.name, len(indices), len(labels)
             )
         yield arrays
-
-
-def _width(arrays: ArrayFile | None, checkpoint: Checkpoint) -> int:
-    """The width of a head that nobody gave."""
-    found = head_classes(arrays.shapes) if arrays is not None else None
-    width = checkpoint.classes or found
-    if width is None:
-        raise BitKerasError(
-            f"No source states how many classes {checkpoint.name} has; pass num_classes=."
-        )
-    return width
 
 
 def _take_with_head(network: keras.Model, arrays: ArrayFile, num_classes: int | None) -> None:

@@ -115,8 +115,7 @@ def _classes(
         return name, "softmax", name.name
     if isinstance(name, str):
         checkpoint = model_info(name)
-        # Where no source states the width of the head, the logits do.
-        labels = labels_of(checkpoint, checkpoint.classes or width)
+        labels = labels_of(checkpoint)
         owner = checkpoint.name + (f" ({checkpoint.labels})" if checkpoint.labels else "")
         return labels, checkpoint.activation, owner
     is_list = isinstance(name, list | tuple | np.ndarray)

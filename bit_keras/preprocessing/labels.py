@@ -173,23 +173,19 @@ def labels_of(checkpoint: Checkpoint, classes: int | Sequence[str] | None = None
 
     Args:
         checkpoint: Checkpoint.
-        classes: int. Width of the head, where it is known to be another or no
-            source states it: its classes are not the published ones. Or the ids that
-            the head was cut down to, in their order.
+        classes: int. Width of the head, where it is known to be another: its
+            classes are not the published ones. Or the ids that the head was cut
+            down to, in their order.
 
     Raises:
-        UnknownLabelsError: `classes` is not given, and no source states the width; or
-            ids are given, and there is no published list.
+        UnknownLabelsError: Ids are given, and there is no published list.
         BitKerasError: There is no id, one comes twice, or is not in the list.
     """
     if isinstance(classes, Sequence):
         return class_list_of(checkpoint).select(classes)
     if checkpoint.labels is not None and classes in (None, checkpoint.classes):
         return load_labels(checkpoint.labels)
-    classes = classes or checkpoint.classes
-    if classes is None:
-        raise UnknownLabelsError(f"No source states how many classes {checkpoint.name} has.")
-    return numbered_labels(checkpoint.name, classes)
+    return numbered_labels(checkpoint.name, classes or checkpoint.classes)
 
 
 def numbered_labels(name: str, classes: int) -> Labels:

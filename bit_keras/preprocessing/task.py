@@ -95,8 +95,8 @@ def task_of(name: str, size: int | None = None, classes: int | Sequence[str] | N
         name: str. A model name or an alias.
         size: int. Side of the images where it is not the published one.
         classes: int or sequence of str. Width of the head where it was replaced, or
-            where no source states it; or the ids that it was cut down to, as
-            `create_classifier` takes them. Defaults to all of the checkpoint.
+            the ids that it was cut down to, as `create_classifier` takes them.
+            Defaults to all of the checkpoint.
 
     Returns:
         Task. Classes without a published list are called `"class_0"`, `"class_1"`,
@@ -105,8 +105,7 @@ def task_of(name: str, size: int | None = None, classes: int | Sequence[str] | N
     Raises:
         UnknownModelError: No model has that name.
         SizeError: `size` is below 32, or neither given nor published.
-        UnknownLabelsError: No source states how many classes the model has, or they
-            have no ids to select by.
+        UnknownLabelsError: The classes have no ids to select by.
         BitKerasError: There is no id, one comes twice, or is not in the class list.
 
     Example:

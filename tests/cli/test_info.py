@@ -40,7 +40,7 @@ def test_a_model_is_shown_with_its_facts_and_their_sources():
     output = succeeds("info", name).stdout
     assert "bit_r152x2.teacher_in1k_384" in output
     assert "236,335,208" in output
-    assert "84.3 % top-1 on ImageNet-1k at 384 (big_transfer README)" in output
+    assert "84.3 % top-1 on ImageNet-1k at 384 (big_vision distillation README)" in output
     assert "83.858 % top-1 on ImageNet-1k at 384 (timm results CSVs" in output
 
 

@@ -202,12 +202,6 @@ def test_a_negative_number_of_classes_is_refused():
         bit_keras.create_classifier(NAME, weights=None, num_classes=-1)
 
 
-def test_a_checkpoint_of_unknown_classes_asks_for_their_number():
-    name = bit_keras.list_models("*dsprites_xpos_run0")[0]
-    with pytest.raises(BitKerasError, match=r"how many classes .* has; pass num_classes="):
-        bit_keras.create_classifier(name, weights=None)
-
-
 # Some classes of the file's head.
 
 

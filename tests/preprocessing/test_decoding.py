@@ -92,7 +92,7 @@ def test_own_labels_and_fewer_classes_than_top():
     [
         ("bit_r152x2.teacher_pet_128", 37),
         ("BiT-M-R50x1-run0-svhn", 10),
-        ("BiT-M-R50x1-run0-dsprites-xpos", 16),  # no source states its width
+        ("BiT-M-R50x1-run0-dsprites-xpos", 16),
     ],
 )
 def test_heads_without_a_published_list_number_their_classes(name, width):

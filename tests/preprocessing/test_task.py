@@ -89,13 +89,6 @@ def test_a_head_that_was_cut_down_keeps_its_ids_and_its_scores():
         task_of("BiT-M-R50x1-run0-svhn", 224, classes=["0"])
 
 
-def test_a_width_that_no_source_states_must_be_given():
-    name = "BiT-M-R50x1-run0-dsprites-xpos"
-    with pytest.raises(UnknownLabelsError, match="No source states how many classes"):
-        task_of(name, 224)
-    assert len(task_of(name, 224, classes=16).labels) == 16
-
-
 def test_predictions_are_decoded_by_the_labels_and_the_activation_of_a_task():
     for activation, score in (("softmax", 0.5), ("sigmoid", 0.5)):
         ((best, _),) = decode_predictions([[0.0, 0.0]], Task(PETS, TRANSFORM, activation))

@@ -14,6 +14,7 @@ from bit_keras.errors import ExportError
 from bit_keras.progress import without_native_notes
 from bit_keras.runtimes.program import (
     DEFAULT_SIGNATURE,
+    FEATURES,
     IMAGE_RANK,
     Intermediate,
     Program,
@@ -27,6 +28,10 @@ from bit_keras.runtimes.program import (
 
 #: The file identifier of the format, at bytes 4 to 8 (`tensorflow/lite/schema/schema.fbs`).
 IDENTIFIER = b"TFL3"
+
+#: Largest difference of one image in a batch and alone, in units of the largest value. The files
+#: of this package give the same bits; one step of 8 bits is more.
+_ROUNDING = 1e-4
 
 
 class LiteRTProgram(Program):
@@ -65,27 +70,51 @@ class LiteRTProgram(Program):
         self.signatures = {name: runner.signature for name, runner in self._runners.items()}
         if not self.signatures:
             raise ExportError(f"{path} has no signature that takes one batch of images.")
-        #: Whether a signature that is made for one size of batch takes others, once that is tried.
-        self._resizable: dict[str, bool] = {}
+        #: Whether a signature that is made for another batch takes one, once that is tried.
+        self._resizable: dict[tuple[str, tuple[int, ...]], bool] = {}
 
     def _piece(self, images: np.ndarray, signature: str) -> int | None:
         batch = self.signatures[signature].input_shape[0]
         if batch in (None, len(images)):
             return None
-        if signature not in self._resizable:
-            self._resizable[signature] = self._can_be_resized(images, signature)
-        return None if self._resizable[signature] else batch
+        trial = signature, images.shape
+        if trial not in self._resizable:
+            self._resizable[trial] = self._can_be_resized(images, signature)
+        return None if self._resizable[trial] else batch
 
     def _can_be_resized(self, images: np.ndarray, signature: str) -> bool:
+        """Whether a batch of other images gives what the last of them gives alone.
+
+        A graph that was converted for one image may take others without an error and
+        broadcast values of one image along the width of another, where the batch is as
+        large as the width.
+        """
+        batch = _noise(images.shape, images.dtype)
+        alone = np.repeat(batch[-1:], self.signatures[signature].input_shape[0] or 1, axis=0)
         try:
-            answers = self._run(images, signature)
+            answers, expected = self._run(batch, signature), self._run(alone, signature)
         # What an operation with a shape of its own raises when it is prepared for another.
         except (RuntimeError, ValueError):
             return False
-        return all(len(answer) == len(images) for answer in answers.values())
+        return all(
+            len(answers[name]) == len(batch) and _are_alike(answers[name][-1], expected[name][-1])
+            for name in answers
+        )
 
     def _run(self, images: np.ndarray, signature: str) -> dict[str, np.ndarray]:
         return self._runners[signature](images)
+
+
+def _noise(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Images that differ from each other in their contrast too."""
+    noise = np.random.default_rng(0).random(shape, np.float32)
+    noise *= np.linspace(0.2, 1, shape[0], dtype=np.float32)[:, None, None, None]
+    return (255 * noise if np.issubdtype(dtype, np.integer) else noise).astype(dtype)
+
+
+def _are_alike(answer: np.ndarray, alone: np.ndarray) -> bool:
+    """Whether they differ by rounding at most."""
+    return bool(np.abs(answer - alone).max() <= _ROUNDING * np.abs(alone).max())
 
 
 class _Runner:
@@ -112,9 +141,10 @@ class _Runner:
         )
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        answers = self._call(images)
         return {
-            name: dequantized(answer, self._output_details[name])
-            for name, answer in self._call(images).items()
+            name: dequantized(answers[name], details)
+            for name, details in self._output_details.items()
         }
 
 
@@ -135,7 +165,11 @@ def _signed(interpreter: Any, name: str) -> _Runner | None:
     if not _are_images(list(inputs.values())):
         return None
     ((key, details),) = inputs.items()
-    return _Runner(details, runner.get_output_details(), lambda images: runner(**{key: images}))
+    outputs = runner.get_output_details()
+    if name == FEATURES and FEATURES in outputs:
+        # Every signature of a file names all outputs; whoever asks for features wants these.
+        outputs = {FEATURES: outputs[FEATURES]}
+    return _Runner(details, outputs, lambda images: runner(**{key: images}))
 
 
 def _unsigned(interpreter: Any) -> _Runner | None:

@@ -47,6 +47,28 @@ def test_a_file_for_one_image_answers_many(single_tflite, expected, engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_a_file_that_mixes_images_in_one_batch_is_run_one_by_one(tmp_path, engine):
+    """Means of one image for the columns of another: the shapes fit where there are 8 of each."""
+    import tensorflow as tf
+
+    path = tmp_path / "mixing.tflite"
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 3), name="inputs")])
+    def mixing(inputs):
+        return {"centred": inputs - tf.reduce_mean(inputs, axis=(1, 2))}
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [mixing.get_concrete_function()], tf.Module()
+    )
+    path.write_bytes(converter.convert())
+    images = np.random.default_rng(0).uniform(-1, 1, (8, 8, 8, 3)).astype("float32")
+    expected = images - images.mean((1, 2), keepdims=True)
+    np.testing.assert_allclose(
+        open_program(path, engine=engine)(images)["centred"], expected, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_file_without_signatures_answers_by_the_names_of_its_tensors(
     unsigned_tflite, expected, engine
 ):

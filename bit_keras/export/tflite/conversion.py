@@ -7,16 +7,18 @@ import numpy as np
 import tensorflow as tf
 
 from bit_keras.errors import ExportError
-from bit_keras.export.artifact import CALIBRATED, Metadata
+from bit_keras.export.artifact import CALIBRATED, Metadata, golden_size
 from bit_keras.export.saved_model import features_and_outputs
 from bit_keras.export.signatures import ACTIVATIONS, rescaled
 from bit_keras.export.tflite.group_norm import CentredGroupNorm
+from bit_keras.export.tflite.head import ConvolutionHead
 from bit_keras.export.tflite.quantization import (
     Ranges,
     observed_ranges,
     rounded,
     rounded_features,
 )
+from bit_keras.export.tflite.shapes import with_batch_of_one, with_default_size
 from bit_keras.layers import GroupNorm
 from bit_keras.models.folding import clone_with, copy_state, fold_weight_standardization
 from bit_keras.preprocessing import Task
@@ -51,26 +53,34 @@ def converted(
         ranges = observed_ranges(network, calibration)
         network = rounded(network, ranges)
     elif metadata.precision == "int8-pure":
-        network = _in_integers(network)
+        network = _with(network, GroupNorm, CentredGroupNorm)
+    elif metadata.precision == "dynamic" or class_maps:
+        network = _with(network, keras.layers.Dense, ConvolutionHead)
     converter = _converter(network, metadata, task, ranges, class_maps)
     _quantise(converter, metadata.precision, calibration)
     try:
         with without_native_notes():
-            return converter.convert()
+            content = converter.convert()
     # The converter raises whatever its passes in C++ do.
     except Exception as error:
         raise ExportError(
             f"{model.name} cannot be converted to TFLite with --quantize {metadata.precision} "
             f"({' '.join(str(error).split())[:300]})."
         ) from error
+    if metadata.size is not None:
+        return with_batch_of_one(content)
+    height, _ = golden_size(model.input_shape, metadata)
+    return with_default_size(content, height)
 
 
-def _in_integers(network: keras.Model) -> keras.Model:
-    """A copy whose GroupNorm has a form that integers can hold."""
+def _with(
+    network: keras.Model, kind: type[keras.layers.Layer], other: type[keras.layers.Layer]
+) -> keras.Model:
+    """A copy with another class in place of one, which computes the same."""
 
     def swap(layer: keras.layers.Layer) -> keras.layers.Layer:
-        kind = CentredGroupNorm if isinstance(layer, GroupNorm) else layer.__class__
-        return kind.from_config(layer.get_config())
+        swapped = other if type(layer) is kind else type(layer)
+        return swapped.from_config(layer.get_config())
 
     copy = clone_with(network, swap)
     copy_state(network, copy)
@@ -86,7 +96,6 @@ def _converter(
 ) -> tf.lite.TFLiteConverter:
     """The converter of the one function that gives all outputs."""
     size = metadata.size
-    shape = (None, None, None, RGB) if size is None else (1, size, size, RGB)
     both = features_and_outputs(network, class_maps)
     # 8-bit images are brought to the range of the network by the scale of their tensor.
     scale = (-1.0, 1.0) if metadata.takes_pixels else metadata.input_range
@@ -105,7 +114,7 @@ def _converter(
 
     function = tf.function(
         serving_default,
-        input_signature=[tf.TensorSpec(shape, tf.float32, name="inputs")],
+        input_signature=[tf.TensorSpec((None, size, size, RGB), tf.float32, name="inputs")],
         autograph=False,
     )
     # A Keras model in this place makes files that fail or give NaN: it is no `tf.Module`.

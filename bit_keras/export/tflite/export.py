@@ -14,7 +14,6 @@ from bit_keras.export.artifact import (
     GOLDEN,
     METADATA,
     Metadata,
-    Variant,
     golden_bytes,
     golden_difference,
     precision_of,
@@ -30,15 +29,9 @@ from bit_keras.export.tflite.signatures import with_signatures
 from bit_keras.preprocessing import Task
 from bit_keras.registry import RGB
 from bit_keras.runtimes import open_program
-from bit_keras.runtimes.program import CLASS_MAPS
+from bit_keras.runtimes.program import DEFAULT_SIGNATURE, FEATURES
 
 Quantization = Literal["none", "float16", "dynamic", "int8", "int8-pure"]
-
-#: The outputs of `serving_default`; `features` has the features alone.
-_OUTPUTS: dict[Variant, tuple[str, ...]] = {
-    "classification": ("logits", "probabilities"),
-    "feature_extraction": ("features",),
-}
 
 #: The range of 8-bit pixels.
 _PIXELS = (0.0, 255.0)
@@ -56,15 +49,12 @@ def export_tflite(
 ) -> Metadata:
     """Writes a model as a TFLite file, of builtin operators alone.
 
-    The signatures, which share the weights, for a classifier:
-
-    - `serving_default`: `inputs`, float32 `(1, size, size, 3)` -> `logits` and
-      `probabilities`, float32 `(1, classes)`, and with `class_maps` these, float32
-      `(1, size / 32, size / 32, classes)`, what `bit_keras.create_class_maps` gives;
-    - `features`: `inputs` -> `features`, float32 `(1, channels)`.
-
-    A feature extractor has `features` from both. Kernels are standardised once, at
-    export. What `quantize` does:
+    The signatures `serving_default` and `features` are the same, under two names: `inputs`,
+    float32 `(1, size, size, 3)`, to `probabilities` and `logits`, float32 `(1, classes)`,
+    `features`, float32 `(1, channels)`, and with `class_maps` these, float32
+    `(1, size / 32, size / 32, classes)`, what `bit_keras.create_class_maps` gives. A feature
+    extractor returns `features` only. Callers may resize the batch. Kernels are
+    standardised once, at export. What `quantize` does:
 
     - `"none"`: all in float32;
     - `"float16"`: weights in float16, half the size; they are unpacked to float32;
@@ -85,8 +75,8 @@ def export_tflite(
         path: The file to create or to replace. Whole or absent.
         quantize: See above. Defaults to `"none"`.
         size: int or `"dynamic"`. Side of the images, or none in particular: callers
-            resize the input, and MediaPipe does not take the file. Defaults to that of
-            the model or its task.
+            resize the input, which is a square of the side that is the default here
+            until then. Defaults to that of the model or its task.
         input_range: `(-1.0, 1.0)`, BiT's own, or `(0.0, 1.0)`, for images in float32.
             Defaults to `(-1.0, 1.0)`.
         task: Task. The labels and the transform. Defaults to what the registry knows of
@@ -128,8 +118,7 @@ def export_tflite(
     require_fits(model, quantize)
     content = converted(model, metadata, task, calibration, class_maps)
     require_operators(content, quantize)
-    outputs = (*_OUTPUTS[metadata.variant], *((CLASS_MAPS,) if class_maps else ()))
-    content = with_signatures(content, {"serving_default": outputs, "features": ("features",)})
+    content = with_signatures(content, (DEFAULT_SIGNATURE, FEATURES))
     golden = golden_answers(model, metadata, class_maps)
     if quantize != "none":
         tolerance = quantised_tolerance(_difference(content, golden))

@@ -1,4 +1,6 @@
-"""A TFLite model with another root: what is added stands before the bytes that were there.
+"""A TFLite model with another root, or other numbers in place.
+
+What is added stands before the bytes that were there.
 
 A flatbuffer refers forwards only, so a new root in front can name every part of the old
 bytes where it lies. They are copied once and keep their alignment; a model of a gigabyte
@@ -10,9 +12,10 @@ Reference:
     (`tensorflow/tensorflow`, `tensorflow/compiler/mlir/lite/schema/schema.fbs`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import flatbuffers
+import numpy as np
 from flatbuffers import encode, packer
 from flatbuffers.number_types import UOffsetTFlags
 from flatbuffers.table import Table
@@ -20,6 +23,9 @@ from flatbuffers.table import Table
 #: Of TFLite models, and of their weights (`force_align` of `Buffer.data` in `schema.fbs`).
 IDENTIFIER = b"TFL3"
 ALIGNMENT = 16
+
+#: The dtype of the numbers of tensors and of the sides of shapes.
+INTEGER = np.dtype("<i4")
 
 #: The fields of the table `Model`, in the order of `schema.fbs`.
 VERSION, _, SUBGRAPHS, _, BUFFERS, _, METADATA, SIGNATURE_DEFS = range(8)
@@ -33,6 +39,32 @@ def root_table(model: bytes) -> Table:
 def slot(field: int) -> int:
     """Where the table of a table's fields has a field."""
     return 4 + 2 * field
+
+
+def tables(table: Table, field: int) -> list[Table]:
+    """The tables in the vector that a field of a table refers to."""
+    offset = table.Offset(slot(field))
+    first = table.Vector(offset)
+    places = range(first, first + 4 * table.VectorLen(offset), 4)
+    return [Table(table.Bytes, table.Indirect(place)) for place in places]
+
+
+def integers(table: Table, field: int) -> tuple[int, np.ndarray]:
+    """Where the vector of a field has its integers, and these; none where it is absent."""
+    offset = table.Offset(slot(field))
+    if not offset:
+        return 0, np.empty(0, INTEGER)
+    first = table.Vector(offset)
+    return first, np.frombuffer(table.Bytes, INTEGER, table.VectorLen(offset), first)
+
+
+def patched(model: bytes, patches: Mapping[int, bytes]) -> bytes:
+    """A model with other bytes at some positions. It is copied once, however large."""
+    rest, parts, end = memoryview(model), [], 0
+    for position, content in sorted(patches.items()):
+        parts += [rest[end:position], content]
+        end = position + len(content)
+    return b"".join([*parts, rest[end:]])
 
 
 def offset_vector(builder: flatbuffers.Builder, offsets: Sequence[int]) -> int:

@@ -24,9 +24,16 @@ class CentredGroupNorm(GroupNorm):
         return centred * scale + ops.reshape(self.beta, (1, 1, 1, channels))
 
     def _mean_of_groups(self, x: Tensor) -> Tensor:
-        """The mean of each group, `(batch, 1, 1, channels)`, the same for all its channels."""
+        """The mean of each group, `(batch, 1, 1, channels)`, the same for all its channels.
+
+        Four axes throughout: the converter leaves out a reshape of `(1, channels)` that changes
+        nothing for one image, and callers may resize the batch.
+        """
         channels = x.shape[-1]
         members = channels // self.groups
-        mean = ops.reshape(ops.mean(x, axis=(1, 2)), (-1, self.groups, members))
+        mean = ops.mean(x, axis=(1, 2), keepdims=True)
+        if members == 1:
+            return mean
+        mean = ops.reshape(mean, (-1, 1, self.groups, members))
         mean = ops.mean(mean, axis=-1, keepdims=True)
-        return ops.reshape(ops.tile(mean, (1, 1, members)), (-1, 1, 1, channels))
+        return ops.reshape(ops.tile(mean, (1, 1, 1, members)), (-1, 1, 1, channels))

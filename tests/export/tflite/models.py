@@ -17,7 +17,18 @@ from tests.cifar10 import SAMPLES
 
 NAME = "bit_tiny.cifar10"
 SIZE = 64
-SIGNATURES = {"serving_default": ("logits", "probabilities"), "features": ("features",)}
+#: What `bit-keras export` is told, by the name that a form has on the page of clients.
+FORMS = {
+    "tflite": {},
+    "tflite --quantize float16": {"quantize": "float16"},
+    "tflite --quantize dynamic": {"quantize": "dynamic"},
+    "tflite --quantize int8": {"quantize": "int8"},
+    "tflite --quantize int8-pure": {"quantize": "int8-pure"},
+    "tflite --size dynamic": {"size": "dynamic"},
+    "tflite --class-maps": {"class_maps": True},
+}
+
+SIGNATURES = ("serving_default", "features")
 
 
 @functools.cache
@@ -59,10 +70,7 @@ def extractor():
     def features(inputs):
         return {"features": network()(inputs, training=False)[0]}
 
-    return with_signatures(
-        converted(features, "none", variables=network().variables),
-        {"serving_default": ("features",), "features": ("features",)},
-    )
+    return with_signatures(converted(features, "none", variables=network().variables), SIGNATURES)
 
 
 def in_integers(both):

@@ -209,7 +209,7 @@ def test_the_model_computes_what_it_did(quantize):
         images = np.full(details["shape"], 1, details["dtype"])
         answers.append(interpreter.get_signature_runner("serving_default")(inputs=images))
     before, after = answers
-    assert before.keys() == after.keys() == {"logits", "probabilities"}
+    assert before.keys() == after.keys() == {"features", "logits", "probabilities"}
     for name in before:
         np.testing.assert_array_equal(before[name], after[name])
 

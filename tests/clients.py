@@ -25,10 +25,10 @@ class ClientRecord:
     """
 
     def __init__(self):
-        self.rows = []
+        self.rows = {}
 
     def __call__(self, client, version, form, difference=None, note=""):
-        """Notes one result.
+        """Notes one result; of several of one version and form, the largest difference stays.
 
         Args:
             client: str. The name of the program, the same for all of its versions.
@@ -45,13 +45,16 @@ class ClientRecord:
         assert re.match(r"\d", version), version
         assert note if difference is None else math.isfinite(difference)
         row = {"client": client, "version": version, "form": form}
-        self.rows.append({**row, "difference": _rounded(difference), "note": note})
+        known = self.rows.get((client, version, form), {"difference": None})["difference"]
+        if known is None or known <= difference:
+            self.rows[client, version, form] = {**row, "difference": difference, "note": note}
 
     def write(self):
         """Replaces what the record has of the clients and forms that ran; keeps the others."""
-        ran = {_key(row) for row in self.rows}
+        ran = {_key(row) for row in self.rows.values()}
+        new = [row | {"difference": _rounded(row["difference"])} for row in self.rows.values()]
         rows = [row for row in json.loads(RECORD.read_text("utf-8")) if _key(row) not in ran]
-        text = ",\n".join(json.dumps(row) for row in sorted([*rows, *self.rows], key=_order))
+        text = ",\n".join(json.dumps(row) for row in sorted([*rows, *new], key=_order))
         RECORD.write_text(f"[\n{text}\n]\n", "utf-8")
 
 

@@ -63,7 +63,11 @@ def test_a_target_is_a_table_with_a_column_for_each_form(writer):
 
 
 def test_a_run_replaces_what_it_ran_and_keeps_the_rest(record):
-    rows = record(("B", "2.11", "onnx", 1.26e-7), ("A", "1.0", "tflite", None, "does not load"))
+    rows = record(
+        ("B", "2.11", "onnx", 1.26e-7),
+        ("B", "2.11", "onnx", 1e-9),
+        ("A", "1.0", "tflite", None, "does not load"),
+    )
     assert [(row["client"], row["version"], row["difference"]) for row in rows] == [
         ("A", "1.0", None),
         ("B", "2.11", 1e-7),

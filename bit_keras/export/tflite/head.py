@@ -10,9 +10,9 @@ from bit_keras.layers.moments import Tensor
 class ConvolutionHead(keras.layers.Dense):
     """A dense layer as a convolution, of one pixel or of every pixel of a map.
 
-    The converter quantises both with a scale for every filter. Interpreters know that of
-    convolutions since TensorFlow 2.5, and that of FULLY_CONNECTED, version 12 of the
-    operator, since 2.18.
+    The converter quantises either with a scale for every filter. Every interpreter that
+    was tried reads that of convolutions; that of FULLY_CONNECTED, version 12 of the
+    operator, TensorFlow reads from 2.17 on (`docs/deploy.md`).
 
     Input shape:
         `(batch, channels)` or `(batch, height, width, channels)`.

@@ -15,13 +15,13 @@ from tests.export.tflite.models import NAME, answers, extractor, model_of, pictu
 mediapipe = pytest.importorskip("mediapipe", reason="mediapipe is not installed")
 
 
-def classify(content, **options):
-    """The heads that ImageClassifier answers with, of each picture."""
+def classify(content, images=None, **options):
+    """The heads that ImageClassifier answers with, of each image."""
     from mediapipe.tasks.python import BaseOptions, vision
 
     options = vision.ImageClassifierOptions(BaseOptions(model_asset_buffer=content), **options)
     with vision.ImageClassifier.create_from_options(options) as classifier:
-        return [classifier.classify(image).classifications for image in images()]
+        return [classifier.classify(image).classifications for image in wrapped(images)]
 
 
 def embed(content):
@@ -29,11 +29,12 @@ def embed(content):
 
     options = vision.ImageEmbedderOptions(BaseOptions(model_asset_buffer=content))
     with vision.ImageEmbedder.create_from_options(options) as embedder:
-        return [embedder.embed(image).embeddings for image in images()]
+        return [embedder.embed(image).embeddings for image in wrapped()]
 
 
-def images():
-    return [mediapipe.Image(mediapipe.ImageFormat.SRGB, picture) for picture in pictures()]
+def wrapped(images=None):
+    images = pictures() if images is None else images
+    return [mediapipe.Image(mediapipe.ImageFormat.SRGB, image) for image in images]
 
 
 def scores(head):
@@ -66,6 +67,20 @@ def test_the_classifier_takes_a_calibrated_file(tmp_path):
     # Measured: 0.03.
     assert np.abs(np.array([scores(head) for head in heads]) - expected).max() < 0.1
     assert heads[0].categories[0].category_name == "airplane"
+
+
+def test_a_file_for_any_size_gives_each_image_its_own_class(file_of_form):
+    """Its input states the default size: MediaPipe resizes images to it, not to one pixel."""
+    content = file_of_form("tflite --size dynamic").read_bytes()
+    features, expected = answers()
+    heads = [heads[0] for heads in classify(content)]
+    assert np.abs(np.array([scores(head) for head in heads]) - expected).max() < 1e-5
+    names = load_labels("cifar10").names
+    best = [names[number] for number in expected.argmax(1)]
+    assert [head.categories[0].category_name for head in heads] == best
+    assert len(set(best)) > 5
+    found = np.stack([heads[2].embedding for heads in embed(content)])
+    assert np.abs(found - features).max() < 1e-4 * np.abs(features).max()
 
 
 def test_labels_come_with_the_scores_best_first():

@@ -682,7 +682,7 @@ def test_a_collection_says_whose_weights_these_are_and_where_to_read_on(pages, t
     kaggle = json.loads(pages["kaggle/model-metadata.json"])["description"]
     for text in (pages["tfhub/assets/docs/sayakpaul/collections/bit-resnet/1.md"], kaggle):
         _, notes, thanks, references = re.split("^## (?:Notes|Ack.*|References)$", text, flags=re.M)
-        assert "https://tfhub.dev/google/collections/bit/1" in notes
+        assert "https://www.kaggle.com/models/google/bit" in notes
         for name in ("BiT", "FunMatch", "Willi Gierke", "https://github.com/sayakpaul/BiT-jax2tf"):
             assert name in thanks
         for source in (

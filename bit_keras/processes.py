@@ -5,6 +5,7 @@ function, writes one line with what the function returns, and ends with its pare
 """
 
 import contextlib
+import faulthandler
 import importlib
 import json
 import os
@@ -22,6 +23,13 @@ import bit_keras.errors
 from bit_keras.errors import BitKerasError
 
 _POLL = 0.05  # Seconds between two looks at a child's memory.
+
+#: Bytes beyond `memory` that the kernel lets a child reserve: the stacks of threads count for it
+#: as soon as they exist. It stops one huge request, which would not be seen in time.
+_RESERVED = 4 << 30
+
+#: Seconds beyond the time limit until a child ends by itself, where its parent was killed.
+_GRACE = 10
 
 
 class ProcessError(BitKerasError, RuntimeError):
@@ -72,7 +80,8 @@ def run_in_process(
         try:
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):  # Then its status says why it ended.
-                process.stdin.write(json.dumps([function, argument]).encode() + b"\n")
+                call = [function, argument, timeout, memory]
+                process.stdin.write(json.dumps(call).encode() + b"\n")
                 process.stdin.flush()
             _wait(process, timeout, memory)
         finally:
@@ -118,9 +127,16 @@ def _resident(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # Some numbers have no name.
+        return f"signal {number}"
+
+
 def _result(status: int, output: bytes, errors: str) -> Any:
     if status < 0:
-        raise ProcessError(f"it crashed ({signal.Signals(-status).name})")
+        raise ProcessError(f"it crashed ({_signal_name(-status)})")
     if status > 0 or not output:
         lines = errors.strip().splitlines()
         raise ProcessError(f"it ended with status {status} ({lines[-1] if lines else 'silent'})")
@@ -136,8 +152,13 @@ def _serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this.
     results = os.dup(1)
     os.dup2(2, 1)  # What libraries print.
-    name, argument = json.loads(sys.stdin.buffer.readline())
+    name, argument, timeout, memory = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Native code in a loop may keep every thread of Python waiting; this one is not Python's.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    faulthandler.dump_traceback_later(timeout + _GRACE, exit=True, file=nowhere)
+    if memory is not None:
+        _limit_memory(memory + _RESERVED)
     module, _, function = name.partition(":")
     try:
         document = {"result": getattr(importlib.import_module(module), function)(argument)}
@@ -147,6 +168,16 @@ def _serve() -> None:
         file.write(json.dumps(document).encode() + b"\n")
     sys.stderr.flush()
     os._exit(0)  # Frameworks take seconds to end, and some crash at it.
+
+
+def _limit_memory(limit: int) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows has no such module.
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    if most == resource.RLIM_INFINITY or most > limit:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
 
 
 def _end_with_parent() -> None:

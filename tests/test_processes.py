@@ -36,6 +36,13 @@ def sleep(file):
     open(file, "w").write(str(os.getpid()))
     time.sleep(60)
 
+def loop_in_native_code(file):
+    open(file, "w").write(str(os.getpid()))
+    ctypes.PyDLL(None).sleep(120)  # Keeps the lock of the interpreter.
+
+def reserve(_):
+    bytearray(20_000_000_000)
+
 def allocate(_):
     kept = bytearray(300_000_000)
     kept[::4096] = bytes(len(kept[::4096]))
@@ -90,17 +97,39 @@ def test_a_process_that_takes_too_much_memory_is_ended(call):
         call("allocate", memory=200_000_000)
 
 
-def test_a_process_ends_with_its_parent(call, tmp_path):
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit this")
+def test_one_huge_request_is_refused_before_it_is_used(call):
+    with pytest.raises(ProcessError, match="MemoryError"):
+        call("reserve", memory=200_000_000)
+
+
+def test_native_code_in_a_loop_is_ended(call, tmp_path):
+    with pytest.raises(ProcessError, match="2 seconds"):
+        call("loop_in_native_code", str(tmp_path / "pid"), timeout=2)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+@pytest.mark.parametrize(
+    ("function", "how", "seconds"),
+    [
+        ("sleep", "SIGKILL", 60),
+        ("sleep", "SIGINT", 60),
+        pytest.param("loop_in_native_code", "SIGKILL", 1, marks=pytest.mark.long),
+    ],
+)
+def test_a_process_ends_with_its_parent(call, tmp_path, function, how, seconds):
     file = tmp_path / "pid"
     program = (
         "from bit_keras.processes import run_in_process; "
-        f"run_in_process('{HERE}:sleep', {str(file)!r}, timeout=60)"
+        f"run_in_process('{HERE}:{function}', {str(file)!r}, timeout={seconds})"
     )
-    with subprocess.Popen([sys.executable, "-c", program]) as parent:
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as parent:
         while not (file.exists() and file.read_text()):
             time.sleep(0.01)
-        parent.send_signal(signal.SIGKILL)
-    child, end = int(file.read_text()), time.monotonic() + 10
+        parent.send_signal(getattr(signal, how))
+    child, end = int(file.read_text()), time.monotonic() + 20
     while Path(f"/proc/{child}").exists() and time.monotonic() < end:
         time.sleep(0.01)
     assert not Path(f"/proc/{child}").exists()

@@ -1,14 +1,11 @@
-"""Replays the stored inputs of an artifact in a process of its own.
+"""Replays the stored inputs of an artifact; `verify` does so in a process of its own.
 
-`python -m bit_keras.export.replay ARTIFACT` prints one JSON object: `differences`, the
-relative difference to the stored output for each way to call the artifact; or `error`, a
-sentence on what is wrong with it. Whatever Keras did
+Whatever Keras did
 not write is loaded by other programs alone, and by no network of this package: a
 SavedModel by TensorFlow, every other file by the engines that are made for it.
 """
 
-import json
-import sys
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from bit_keras.errors import BitKerasError
 from bit_keras.export.artifact import (
     OUTPUTS,
     Metadata,
@@ -35,8 +31,12 @@ ENGINES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 
-def replay(artifact: Path) -> dict[str, float]:
-    """The relative difference of every endpoint, by its name."""
+def replay(artifact: str | os.PathLike) -> dict[str, float]:
+    """The relative difference to the stored output, for each way to call the artifact."""
+    return _replay(Path(artifact))
+
+
+def _replay(artifact: Path) -> dict[str, float]:
     metadata, golden = Metadata.read(artifact), read_golden(artifact)
     if metadata.target == "keras":
         return _replay_keras(artifact, golden)
@@ -155,14 +155,3 @@ def _ranking_difference(
 def _task(metadata: Metadata) -> Task:
     assert metadata.task is not None  # What has probabilities has a task.
     return Task.from_json(metadata.task)
-
-
-def _document(artifact: Path) -> dict[str, Any]:
-    try:
-        return {"differences": replay(artifact)}
-    except BitKerasError as error:
-        return {"error": str(error)}
-
-
-if __name__ == "__main__":
-    print(json.dumps(_document(Path(sys.argv[1]))))

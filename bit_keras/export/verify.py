@@ -1,16 +1,15 @@
 """Proof that an artifact still computes what Keras computed."""
 
 import dataclasses
-import json
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 from bit_keras.errors import ExportError
 from bit_keras.export.artifact import Metadata, has_golden, located
-from bit_keras.processes import process_environment
+from bit_keras.processes import ProcessError, run_in_process
+
+#: Seconds: the largest network of the registry takes minutes on one slow core.
+_TIMEOUT = 3600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,25 +69,13 @@ def verify(artifact: str | os.PathLike) -> Verification:
             f"{artifact} holds no input and output to compare with: it was converted. "
             "`bit-keras export` writes a file that proves itself."
         )
-    process = subprocess.run(
-        [sys.executable, "-m", "bit_keras.export.replay", str(artifact)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=process_environment(),
-    )
-    if process.returncode != 0:
-        raise ExportError(
-            f"{artifact} cannot be loaded ({_reason(process)}); it is damaged, so export it again."
+    try:
+        differences = run_in_process(
+            "bit_keras.export.replay:replay", str(artifact), timeout=_TIMEOUT
         )
-    document = json.loads(process.stdout.splitlines()[-1])
-    if "error" in document:
-        raise ExportError(document["error"])
-    return Verification(metadata, document["differences"])
-
-
-def _reason(process: subprocess.CompletedProcess[str]) -> str:
-    if process.returncode < 0:
-        return f"the process that did so was ended by {signal.Signals(-process.returncode).name}"
-    lines = process.stderr.strip().splitlines()
-    return lines[-1] if lines else "no message"
+    except ProcessError as error:
+        raise ExportError(
+            f"{artifact} cannot be loaded: a process was started for it, and {error}. The artifact "
+            "is damaged, so export it again."
+        ) from error
+    return Verification(metadata, differences)

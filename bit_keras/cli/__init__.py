@@ -1,11 +1,13 @@
 """The command `bit-keras`: one module per subcommand, imported when it is called."""
 
+import contextlib
 import difflib
 import importlib
 import importlib.metadata
 import logging
 import os
 import platform
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -82,6 +84,19 @@ def _version(distribution: str) -> str:
         return "is not installed"
 
 
+@contextlib.contextmanager
+def _locked() -> Iterator[None]:
+    """Sets the variable, which the processes that a command starts inherit."""
+    before = os.environ.get("BIT_KERAS_LOCKED")
+    os.environ["BIT_KERAS_LOCKED"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["BIT_KERAS_LOCKED"]
+        if before is not None:
+            os.environ["BIT_KERAS_LOCKED"] = before
+
+
 @click.group(
     cls=_LazyGroup,
     name=PROGRAM,
@@ -138,6 +153,6 @@ def main(ctx: click.Context, debug: bool, locked: bool) -> None:
     logger.setLevel(logging.INFO)
     ctx.with_resource(heeded_interrupts())
     if locked:
-        os.environ["BIT_KERAS_LOCKED"] = "1"  # For the programs that a command starts, too.
+        ctx.with_resource(_locked())
     if ctx.invoked_subcommand is None:
         click.echo(main.overview(ctx))

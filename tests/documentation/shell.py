@@ -113,7 +113,7 @@ def check(command):
 def _check_bit_keras(arguments, place):
     """The command, its options and its arguments, as click reads them."""
     options = list(itertools.takewhile(lambda word: word.startswith("-"), arguments))
-    with contextlib.suppress(click.exceptions.Exit), main.make_context("bit-keras", options):
+    with contextlib.suppress(click.exceptions.Exit), main.make_context("bit-keras", [*options]):
         pass
     if arguments == options:
         return
@@ -121,7 +121,8 @@ def _check_bit_keras(arguments, place):
     command = main.get_command(None, name)
     assert command, f"{place}: there is no command {name}"
     try:
-        command.make_context(name, rest)
+        # click keeps the help option of the first context, whose names the parent's settings are.
+        command.make_context(name, rest, parent=click.Context(main, **main.context_settings))
     except click.exceptions.Exit as stopped:  # --help
         assert stopped.exit_code == 0, place
     except click.ClickException as error:

@@ -2,6 +2,7 @@
 
 from bit_keras.checkpoints.download import pretrained_path as pretrained_path
 from bit_keras.checkpoints.files import write_npz as write_npz
+from bit_keras.checkpoints.keras_model import load_keras_model as load_keras_model
 from bit_keras.checkpoints.names import official_shapes as official_shapes
 from bit_keras.checkpoints.opening import CheckpointFile as CheckpointFile
 from bit_keras.checkpoints.opening import open_checkpoint as open_checkpoint

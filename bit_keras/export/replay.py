@@ -93,11 +93,10 @@ def _replay_saved_model(
 
 
 def _replay_keras(artifact: Path, golden: dict[str, np.ndarray]) -> dict[str, float]:
-    import keras
-
+    from bit_keras.checkpoints import load_keras_model
     from bit_keras.export.keras_file import named_outputs
 
-    model = keras.models.load_model(artifact, compile=False)
+    model = load_keras_model(artifact)
     answers = named_outputs(model, golden["inputs"])
     differences = [relative_difference(answer, golden[name]) for name, answer in answers.items()]
     return {"the network": max(differences)}

@@ -97,7 +97,9 @@ class Predictor:
         return explanation_of(source, image, self.task, maps, top)
 
 
-def load_predictor(source: str | os.PathLike, size: int | None = None) -> Predictor:
+def load_predictor(
+    source: str | os.PathLike, size: int | None = None, trust: bool = False
+) -> Predictor:
     """Loads a classifier from wherever it is, with its own labels and transform.
 
     Args:
@@ -106,6 +108,8 @@ def load_predictor(source: str | os.PathLike, size: int | None = None) -> Predic
             file; or weights of any format.
         size: int. Side of the images, at least 32. Defaults to what the classifier
             was made for.
+        trust: bool. Take what runs code from the source, as
+            `bit_keras.checkpoints.load_keras_model` says. Defaults to `False`.
 
     Returns:
         Predictor.
@@ -127,15 +131,15 @@ def load_predictor(source: str | os.PathLike, size: int | None = None) -> Predic
     ```
     """
     path = Path(source)
-    return _from_artifact(path, size) if is_artifact(path) else _from_keras(source, size)
+    return _from_artifact(path, size) if is_artifact(path) else _from_keras(source, size, trust)
 
 
-def _from_keras(source: str | os.PathLike, size: int | None) -> Predictor:
+def _from_keras(source: str | os.PathLike, size: int | None, trust: bool) -> Predictor:
     import keras
 
     from bit_keras.models import create_class_maps
 
-    model, task = load_network(source)
+    model, task = load_network(source, trust)
     layers = {layer.name: layer for layer in model.layers}
     _require_classifier(model.name, is_classifier="head" in layers)
     # What follows the head turns logits into scores, which decoding does itself.

@@ -21,7 +21,9 @@ _WITHOUT_WEIGHTS: Mapping[Kind | None, str] = MappingProxyType(
 )
 
 
-def load_network(source: str | os.PathLike) -> tuple["keras.Model", Task | None]:
+def load_network(
+    source: str | os.PathLike, trust: bool = False
+) -> tuple["keras.Model", Task | None]:
     """The network that a user names, and the task that is stored with it.
 
     Args:
@@ -29,6 +31,8 @@ def load_network(source: str | os.PathLike) -> tuple["keras.Model", Task | None]
             not a TFLite or ONNX file or OpenVINO IR, which hold other weights),
             or anything that `bit_keras.checkpoints.weights_path` takes: a checkpoint of any
             format, a repository of the Hugging Face hub, a model name or an alias.
+        trust: bool. Take what runs code from the source, as
+            `bit_keras.checkpoints.load_keras_model` says. Defaults to `False`.
 
     Returns:
         keras.Model with its weights, and its Task; None where the source stores
@@ -57,7 +61,7 @@ def load_network(source: str | os.PathLike) -> tuple["keras.Model", Task | None]
 
         return load_run(path)
     if _is_keras_file(path):
-        return _from_keras_file(path)
+        return _from_keras_file(path, trust)
     _require_weights(path)
     if _is_saved_model(path):
         metadata = Metadata.read(path)
@@ -138,14 +142,8 @@ def _is_keras_file(path: Path) -> bool:
     return is_keras_file(path)
 
 
-def _from_keras_file(path: Path) -> tuple["keras.Model", Task | None]:
-    import keras
-
+def _from_keras_file(path: Path, trust: bool) -> tuple["keras.Model", Task | None]:
+    from bit_keras.checkpoints import load_keras_model
     from bit_keras.export.keras_file import read_task
 
-    try:
-        model = keras.models.load_model(path, compile=False)
-    # Keras raises whatever the damage brings about; the cause is kept.
-    except Exception as error:
-        raise BitKerasError(f"{path} cannot be loaded by Keras ({error}).") from error
-    return model, read_task(path)
+    return load_keras_model(path, trust), read_task(path)

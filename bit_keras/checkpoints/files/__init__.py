@@ -6,6 +6,7 @@ from bit_keras.checkpoints.files.array_file import damage_explained as damage_ex
 from bit_keras.checkpoints.files.array_file import require_file as require_file
 from bit_keras.checkpoints.files.hdf5 import Hdf5File as Hdf5File
 from bit_keras.checkpoints.files.hdf5 import is_hdf5 as is_hdf5
+from bit_keras.checkpoints.files.keras_file import KerasArchive as KerasArchive
 from bit_keras.checkpoints.files.keras_file import KerasFile as KerasFile
 from bit_keras.checkpoints.files.keras_file import is_keras_file as is_keras_file
 from bit_keras.checkpoints.files.keras_file import write_keras as write_keras

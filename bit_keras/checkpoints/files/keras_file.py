@@ -16,7 +16,7 @@ import shutil
 import struct
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,17 @@ from bit_keras.checkpoints.files.hdf5 import DatasetFile
 from bit_keras.checkpoints.files.hdf5_objects import Objects
 from bit_keras.errors import CheckpointError
 
+#: The folder of what this package adds (`export/artifact.py`).
+_EXTRA = "assets.extra/"
+
 _METADATA, _CONFIG, _WEIGHTS = "metadata.json", "config.json", "model.weights.h5"
 
-#: Thirty times what the largest of the networks needs.
-_CONFIG_BYTES = 16_000_000
+#: Seven times what the largest of the networks needs. JSON takes 25 times its size in memory.
+_CONFIG_BYTES = 4_000_000
+
+#: What Keras itself packs with. A member in another way may unpack to a million times its size
+#: at once, whatever size the index states.
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 #: Variables by class of the layer, in the order of their numbers, and the argument that
 #: may leave one out.
@@ -51,28 +58,18 @@ _VARIABLES: Mapping[str, Mapping[str, str | None]] = {
 }
 
 
-class KerasFile(DatasetFile):
-    """The variables in a `.keras` file.
-
-    Those of a layer are named after it, as `head/kernel`, in a model inside of the
-    model too; where its class does not say what a number means, the number stays:
-    `attention/0`. Variables of no layer keep their place, as `optimizer/vars/0`.
+class KerasArchive(DatasetFile):
+    """The variables in a `.keras` file by their place, as `layers/dense_2/vars/0`.
 
     Args:
         path: The file.
 
+    Attributes:
+        config: dict. How Keras describes the model.
+        members: list of str. The names of everything in the archive.
+
     Raises:
-        CheckpointError: The file is no Keras file, is damaged, holds two layers of one
-            name, or is not as Keras writes it.
-
-    Example:
-
-    ```python
-    model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
-    model.save("tiny.keras")
-    with bit_keras.checkpoints.files.KerasFile("tiny.keras") as arrays:
-        print(arrays.shapes["head/kernel"])  # (1024, 10)
-    ```
+        CheckpointError: As `KerasFile`, but for two layers of one name.
     """
 
     kind = "keras"
@@ -87,25 +84,36 @@ class KerasFile(DatasetFile):
                 f"{_WEIGHTS}."
             )
         self._zip = zipfile.ZipFile(self._file)
-        members = self._zip.namelist()
-        if len(set(members)) < len(members):
+        self.members = self._zip.namelist()
+        if len(set(self.members)) < len(self.members):
             raise ValueError("it holds two members of one name")
-        layers = {layer.place: layer for layer in _layers(self._config(), "")}
+        for member in self._zip.infolist():
+            if member.compress_type not in _COMPRESSIONS:
+                raise CheckpointError(
+                    f"{self.path} contains {member.filename} in a compression that Keras does not "
+                    "use; save the model with Keras again."
+                )
+        described = {
+            name: self._small(name)
+            for name in self.members
+            if name.endswith(".json") and "/" not in name.removeprefix(_EXTRA)
+        }
+        self.config = json.loads(described[_CONFIG])
         self._start, size = self._place_of_weights()
         objects = Objects(self._file, self._start, size)
         found = objects.datasets_below(objects.root())
-        owned = _by_owner(found, layers)
-        for place, layer in layers.items():
-            for path in owned.pop(place, ()):
-                self._add(layer.name_of(path), found[path])
-        for path in owned.pop(None, ()):
-            self._add(path, found[path])
+        for name, path in self._names(found):
+            self._add(name, found[path])
 
-    def _config(self) -> Any:
-        member = self._zip.getinfo(_CONFIG)
+    def _names(self, found: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        """The names of the datasets, each with its place."""
+        return ((place, place) for place in found)
+
+    def _small(self, name: str) -> bytes:
+        member = self._zip.getinfo(name)
         if member.file_size > _CONFIG_BYTES:
-            raise ValueError(f"its {_CONFIG} has {member.file_size} bytes")
-        return json.loads(self._zip.read(member))
+            raise ValueError(f"its {name} has {member.file_size} bytes")
+        return self._zip.read(member)
 
     def _place_of_weights(self) -> tuple[int, int]:
         """Where the weights begin in the file, and their bytes."""
@@ -129,6 +137,38 @@ class KerasFile(DatasetFile):
         with damage_explained(self.path), self._zip.open(_WEIGHTS) as file:
             while file.read(1 << 20):
                 pass
+
+
+class KerasFile(KerasArchive):
+    """The variables in a `.keras` file.
+
+    Those of a layer are named after it, as `head/kernel`, in a model inside of the
+    model too; where its class does not say what a number means, the number stays:
+    `attention/0`. Variables of no layer keep their place, as `optimizer/vars/0`.
+
+    Args:
+        path: The file.
+
+    Raises:
+        CheckpointError: The file is no Keras file, is damaged, holds two layers of one
+            name, or is not as Keras writes it.
+
+    Example:
+
+    ```python
+    model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
+    model.save("tiny.keras")
+    with bit_keras.checkpoints.files.KerasFile("tiny.keras") as arrays:
+        print(arrays.shapes["head/kernel"])  # (1024, 10)
+    ```
+    """
+
+    def _names(self, found: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+        layers = {layer.place: layer for layer in _layers(self.config, "")}
+        owned = _by_owner(found, layers)
+        for place, layer in layers.items():
+            yield from ((layer.name_of(path), path) for path in owned.pop(place, ()))
+        yield from ((path, path) for path in owned.pop(None, ()))
 
 
 def is_keras_file(path: Path) -> bool:

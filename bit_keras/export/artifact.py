@@ -20,7 +20,7 @@ from PIL import Image
 
 from bit_keras.errors import ExportError, UnknownModelError
 from bit_keras.registry import RGB, model_info
-from bit_keras.runtimes.program import CLASS_MAPS
+from bit_keras.runtimes.program import CLASS_MAPS, LAYOUTS, Layout
 
 Variant = Literal["classification", "feature_extraction"]
 VARIANTS: tuple[Variant, ...] = ("classification", "feature_extraction")
@@ -37,6 +37,19 @@ QUANTIZATIONS = {
     "openvino": ("none", "float16"),
 }
 CALIBRATED = ("int8", "int8-pure")
+
+#: The version of the operators in an ONNX file unless another is given, read by ONNX Runtime
+#: from 1.12 on.
+OPSET = 17
+
+#: The versions that there are: `Pad` takes its widths as an input
+#: from 11 on, `DequantizeLinear` a scale for each channel from 13 on, and 23 is the newest that
+#: ONNX Runtime 1.23 reads, the lowest of the extra `onnx`.
+_OLDEST_OPSETS = {"none": 11, "float16": 11, "int8": 13}
+_NEWEST_OPSET = 23
+
+#: The most images at once that an ONNX file can be fixed to.
+_LARGEST_BATCH = 1024
 
 #: The name of the output of each variant, in signatures and files.
 OUTPUTS: dict[Variant, str] = {"classification": "logits", "feature_extraction": "features"}
@@ -85,6 +98,7 @@ class Metadata:
             activation of a classifier, where they are known.
         tolerance: float. Largest relative difference that `verify` accepts.
         versions: dict of str. Of the packages that wrote it.
+        layout: str. The order of the axes of its images, `"nhwc"` or `"nchw"`.
     """
 
     model: str
@@ -98,6 +112,7 @@ class Metadata:
     task: dict[str, Any] | None
     tolerance: float
     versions: dict[str, str]
+    layout: Layout = "nhwc"
 
     @property
     def takes_pixels(self) -> bool:
@@ -116,6 +131,12 @@ class Metadata:
             ExportError: The path is no artifact of this package.
         """
         fields = _read_json(artifact)
+        # What was exported before a field existed has its default.
+        fields = {
+            field.name: field.default
+            for field in dataclasses.fields(cls)
+            if field.default is not dataclasses.MISSING
+        } | fields
         names = {field.name for field in dataclasses.fields(cls)}
         if fields.keys() != names:
             differing = ", ".join(sorted(fields.keys() ^ names))
@@ -277,6 +298,36 @@ def precision_of(target: str, quantize: str) -> str:
             f"Received: quantize={quantize!r}"
         )
     return "float32" if quantize == "none" else quantize
+
+
+def require_onnx_options(
+    quantize: str, batch: int | None = None, opset: int = OPSET, layout: str = "nhwc"
+) -> None:
+    """Raises ExportError where an ONNX file cannot be written with these options.
+
+    Args:
+        quantize: str. One of those in `QUANTIZATIONS`.
+        batch: int or None. The only number of images that the file takes at once.
+        opset: int. Version of the operators.
+        layout: str. Of the images.
+    """
+    if batch is not None and not _is_integer_in(batch, 1, _LARGEST_BATCH):
+        raise ExportError(
+            f"batch must be an integer from 1 to {_LARGEST_BATCH}, or left out for any number of "
+            f"images. Received: batch={batch!r}"
+        )
+    oldest = _OLDEST_OPSETS[quantize]
+    if not _is_integer_in(opset, oldest, _NEWEST_OPSET):
+        raise ExportError(
+            f"opset must be an integer from {oldest} to {_NEWEST_OPSET} with quantize={quantize}. "
+            f"Received: opset={opset!r}"
+        )
+    if layout not in LAYOUTS:
+        raise ExportError(f"layout must be {' or '.join(LAYOUTS)}. Received: layout={layout!r}")
+
+
+def _is_integer_in(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 def require_class_maps(metadata: Metadata) -> None:

@@ -16,7 +16,9 @@ from bit_keras.runtimes.program import (
     Program,
     Signature,
     available_cores,
+    channels_last,
     dimensions,
+    in_layout,
     loaded,
     missing,
 )
@@ -66,9 +68,10 @@ def signatures_of(
     input_shape: tuple[int | None, ...], input_dtype: str, outputs: tuple[str, ...]
 ) -> dict[str, Signature]:
     """The signatures of a graph with one input, in a format that has no signatures."""
-    signatures = {DEFAULT_SIGNATURE: Signature(input_shape, input_dtype, outputs)}
+    shape, layout = channels_last(input_shape)
+    signatures = {DEFAULT_SIGNATURE: Signature(shape, input_dtype, outputs, layout)}
     if FEATURES in outputs:
-        signatures[FEATURES] = Signature(input_shape, input_dtype, (FEATURES,))
+        signatures[FEATURES] = Signature(shape, input_dtype, (FEATURES,), layout)
     return signatures
 
 
@@ -77,7 +80,7 @@ def intermediate_tensors(path: os.PathLike, images: np.ndarray) -> Iterator[Inte
 
     Args:
         path: An ONNX file.
-        images: What it takes, as many as it takes at once.
+        images: What it takes, with channels last, as many as it takes at once.
 
     Yields:
         Intermediate, for each operation whose result is of floats.
@@ -99,7 +102,9 @@ def intermediate_tensors(path: os.PathLike, images: np.ndarray) -> Iterator[Inte
     )
     session = loaded(path, engine, lambda: _plain_session(runtime, path, model))
     (images_input,) = session.get_inputs()
-    answers = dict(zip(names, session.run(names, {images_input.name: images}), strict=True))
+    _, layout = channels_last(dimensions(images_input.shape))
+    inputs = {images_input.name: np.ascontiguousarray(in_layout(images, layout))}
+    answers = dict(zip(names, session.run(names, inputs), strict=True))
     for node in model.graph.node:
         # What is quantised comes in pairs of operations, of which the second has the numbers.
         source = node.input[0] if node.op_type == "DequantizeLinear" else node.output[0]

@@ -3,12 +3,13 @@
 import abc
 import dataclasses
 import os
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
 from bit_keras.errors import ExportError
+from bit_keras.registry import RGB
 
 #: The signature that is asked unless another is named, as TensorFlow calls it.
 DEFAULT_SIGNATURE = "serving_default"
@@ -22,6 +23,10 @@ CLASS_MAPS = "class_maps"
 #: Axes of a batch of images.
 IMAGE_RANK = 4
 
+#: The order of the axes of the images in a file: channels last, or channels first.
+Layout = Literal["nhwc", "nchw"]
+LAYOUTS: tuple[Layout, ...] = ("nhwc", "nchw")
+
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
@@ -31,11 +36,14 @@ class Signature:
         input_shape: tuple. `(batch, height, width, channels)`; None where anything goes.
         input_dtype: str. That of the images, `"float32"` or `"uint8"`.
         outputs: tuple of str. The names of the arrays that come back.
+        layout: str. The order of the axes in the file, `"nhwc"` or `"nchw"`. A program takes
+            channels last in either case. Defaults to `"nhwc"`.
     """
 
     input_shape: tuple[int | None, ...]
     input_dtype: str
     outputs: tuple[str, ...]
+    layout: Layout = "nhwc"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +102,7 @@ class Program(abc.ABC):
 
     @abc.abstractmethod
     def _run(self, images: np.ndarray, signature: str) -> dict[str, np.ndarray]:
-        """Answers images, as many as the file takes at once."""
+        """Answers images in the layout of the file, as many as it takes at once."""
 
     def _piece(self, images: np.ndarray, signature: str) -> int | None:
         """How many of the images the file takes at once; None for all of them."""
@@ -104,6 +112,7 @@ class Program(abc.ABC):
         count = len(images)
         if count < size:
             images = np.concatenate([images, np.repeat(images[-1:], size - count, axis=0)])
+        images = in_layout(images, self.signatures[signature].layout)
         try:
             answers = self._run(np.ascontiguousarray(images), signature)
         except ExportError:
@@ -166,6 +175,27 @@ def default_first(names: Iterable[str]) -> list[str]:
 def dimensions(shape: Iterable[object]) -> tuple[int | None, ...]:
     """A shape with None where an engine has -1, a name or nothing."""
     return tuple(side if isinstance(side, int) and side >= 0 else None for side in shape)
+
+
+def channels_last(shape: Sequence[int | None]) -> tuple[tuple[int | None, ...], Layout]:
+    """The shape of the images that a file takes as `(batch, height, width, channels)`.
+
+    Args:
+        shape: Of 4 axes, in the layout of the file.
+
+    Returns:
+        The shape, and the layout. Channels are first where the second axis is that of RGB and
+        the last one is not.
+    """
+    batch, second, third, last = shape
+    if second == RGB and last != RGB:
+        return (batch, third, last, second), "nchw"
+    return tuple(shape), "nhwc"
+
+
+def in_layout(images: np.ndarray, layout: Layout) -> np.ndarray:
+    """Images with their channels last in the layout of a file."""
+    return images.transpose(0, 3, 1, 2) if layout == "nchw" else images
 
 
 def loaded(path: os.PathLike, engine: str, load: Callable[[], Any]) -> Any:

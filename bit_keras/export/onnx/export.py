@@ -16,6 +16,7 @@ from bit_keras.errors import ExportError
 from bit_keras.export.artifact import (
     GOLDEN,
     METADATA,
+    OPSET,
     Metadata,
     golden_bytes,
     golden_difference,
@@ -23,6 +24,7 @@ from bit_keras.export.artifact import (
     precision_of,
     quantised_tolerance,
     require_class_maps,
+    require_onnx_options,
 )
 from bit_keras.export.saved_model import describe, golden_answers
 from bit_keras.export.task import network_side, size_for, transform_and_task
@@ -30,6 +32,7 @@ from bit_keras.preprocessing import Task
 from bit_keras.preprocessing.task import Activation
 from bit_keras.registry import RGB, model_info
 from bit_keras.runtimes import open_program
+from bit_keras.runtimes.program import Layout, in_layout
 
 #: What is added to the name of a file for that of its weights, where those lie apart.
 DATA_SUFFIX = ".data"
@@ -44,14 +47,18 @@ def export_onnx(
     task: Task | None = None,
     calibration: Iterable[np.ndarray] | None = None,
     class_maps: bool = False,
+    batch: int | None = None,
+    opset: int = OPSET,
+    layout: Layout = "nhwc",
 ) -> Metadata:
     """Writes a model as an ONNX file.
 
-    Its input is `inputs`, float32 `(batch, height, width, 3)`; any batch is taken, and
+    Its input is `inputs`, float32 `(batch, height, width, 3)`, or with the layout `"nchw"`
+    `inputs_nchw`, `(batch, 3, height, width)`; any batch is taken unless `batch` is given, and
     any height and width unless `size` is given. A classifier answers with `logits`,
     `probabilities` and `features`, an extractor with `features`, all float32; with
-    `class_maps` also with these, `(batch, height / 32, width / 32, classes)`, sides
-    rounded up, what `bit_keras.create_class_maps` gives. Nodes
+    `class_maps` also with these, `(batch, height / 32, width / 32, classes)` in either
+    layout, sides rounded up, what `bit_keras.create_class_maps` gives. Nodes
     and weights are called like the layers. The metadata, and a stored input and output
     for `bit_keras.export.verify`, are entries of the model's metadata.
 
@@ -77,6 +84,12 @@ def export_onnx(
             such as the network is going to see, from
             `bit_keras.export.calibration.calibration_images`.
         class_maps: bool. Add the output `class_maps`. Defaults to `False`.
+        batch: int. The only number of images that the file takes at once, from 1 to 1024, for
+            what reads no open batch. Defaults to any.
+        opset: int. Version of the operators, from 11 (of `"int8"`, 13) to 23. Defaults to
+            17.
+        layout: `"nhwc"`, channels last, or `"nchw"`, channels first, as OpenCV and most
+            vision code in browsers have them. Defaults to `"nhwc"`.
 
     Returns:
         Metadata, as stored in the file.
@@ -84,8 +97,8 @@ def export_onnx(
     Raises:
         ExportError: Another backend, an unknown range or quantisation, a model that is no
             BiT, a task with another number of classes, class maps of a feature extractor,
-            no calibration images or some of another shape, a path that exists or does not
-            end in `.onnx`, or the extra `onnx` is missing.
+            no calibration images or some of another shape, another batch, opset or layout, a
+            path that exists or does not end in `.onnx`, or the extra `onnx` is missing.
         SizeError: The model takes another size than is given, or the size is below 32.
         BitKerasError: The file cannot be written, or the network takes other images than
             RGB squares.
@@ -102,15 +115,18 @@ def export_onnx(
     path = Path(path)
     _require_new_onnx_file(path)
     require_packages("onnx", "onnx", *(() if quantize == "none" else ("onnxruntime",)))
-    metadata = described(model, "onnx", quantize, size, input_range, task)
+    metadata = described(model, "onnx", quantize, size, input_range, task, layout)
+    require_onnx_options(quantize, batch, opset, layout)
     if class_maps:
         require_class_maps(metadata)
     images = _calibration_images(calibration, metadata) if quantize == "int8" else None
     with _new_files(path) as file:
         if images is None:
-            write_network(model, file, metadata, class_maps)
+            write_network(model, file, metadata, class_maps, opset)
         else:
-            _write_quantized(model, file, metadata, images, class_maps)
+            _write_quantized(model, file, metadata, images, class_maps, opset)
+        if batch is not None:
+            _fix_batch(file, batch)
         golden = golden_answers(model, metadata, class_maps)
         if quantize != "none":
             tolerance = quantised_tolerance(difference(file, golden))
@@ -126,6 +142,7 @@ def described(
     size: int | None,
     input_range: tuple[float, float],
     task: Task | None,
+    layout: Layout = "nhwc",
 ) -> Metadata:
     """What a file is going to be, with the tolerance of float32.
 
@@ -143,12 +160,17 @@ def described(
         precision=precision,
         folded=True,
         size=side,
+        layout=layout,
         versions=metadata.versions | {"onnx": importlib.metadata.version("onnx")},
     )
 
 
 def write_network(
-    model: keras.Model, file: Path, metadata: Metadata, class_maps: bool = False
+    model: keras.Model,
+    file: Path,
+    metadata: Metadata,
+    class_maps: bool = False,
+    opset: int = OPSET,
 ) -> None:
     """Writes the graph of a network, and its weights beside it where they are large."""
     import onnx
@@ -172,19 +194,39 @@ def write_network(
             pool_border=model_info(metadata.model).architecture.pool_border,
             half=half,
             class_maps=class_maps,
+            opset=opset,
+            layout=metadata.layout,
         )
     onnx.save(graph, file)
 
 
 def _write_quantized(
-    model: keras.Model, file: Path, metadata: Metadata, images: np.ndarray, class_maps: bool
+    model: keras.Model,
+    file: Path,
+    metadata: Metadata,
+    images: np.ndarray,
+    class_maps: bool,
+    opset: int,
 ) -> None:
+    from bit_keras.export.onnx.graph import INPUTS
     from bit_keras.export.onnx.quantization import quantize_file
 
     # In a folder that does not stay: neither do its weights, which can lie apart.
     full = file.with_name("float32.onnx")
-    write_network(model, full, metadata, class_maps)
-    quantize_file(full, file, images)
+    write_network(model, full, metadata, class_maps, opset)
+    quantize_file(full, file, INPUTS[metadata.layout], in_layout(images, metadata.layout))
+
+
+def _fix_batch(file: Path, batch: int) -> None:
+    """Closes the batch of a file, last: a file is calibrated with as many images as fit."""
+    import onnx
+
+    model = onnx.load(file, load_external_data=False)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    # Shapes between them, which the quantisation has noted, have the open batch.
+    del model.graph.value_info[:]
+    onnx.save(model, file)
 
 
 def _activation(metadata: Metadata) -> Activation | None:
@@ -232,10 +274,11 @@ def _add_entries(file: Path, metadata: Metadata, golden: Mapping[str, np.ndarray
     model = onnx.load(file, load_external_data=False)
     members = {METADATA: metadata.to_json().encode(), GOLDEN: golden_bytes(golden)}
     low, high = metadata.input_range
+    axes = "channels last" if metadata.layout == "nhwc" else "channels first"
     entries = {
         "model": metadata.model,
         "author": "bit_keras",
-        "description": f"Images are RGB, channels last, float32 in [{low:g}, {high:g}].",
+        "description": f"Images are RGB, {axes}, float32 in [{low:g}, {high:g}].",
         **onnx_entries(members),
     }
     if metadata.task is not None:

@@ -15,19 +15,16 @@ import onnx
 from onnx import TensorProto, helper
 
 import bit_keras
+from bit_keras.export.artifact import OPSET
 from bit_keras.export.onnx.weights import Weights
 from bit_keras.layers import GroupNorm, StdConv2D
 from bit_keras.preprocessing.task import Activation
 from bit_keras.registry import RGB, STRIDE
-from bit_keras.runtimes.program import CLASS_MAPS
+from bit_keras.runtimes.program import CLASS_MAPS, Layout
 
-#: The version of the operators: the newest whose reductions take their axes as attributes,
-#: read by ONNX Runtime from 1.12 on.
-OPSET = 17
-
-#: The version of the file format that came with the operators (`onnx/onnx`,
-#: `docs/Versioning.md`).
-IR_VERSION = 8
+#: The name of the images, by their layout: images in the other layout, whose shape can be the
+#: same, meet an unknown name.
+INPUTS: dict[Layout, str] = {"nhwc": "inputs", "nchw": "inputs_nchw"}
 
 _ACTIVATIONS: dict[Activation, str] = {"softmax": "Softmax", "sigmoid": "Sigmoid"}
 
@@ -50,6 +47,8 @@ def onnx_model(
     pool_border: float,
     half: bool,
     class_maps: bool = False,
+    opset: int = OPSET,
+    layout: Layout = "nhwc",
 ) -> onnx.ModelProto:
     """The ONNX model of a network from a builder.
 
@@ -63,13 +62,15 @@ def onnx_model(
         pool_border: float. What the stem's max-pool sees beyond the edge.
         half: bool. Compute in float16, but for the statistics and the head.
         class_maps: bool. Whether a classifier has the output `class_maps`.
+        opset: int. Version of the operators.
+        layout: `"nhwc"` or `"nchw"`. Of the images.
 
     Returns:
-        onnx.ModelProto. Its input is `inputs`, its outputs are `features` and, of a
+        onnx.ModelProto. Its input is that of `INPUTS`, its outputs are `features` and, of a
         classifier, `logits`, `probabilities` and `class_maps`: all float32.
     """
     graph = _Graph(weights, pool_border, half)
-    graph.write(model, input_range)
+    graph.write(model, input_range, layout)
     widths = {"features": model.get_layer("features").output.shape[-1]}
     if activation is not None:
         graph.node(_ACTIVATIONS[activation], ["logits"], "probabilities")
@@ -77,10 +78,12 @@ def onnx_model(
     outputs = [_float32(name, "batch", width) for name, width in widths.items()]
     if class_maps:
         graph.write_class_maps()
-        sides = (-(-size // STRIDE),) * 2 if size else ("map_height", "map_width")
-        outputs.append(_float32(CLASS_MAPS, "batch", *sides, model.output_shape[-1]))
-    height, width = (size, size) if size else ("height", "width")
-    images = _float32("inputs", "batch", height, width, RGB)
+        positions = (-(-size // STRIDE),) * 2 if size else ("map_height", "map_width")
+        outputs.append(_float32(CLASS_MAPS, "batch", *positions, model.output_shape[-1]))
+    sides = (size, size) if size else ("height", "width")
+    image = (RGB, *sides) if layout == "nchw" else (*sides, RGB)
+    images = _float32(INPUTS[layout], "batch", *image)
+    operators = helper.make_opsetid("", opset)
     return helper.make_model(
         helper.make_graph(
             graph.nodes,
@@ -89,8 +92,9 @@ def onnx_model(
             outputs,
             weights.tensors,
         ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
+        opset_imports=[operators],
+        # The version of the file format that came with the operators.
+        ir_version=helper.find_min_ir_version_for([operators]),
         producer_name="bit_keras",
         producer_version=bit_keras.__version__,
     )
@@ -109,9 +113,9 @@ class _Graph:
         self._pool_border = pool_border
         self._half = half
 
-    def write(self, model: keras.Model, input_range: tuple[float, float]) -> None:
+    def write(self, model: keras.Model, input_range: tuple[float, float], layout: Layout) -> None:
         """Writes a network from its images to its last layer."""
-        value = _Value(self._images(input_range))
+        value = _Value(self._images(input_range, layout))
         # Outside of the blocks the network is a chain.
         for operation in model.operations:
             if isinstance(operation, keras.Model):
@@ -133,15 +137,16 @@ class _Graph:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 
-    def _images(self, input_range: tuple[float, float]) -> str:
+    def _images(self, input_range: tuple[float, float], layout: Layout) -> str:
         """Images of the network: channels first, in [-1, 1]."""
-        images, (low, high) = "inputs", input_range
+        images, (low, high) = INPUTS[layout], input_range
         if input_range != (-1.0, 1.0):
             scale = self._constant("inputs/scale", 2.0 / (high - low))
             offset = self._constant("inputs/offset", -1.0 - 2.0 * low / (high - low))
             images = self.node("Mul", [images, scale], "inputs/scaled")
             images = self.node("Add", [images, offset], "inputs/rescaled")
-        images = self.node("Transpose", [images], "inputs/channels_first", perm=[0, 3, 1, 2])
+        if layout == "nhwc":
+            images = self.node("Transpose", [images], "inputs/channels_first", perm=[0, 3, 1, 2])
         return self._in_half(images)
 
     def _block(self, block: keras.Model, value: _Value) -> _Value:

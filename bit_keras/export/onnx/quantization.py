@@ -19,7 +19,7 @@ _IN_FLOAT = ["stem_conv"]
 _BATCH = 8
 
 
-def quantize_file(source: Path, target: Path, images: np.ndarray) -> None:
+def quantize_file(source: Path, target: Path, name: str, images: np.ndarray) -> None:
     """Writes the quantised counterpart of an ONNX file, whose weights lie in it.
 
     Activations are unsigned, with the range that they take on the images, and weights are
@@ -29,7 +29,8 @@ def quantize_file(source: Path, target: Path, images: np.ndarray) -> None:
     Args:
         source: From `bit_keras.export.onnx.export.write_network`.
         target: The file to write.
-        images: float32 array `(n, height, width, 3)` in the range of the file.
+        name: str. Of the images in the file.
+        images: float32 array of images in the range and the layout of the file.
     """
     # Its advice about pre-processing is for graphs with shapes to infer and nodes to merge.
     logging.disable(logging.WARNING)
@@ -37,7 +38,7 @@ def quantize_file(source: Path, target: Path, images: np.ndarray) -> None:
         quantize_static(
             source,
             target,
-            _Images(images),
+            _Images(name, images),
             op_types_to_quantize=_OPERATORS,
             nodes_to_exclude=_IN_FLOAT,
             per_channel=True,
@@ -51,11 +52,12 @@ def quantize_file(source: Path, target: Path, images: np.ndarray) -> None:
 class _Images(CalibrationDataReader):
     """Images as `quantize_static` asks for them: batch after batch, then None."""
 
-    def __init__(self, images: np.ndarray) -> None:
+    def __init__(self, name: str, images: np.ndarray) -> None:
+        self._name = name
         self._batches: Iterator[np.ndarray] = (
             images[start : start + _BATCH] for start in range(0, len(images), _BATCH)
         )
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         batch = next(self._batches, None)
-        return None if batch is None else {"inputs": batch}
+        return None if batch is None else {self._name: batch}

@@ -10,9 +10,17 @@ import click
 from bit_keras.cli.manual import Command, option
 from bit_keras.cli.parameters import Integers, complete_sources, complete_weights
 from bit_keras.cli.printing import megabytes, progress, progress_bar, start_keras
-from bit_keras.errors import BitKerasError
-from bit_keras.export.artifact import CALIBRATED, PRECISIONS, QUANTIZATIONS, VARIANTS
+from bit_keras.errors import BitKerasError, ExportError
+from bit_keras.export.artifact import (
+    CALIBRATED,
+    OPSET,
+    PRECISIONS,
+    QUANTIZATIONS,
+    VARIANTS,
+    require_onnx_options,
+)
 from bit_keras.registry import model_info
+from bit_keras.runtimes.program import LAYOUTS
 
 if TYPE_CHECKING:
     import keras
@@ -21,20 +29,21 @@ if TYPE_CHECKING:
     from bit_keras.preprocessing import Task
 
 _CALIBRATION = {"calibrate", "calibration_images", "calibration_split", "seed"}
+_ONNX_OPTIONS = {"batch", "opset", "layout"}
 
 #: The options that only some targets take.
 _OPTIONS = {
     "hub": {"input_range", "folded", "class_maps"},
     "serving": {"input_range", "size", "precision", "version", "batch_sizes", "class_maps"},
     "tflite": {"input_range", "size", "quantize", "class_maps"} | _CALIBRATION,
-    "onnx": {"input_range", "size", "quantize", "class_maps"} | _CALIBRATION,
+    "onnx": {"input_range", "size", "quantize", "class_maps"} | _CALIBRATION | _ONNX_OPTIONS,
     "openvino": {"input_range", "size", "quantize", "class_maps"},
     "keras": set(),
 }
 _RANGES = {"-1,1": (-1.0, 1.0), "0,1": (0.0, 1.0)}
 
 #: Titles of the options that only some targets take, in the help.
-_SMALLER, _SERVED = "Smaller files", "Serving"
+_SMALLER, _SERVED, _ONNX = "Smaller files", "Serving", "ONNX"
 
 
 class _Size(click.ParamType):
@@ -72,6 +81,11 @@ class _Size(click.ParamType):
         (
             "A file for ONNX Runtime, which also answers where each class is seen",
             "bit-keras export run --to onnx --class-maps --out flowers.onnx",
+        ),
+        (
+            "A file of fixed shape with channels first, for OpenCV and browsers",
+            "bit-keras export run --to onnx --layout nchw --batch 1 --size 64 \\\n"
+            "    --out flowers-nchw.onnx",
         ),
         (
             "A Keras file of weights that were downloaded elsewhere",
@@ -184,6 +198,27 @@ class _Size(click.ParamType):
     type=Integers(empty=True),
     help="Batch sizes to warm a server up with, 1,2,4,8 by default.  [serving]",
 )
+@option(
+    "--batch",
+    group=_ONNX,
+    metavar="N",
+    type=int,
+    help="The only number of images that the file takes at once; any by default.  [onnx]",
+)
+@option(
+    "--opset",
+    group=_ONNX,
+    metavar="N",
+    type=int,
+    help=f"Version of the operators; {OPSET} by default.  [onnx]",
+)
+@option(
+    "--layout",
+    group=_ONNX,
+    type=click.Choice(LAYOUTS),
+    help="The order of the axes of the images: nhwc, channels last (the default), or nchw, as "
+    "OpenCV and most vision code in browsers have them.  [onnx]",
+)
 @click.option(
     "--out",
     required=True,
@@ -274,6 +309,12 @@ def _require_fitting(target: str, options: dict[str, Any]) -> None:
         raise click.UsageError(
             f"--to {target} is quantised to {', '.join(QUANTIZATIONS[target])}; {quantize} came."
         )
+    if target == "onnx":
+        given = {name: options[name] for name in _ONNX_OPTIONS if name in options}
+        try:
+            require_onnx_options(quantize, **given)
+        except ExportError as error:
+            raise click.UsageError(str(error)) from None
     if options.get("size") == "dynamic" and target != "tflite":
         raise click.UsageError("--size dynamic goes with --to tflite.")
     given = [name for name in sorted(_CALIBRATION) if name in options]

@@ -80,6 +80,7 @@ def onnx_model(
         graph.write_class_maps()
         positions = (-(-size // STRIDE),) * 2 if size else ("map_height", "map_width")
         outputs.append(_float32(CLASS_MAPS, "batch", *positions, model.output_shape[-1]))
+    graph.end_with(*(value.name for value in outputs))
     sides = (size, size) if size else ("height", "width")
     image = (RGB, *sides) if layout == "nchw" else (*sides, RGB)
     images = _float32(INPUTS[layout], "batch", *image)
@@ -131,6 +132,22 @@ class _Graph:
         positions = self.node("Transpose", [images], f"{CLASS_MAPS}/positions", perm=[0, 2, 3, 1])
         products = self.node("MatMul", [positions, kernel], f"{CLASS_MAPS}/products")
         self.node("Add", [products, bias], CLASS_MAPS)
+
+    def end_with(self, *outputs: str) -> None:
+        """Gives an output that other nodes take a copy for these nodes, which runtimes remove.
+
+        What converts a file to float16 and keeps the types of the outputs casts an output in the
+        end, and takes the cast one for what the other nodes get (`microsoft/onnxconverter-common`,
+        `float16.py`).
+        """
+        taken = {name for node in self.nodes for name in node.input}
+        for output in sorted(taken.intersection(outputs)):
+            value = f"{output}/value"
+            for node in self.nodes:
+                for names in (node.input, node.output):
+                    names[:] = [value if name == output else name for name in names]
+            # Nodes that are called like a layer keep their names.
+            self.nodes.append(helper.make_node("Identity", [value], [output], name=value))
 
     def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
         """Adds a node that is called like its output, and returns that name."""

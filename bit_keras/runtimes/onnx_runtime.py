@@ -80,7 +80,7 @@ def intermediate_tensors(path: os.PathLike, images: np.ndarray) -> Iterator[Inte
 
     Args:
         path: An ONNX file.
-        images: What it takes, with channels last, as many as it takes at once.
+        images: What it takes, with channels last, in any number.
 
     Yields:
         Intermediate, for each operation whose result is of floats.
@@ -95,6 +95,8 @@ def intermediate_tensors(path: os.PathLike, images: np.ndarray) -> Iterator[Inte
     runtime = _runtime()
     engine = f"ONNX Runtime {runtime.__version__}"
     model = loaded(path, engine, lambda: onnx.load(path, load_external_data=False))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
     present = {output.name for output in model.graph.output}
     names = [name for node in model.graph.node for name in node.output if name]
     model.graph.output.extend(

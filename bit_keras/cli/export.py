@@ -84,7 +84,7 @@ class _Size(click.ParamType):
         ),
         (
             "A file of fixed shape with channels first, for OpenCV and browsers",
-            "bit-keras export run --to onnx --layout nchw --batch 1 --size 64 \\\n"
+            "bit-keras export run --to onnx --layout nchw --batch 1 --size 224 \\\n"
             "    --out flowers-nchw.onnx",
         ),
         (

@@ -27,8 +27,8 @@ ImageSource = str | os.PathLike | bytes | bytearray | Image.Image | np.ndarray
 #: Crop side over short side where no transform was published: timm's for the 224-pixel students.
 DEFAULT_CROP_RATIO = 0.875
 
-#: The most pixels after resizing, which a thin strip reaches: twice Pillow's own
-#: MAX_IMAGE_PIXELS, the bound at which it refuses to decode.
+#: The most pixels that a step of resizing may make, which a thin strip reaches: twice Pillow's
+#: own MAX_IMAGE_PIXELS, the bound at which it refuses to decode.
 MAXIMUM_RESIZED_PIXELS = 178_956_970
 
 # All three are antialiased in Pillow: the filter widens with the reduction.
@@ -120,11 +120,7 @@ class EvalTransform:
     def __call__(self, source: ImageSource) -> np.ndarray:
         image = load_image(source)
         width, height = self._resized_size(*image.size)
-        if width * height > MAXIMUM_RESIZED_PIXELS:
-            raise ImageError(
-                f"{_describe(source)} is too elongated: {image.width}x{image.height} pixels "
-                f"would be resized to {width}x{height}; crop it first."
-            )
+        require_resizable(source, image, width, height)
         # Two calls, because Pillow 13 passes over tall pictures in the other order, which moves
         # pixels by up to 13 of 255 (python-pillow/Pillow pull request 9549).
         kernel = _FILTERS[self.resizing.interpolation]
@@ -246,14 +242,36 @@ def load_image(source: ImageSource) -> Image.Image:
     bit_keras.preprocessing.load_image(np.zeros((30, 40), "uint8")).size  # (40, 30)
     ```
     """
+    with _explained(source), _opened(source) as image:
+        image.load()
+        # Pillow's `exif_transpose` also writes the metadata back, which fails on damaged ones.
+        turn = _UPRIGHT.get(_orientation(image) or 1)
+        rgb = _as_rgb(image)
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def image_size(source: ImageSource) -> tuple[int, int]:
+    """The size of an image as its header states it; no pixel is decoded.
+
+    Args:
+        source: What `load_image` takes.
+
+    Returns:
+        tuple of 2 ints: height and width in pixels, before EXIF turns the image upright.
+
+    Raises:
+        ImageError: As `load_image`, as far as the header tells.
+    """
+    with _explained(source), _opened(source) as image:
+        return image.height, image.width
+
+
+@contextlib.contextmanager
+def _explained(source: ImageSource) -> Iterator[None]:
+    """Turns what Pillow raises into sentences."""
     name = _describe(source)
     try:
-        with _opened(source) as image:
-            image.load()
-            # Pillow's `exif_transpose` also writes the metadata back, which fails
-            # on damaged ones.
-            turn = _UPRIGHT.get(_orientation(image) or 1)
-            rgb = _as_rgb(image)
+        yield
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -267,7 +285,31 @@ def load_image(source: ImageSource) -> Image.Image:
     except Exception as error:
         reason = str(error).rstrip(".") or type(error).__name__
         raise ImageError(f"{name} cannot be decoded: {reason}.") from error
-    return rgb if turn is None else rgb.transpose(turn)
+
+
+def require_resizable(source: ImageSource, image: Image.Image, width: int, height: int) -> None:
+    """Refuses an image that a step of resizing would make too large.
+
+    Resizing is separable: between its two steps one side is new and the other is that of
+    the image, so that a strip of 1 x 178,956,970 pixels would take 38 GB on its way to a
+    square of 72.
+
+    Args:
+        source: What `load_image` took; the message names it.
+        image: PIL image.
+        width: int. After resizing, in pixels.
+        height: int. After resizing, in pixels.
+
+    Raises:
+        ImageError: A step would make more than `MAXIMUM_RESIZED_PIXELS`.
+    """
+    largest = max(width * height, width * image.height, image.width * height)
+    if largest > MAXIMUM_RESIZED_PIXELS:
+        raise ImageError(
+            f"{_describe(source)} is too elongated: resizing its {image.width}x{image.height} "
+            f"pixels to {width}x{height} would take {largest:,} on the way, and at most "
+            f"{MAXIMUM_RESIZED_PIXELS:,} are allowed; crop it first."
+        )
 
 
 def _check_size(size: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from bit_keras.errors import BitKerasError, SizeError
-from bit_keras.preprocessing.evaluation import ImageSource, load_image
+from bit_keras.preprocessing.evaluation import ImageSource, load_image, require_resizable
 from bit_keras.registry import MINIMUM_SIZE
 
 #: Side before the crop over side of the crop where none is given: 160 over 128,
@@ -106,6 +106,8 @@ class TrainTransform:
 
     def __call__(self, source: ImageSource, generator: np.random.Generator) -> np.ndarray:
         image = load_image(source)
+        side = self.precrop or self.size
+        require_resizable(source, image, side, side)
         view = self._random(image, generator) if self.precrop else self._inception(image, generator)
         if self.flip and generator.random() < 0.5:
             view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import io
 import logging
 import os
 from collections.abc import Iterator
@@ -12,12 +11,12 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from PIL import Image, UnidentifiedImageError
 
 from bit_keras.data import Images, hold_out, open_images, splits_of
-from bit_keras.errors import TrainingError
+from bit_keras.errors import ImageError, TrainingError
 from bit_keras.models import create_classifier
 from bit_keras.preprocessing import EvalTransform, Labels, Task
+from bit_keras.preprocessing.evaluation import image_size
 from bit_keras.registry import Checkpoint, Resizing, model_info
 from bit_keras.rules import Rule, big_vision_rule, hyper_rule, scratch_rule
 from bit_keras.rules.rules import MEDIUM
@@ -310,16 +309,9 @@ def _typical_size(images: Images) -> tuple[int, int]:
     """Height and width of the picture of median area, among some from all over the data."""
     sizes = []
     for index in np.unique(np.linspace(0, len(images) - 1, _SIZED).astype(int)):
-        picture = images[int(index)]
-        if isinstance(picture, np.ndarray):
-            sizes.append(picture.shape[:2])
-            continue
         # The header is enough; a damaged file is named when it is decoded.
-        with (
-            contextlib.suppress(OSError, UnidentifiedImageError),
-            Image.open(io.BytesIO(picture)) as image,
-        ):
-            sizes.append((image.height, image.width))
+        with contextlib.suppress(ImageError, OSError):
+            sizes.append(image_size(images[int(index)]))
     if not sizes:
         raise TrainingError(
             f"None of the first {_SIZED} pictures looked at can be read; is this image data?"

@@ -23,6 +23,10 @@ URL = "http://localhost:8501"
 #: Seconds until a request is given up; as many as the server's REST interface takes.
 TIMEOUT = 30.0
 
+#: gRPC's own limit of a response is 4 MB; class maps of one picture with 21,843 classes have more.
+#: The server has none (`tensorflow/serving`, `tensorflow_serving/model_servers/server.cc`).
+_CHANNEL = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
+
 #: Pictures in a request: max_batch_size of batching.config.
 BATCH_SIZE = 8
 
@@ -117,7 +121,7 @@ def predict_grpc(
     for name, value in inputs.items():
         request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
     try:
-        with grpc.insecure_channel(server) as channel:
+        with grpc.insecure_channel(server, options=_CHANNEL) as channel:
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
             response = stub.Predict(request, timeout=timeout)
     except grpc.RpcError as error:

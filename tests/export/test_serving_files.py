@@ -204,7 +204,19 @@ def models(classifier, extractor, tmp_path_factory):
     export_serving(classifier, folder / MODEL)
     shutil.copytree(folder / MODEL / "1", folder / MODEL / "2")
     export_serving(extractor, folder / "features")
+    _export_class_maps(folder / "maps" / "1")
     return folder
+
+
+def _export_class_maps(folder):
+    """A model with class maps of as many classes as ImageNet-21k has, 4.3 MB an image."""
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3), name="inputs")])
+    def class_maps(inputs):
+        return {"class_maps": tf.zeros((tf.shape(inputs)[0], 7, 7, 21843))}
+
+    tf.saved_model.save(module, str(folder), {"class_maps": class_maps})
 
 
 def config_for(models):
@@ -214,6 +226,9 @@ def config_for(models):
         model.base_path = str(models / Path(model.base_path).name)
     config.model_config_list.config.add(
         name="features", base_path=str(models / "features"), model_platform="tensorflow"
+    )
+    config.model_config_list.config.add(
+        name="maps", base_path=str(models / "maps"), model_platform="tensorflow"
     )
     return config
 
@@ -264,6 +279,16 @@ def test_float_images_go_to_the_default_signature(way, artifact):
     assert got.keys() == {"logits", "probabilities"}
     # The sums of another program run.
     np.testing.assert_allclose(got["logits"], want["logits"], rtol=1e-4, atol=1e-5)
+
+
+def test_responses_and_requests_of_more_than_4_megabytes_pass(server):
+    image, model = np.zeros((1, 8, 8, 3), "float32"), client.Model("maps")
+    maps = client.predict_grpc(server.grpc, model, "class_maps", {"inputs": image})["class_maps"]
+    assert maps.shape == (1, 7, 7, 21843)
+    assert maps.nbytes > 4 << 20
+    large = np.zeros((1, 700, 700, 3), "float32")
+    with pytest.raises(client.ServingError, match="refuses"):  # By its shape, not by its size.
+        client.predict_grpc(server.grpc, model, "class_maps", {"inputs": large})
 
 
 def test_a_feature_extractor_returns_features_and_says_so(way, pictures):

@@ -308,7 +308,7 @@ def flipped(data):
     [
         (lambda data: b"<!doctype html>Log in", {}, "is not an npz file: it begins with b'<!do'"),
         (lambda data: b"", {}, "is empty"),
-        (lambda data: data[:-30], {}, "is cut short or damaged"),
+        (lambda data: data[:-30], {}, "is damaged (it is cut short"),
         (flipped, {}, "Bad CRC-32"),
         (lambda data: data, {"bytes": 7}, " 7"),
         (lambda data: data, {"sha256": "ab" * 32}, f"and should be {'ab' * 32}"),

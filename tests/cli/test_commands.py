@@ -206,7 +206,7 @@ def test_export_with_random_weights_is_reproducible(tmp_path):
 
 
 BAD_WEIGHTS = {
-    "truncated": "cut short or damaged",
+    "truncated": "cut short",
     "flipped": "is damaged",
     "pickled": "could run code",
     "text": "is no checkpoint of a known format",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bit_keras.archives import open_archive
 from bit_keras.atomic import replaced_file
 from bit_keras.checkpoints.files.array_file import (
     ArrayFile,
@@ -76,16 +77,11 @@ class NpzFile(ArrayFile):
                 f"{self.path} holds {member.filename!r}, a name that leads out of the archive; "
                 "get the file from a source you trust."
             )
-        if name in self._members:
-            raise CheckpointError(f"{self.path} holds the array {name!r} twice.")
         with damage_explained(self.path, name):
             self._read_header(name, member)
         self._members[name] = member
 
     def _read_header(self, name: str, member: zipfile.ZipInfo) -> None:
-        # zipfile takes what a wrong length makes of the entries that follow for a comment.
-        if member.comment:
-            raise ValueError("its entry in the index runs into the next one")
         with self._zip.open(member) as file:
             start = io.BytesIO(file.read(_HEADER_BYTES))
         version = np.lib.format.read_magic(start)
@@ -171,13 +167,10 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
     with path.open("rb") as file:
         start = file.read(4)
     try:
-        return zipfile.ZipFile(path)
+        return open_archive(path)
     except zipfile.BadZipFile as error:
         if start.startswith(b"PK"):
-            raise CheckpointError(
-                f"{path} is cut short or damaged: the index at its end cannot be read. "
-                "Download it again."
-            ) from error
+            raise CheckpointError(f"{path} is damaged ({error}). Download it again.") from error
         raise CheckpointError(
             f"{path} is not an npz file: it begins with {start!r} and not with b'PK'."
         ) from error

@@ -17,6 +17,7 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
+from bit_keras.archives import open_archive
 from bit_keras.checkpoints.files.array_file import (
     ArrayFile,
     damage_explained,
@@ -174,9 +175,9 @@ def is_torch_file(path: Path) -> bool:
         start = file.read(8)
     if start.startswith(b"PK"):
         try:
-            with damage_explained(path), zipfile.ZipFile(path) as archive:
+            with open_archive(path) as archive:
                 return any(name.endswith(f"/{_PICKLE}") for name in archive.namelist())
-        except CheckpointError:
+        except zipfile.BadZipFile:
             return False
     # A safetensors may begin so too, with the length of its header in eight bytes.
     return start.startswith(_PROTO) and start[4:] != bytes(4)
@@ -219,12 +220,9 @@ class _Zip:
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self._file = file
         try:
-            self._zip = zipfile.ZipFile(file)
+            self._zip = open_archive(file)
         except zipfile.BadZipFile as error:
-            raise CheckpointError(
-                f"{path} is cut short or damaged: the index at its end cannot be read. "
-                "Download it again."
-            ) from error
+            raise CheckpointError(f"{path} is damaged ({error}). Download it again.") from error
         self._members = _members(path, self._zip)
         self._places: dict[str, _Place] = {}
         pickle = self._zip.read(self._members[_PICKLE])
@@ -306,13 +304,10 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
     folders = {member.filename.partition("/")[0] for member in archive.infolist()}
     for member in archive.infolist():
         name = member.filename.partition("/")[2]
-        # zipfile takes what a wrong length makes of the entries that follow for a comment.
-        if member.comment:
-            raise ValueError(f"the entry of {name[:80]!r} in its index runs into the next one")
-        if name in members or len(folders) > 1:
+        if len(folders) > 1:
             raise CheckpointError(
-                f"{path} has more than one {name[:80]!r}, or more than one folder; torch.save "
-                "writes neither. Get the file from a source you trust."
+                f"{path} has more than one folder; torch.save "
+                "writes one. Get the file from a source you trust."
             )
         if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
             raise CheckpointError(

@@ -177,7 +177,7 @@ def test_a_file_cut_short_anywhere_is_refused(small_bytes, tmp_path):
         path.write_bytes(small_bytes[:length])
         message = refusal(path)
         if length < 0 or length > 3:
-            assert "is cut short or damaged" in message
+            assert "is damaged (it is cut short" in message
             assert "Download it again" in message
 
 
@@ -249,7 +249,7 @@ def test_python_objects_are_refused_and_not_run(tmp_path):
         (b"P", "is not an npz file: it begins with b'P'"),
         (b"epoch loss\n1 0.5\n", "is not an npz file: it begins with b'epoc'"),
         (npy(np.ones(3)), "is not an npz file: it begins with b'\\x93NUM'"),
-        (b"PK\x03\x04" + bytes(100), "is cut short or damaged"),
+        (b"PK\x03\x04" + bytes(100), "is damaged (it is cut short"),
     ],
     ids=["empty", "one byte", "text", "npy", "zip without index"],
 )
@@ -306,7 +306,7 @@ def test_names_that_occur_twice_are_refused(tmp_path):
         (f"{NAME}.npy", npy(np.zeros(2, "f4"))),
         (f"{NAME}.npy", npy(np.ones(2, "f4"))),
     )
-    assert f"holds the array {NAME!r} twice" in refusal(path)
+    assert f"{NAME}.npy' twice" in refusal(path)
 
 
 @pytest.mark.parametrize(

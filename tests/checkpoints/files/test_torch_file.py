@@ -601,8 +601,8 @@ def test_a_stream_of_another_version_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("others", "words"),
     [
-        ([("data.pkl", WEIGHTS)], "more than one 'data.pkl'"),
-        ([("data/0", bytes(48))], "more than one 'data/0'"),
+        ([("data.pkl", WEIGHTS)], "data.pkl' twice"),
+        ([("data/0", bytes(48))], "data/0' twice"),
         ([("constants.pkl", b"")], "is a program of TorchScript"),
         ([("byteorder", b"middle")], "its byte order is b'middle'"),
         ([("byteorder", bytes(1000))], "its byte order is b'\\x00"),
@@ -674,7 +674,7 @@ def test_a_file_cut_short_anywhere_is_refused(written):
     [
         (b"", "is empty; a file of torch.save was expected"),
         (b"epoch loss\n", "is not a file of torch.save: it begins with b'epoch lo'"),
-        (b"PK\x03\x04" + bytes(100), "is cut short or damaged: the index at its end"),
+        (b"PK\x03\x04" + bytes(100), "the index at its end is missing"),
         (b"\x80", "is damaged"),
     ],
     ids=["empty", "text", "zip without index", "one byte"],

@@ -1,0 +1,159 @@
+"""JSON that others wrote: of a limited size, and of the types that its reader expects."""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NoReturn, Union
+
+#: What a document may have. The largest are the labels of ImageNet-21k, with 2 MB; Python's
+#: objects take ten times their text.
+MOST_BYTES = 10_000_000
+
+_WORDS = {str: "text", int: "an integer", float: "a number", bool: "true or false", None: "null"}
+_MAPPINGS = (dict, typing.get_origin(Mapping[str, Any]))
+
+
+def read_document(path: Path, kind: Any = Any) -> Any:
+    """Reads a file of JSON.
+
+    Args:
+        path: Path.
+        kind: What `typed` takes. Defaults to whatever JSON holds.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is too large, no JSON, or of another type; with the reason.
+    """
+    if path.exists() and not path.is_file():  # A pipe would be waited for.
+        raise ValueError("it is not an ordinary file")
+    with path.open("rb") as file:
+        return parsed(file.read(MOST_BYTES + 1), kind)
+
+
+def parsed(
+    text: bytes | str,
+    kind: Any = Any,
+    pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> Any:
+    """Parses JSON.
+
+    Args:
+        text: bytes of UTF-8, or str.
+        kind: What `typed` takes. Defaults to whatever JSON holds.
+        pairs: What `json.loads` takes as `object_pairs_hook`.
+
+    Raises:
+        ValueError: It is too large, no JSON, or of another type; with the reason.
+    """
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES:,} bytes, the most that are read")
+    try:
+        document = json.loads(text, object_pairs_hook=pairs, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
+    return typed(document, kind)
+
+
+def typed(value: Any, kind: Any, place: str = "") -> Any:
+    """A value of JSON as what annotations say that it is.
+
+    Args:
+        value: What `json.loads` returns.
+        kind: A dataclass, or a type of its fields: `str`, `int`, `float`, `bool`, `None`,
+            `Any`, `Literal`, a union, and `list`, `tuple`, `dict` and `Mapping` of these.
+        place: str. Where the value is, for errors. Defaults to the whole document.
+
+    Returns:
+        The value, with dataclasses for objects and tuples for lists where the type says so.
+
+    Raises:
+        ValueError: It is something else; with the place.
+    """
+    origin, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
+    if kind is Any:
+        return value
+    if dataclasses.is_dataclass(kind):
+        return _instance(value, kind, place)
+    if origin in (Union, types.UnionType):
+        return _one_of(value, arguments, place)
+    if origin in (list, tuple) and isinstance(value, list):
+        return _sequence(value, origin, arguments, place)
+    if origin in _MAPPINGS and isinstance(value, dict):
+        of = arguments[1] if arguments else Any
+        return {key: typed(each, of, _below(place, key)) for key, each in value.items()}
+    if origin is Literal and isinstance(value, str) and value in arguments:
+        return value
+    return _plain(value, kind, place)
+
+
+def _instance(value: Any, kind: Any, place: str) -> Any:
+    if not isinstance(value, dict):
+        raise _mismatch(value, "an object", place)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    needed = {
+        name
+        for name, field in fields.items()
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
+    differing = sorted((needed - value.keys()) | (value.keys() - fields.keys()))
+    if differing:
+        names = ", ".join(name[:40] for name in differing[:5])
+        raise ValueError(f"{_named(place)} differs in {names}")
+    hints = typing.get_type_hints(kind)
+    return kind(**{name: typed(value[name], hints[name], _below(place, name)) for name in value})
+
+
+def _one_of(value: Any, types: tuple[Any, ...], place: str) -> Any:
+    errors = []
+    for kind in types:
+        try:
+            return typed(value, kind, place)
+        except ValueError as error:
+            errors.append(error)
+    raise errors[0]  # Of a value or nothing, what is wrong with the value.
+
+
+def _sequence(value: list, origin: Any, arguments: tuple[Any, ...], place: str) -> Any:
+    of = list(arguments) or [Any]
+    if origin is list or of[-1] is Ellipsis or not arguments:
+        of = of[:1] * len(value)
+    if len(of) != len(value):
+        raise _mismatch(value, f"{len(of)} values", place)
+    pairs = enumerate(zip(value, of, strict=True))
+    return origin(typed(each, kind, _below(place, number)) for number, (each, kind) in pairs)
+
+
+def _plain(value: Any, kind: Any, place: str) -> Any:
+    name = None if kind is types.NoneType else kind
+    if name is float and isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            raise _mismatch(value, "a number", place) from None
+    if (name is None and value is None) or (name in _WORDS and type(value) is name):
+        return value
+    expected = typing.get_args(kind) or _WORDS.get(name) or getattr(kind, "__name__", kind)
+    if isinstance(expected, tuple):
+        expected = "one of " + ", ".join(map(repr, expected))
+    raise _mismatch(value, str(expected), place)
+
+
+def _mismatch(value: Any, expected: str, place: str) -> ValueError:
+    text = json.dumps(value)
+    received = text if len(text) <= 60 else f"{text[:57]}..."
+    return ValueError(f"{_named(place)} must be {expected}; received: {received}")
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _below(place: str, key: object) -> str:
+    return f"{place}.{str(key)[:40]}" if place else str(key)[:40]
+
+
+def _named(place: str) -> str:
+    return f"its {place!r}" if place else "the document"

@@ -22,6 +22,7 @@ from bit_keras.export.onnx.export import described, difference, require_packages
 from bit_keras.export.saved_model import golden_answers
 from bit_keras.export.signatures import labels_asset
 from bit_keras.preprocessing import Task
+from bit_keras.registry import RGB
 
 #: The graph, beside `model.bin` with the weights.
 MODEL = "model.xml"
@@ -40,7 +41,9 @@ def export_openvino(
 
     Input, outputs and names are those of `bit_keras.export.onnx.export_onnx`. The
     labels of a classifier lie in `labels.tsv`, what the folder is and a stored input
-    and output for `bit_keras.export.verify` in `assets.extra`.
+    and output for `bit_keras.export.verify` in `assets.extra`. What OpenVINO's Model API and
+    Model Server need to know is in the graph: the layout, and below `model_info` the type of
+    the model, its labels, scale and mean, and how images are resized.
 
     On a processor with bfloat16 OpenVINO computes in it unless it is told otherwise: set
     `INFERENCE_PRECISION_HINT` to `f32` for the answers of Keras.
@@ -101,7 +104,44 @@ def _write_graph(model: keras.Model, folder: Path, metadata: Metadata, class_map
         full = dataclasses.replace(metadata, precision="float32")
         write_network(model, file, full, class_maps)
         graph = openvino.convert_model(file)
+        openvino.layout_helpers.set_layout(graph.input(), openvino.Layout("NHWC"))
+        for name, value in model_info_of(metadata).items():
+            graph.set_rt_info(value, ["model_info", name])
         openvino.save_model(graph, folder / MODEL, compress_to_fp16=metadata.precision == "float16")
+
+
+def model_info_of(metadata: Metadata) -> dict[str, str]:
+    """What OpenVINO's Model API reads in the runtime information of a graph.
+
+    Args:
+        metadata: Metadata.
+
+    Returns:
+        dict of str to str, from the names of parameters to values as their parser takes them
+        (`open-edge-platform/model_api`, `models/parameters.py` and `models/types.py`).
+    """
+    low, high = metadata.input_range
+    scale = 255 / (high - low)  # Of pixels.
+    info = {
+        # It takes images as OpenCV reads them, BGR.
+        "reverse_input_channels": "True",
+        "mean_values": " ".join([f"{abs(low) * scale:g}"] * RGB),
+        "scale_values": " ".join([f"{scale:g}"] * RGB),
+    }
+    if metadata.variant == "classification":
+        info |= {"model_type": "Classification", "output_raw_scores": "True"}
+    if metadata.task is None:
+        return info
+    task = Task.from_json(metadata.task)
+    resizing = task.transform.resizing
+    return info | {
+        # They are separated by spaces.
+        "labels": " ".join("_".join(name.split()) for name in task.labels.names),
+        "multilabel": str(task.activation == "sigmoid"),
+        # The nearest to the transform: it knows no crop of what was resized to more than the side.
+        "resize_type": "standard" if resizing.mode == "squash" else "crop",
+        "interpolation_mode": "CUBIC" if resizing.interpolation == "bicubic" else "LINEAR",
+    }
 
 
 def _write_proof(folder: Path, metadata: Metadata, golden: Mapping[str, np.ndarray]) -> None:

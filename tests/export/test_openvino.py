@@ -1,5 +1,6 @@
 """The target `openvino`: a folder that OpenVINO runs, with Keras's answers."""
 
+import importlib.metadata
 import sys
 
 import numpy as np
@@ -8,10 +9,13 @@ import pytest
 from bit_keras.errors import BitKerasError, ExportError, SizeError
 from bit_keras.export.artifact import Metadata, read_golden, relative_difference
 from bit_keras.export.openvino import export_openvino
+from bit_keras.inference import load_predictor
 from bit_keras.models import create_classifier
-from bit_keras.preprocessing import Task, task_of
+from bit_keras.preprocessing import EvalTransform, Labels, Task, task_of
 from bit_keras.preprocessing.decoding import scores_of
+from bit_keras.registry import Resizing
 from bit_keras.runtimes import open_program
+from tests.cifar10 import SAMPLES
 
 pytest.importorskip("onnx", reason="onnx is not installed")
 openvino = pytest.importorskip("openvino", reason="openvino is not installed")
@@ -70,6 +74,68 @@ def test_the_folder_says_what_it_is_and_proves_it(folder):
     answers = open_program(folder)(golden["inputs"])
     for name in ("logits", "features"):
         assert relative_difference(answers[name], golden[name]) < metadata.tolerance == TOLERANCE
+
+
+def info_of(folder):
+    """What is below `model_info`, by OpenVINO."""
+    info = openvino.Core().read_model(folder / "model.xml").get_rt_info(["model_info"])
+    return {name: value.astype(str) for name, value in info.astype(dict).items()}
+
+
+def test_the_graph_says_what_the_model_api_needs_to_know(folder, classifier, extractor, tmp_path):
+    info = info_of(folder)
+    assert info["model_type"] == "Classification"
+    assert info["labels"].split() == list(task_of("bit_tiny.cifar10").labels.names)
+    assert info["mean_values"] == info["scale_values"] == "127.5 127.5 127.5"
+    assert info["reverse_input_channels"] == info["output_raw_scores"] == "True"
+    assert info["multilabel"] == "False"
+    (inputs,) = openvino.Core().read_model(folder / "model.xml").inputs
+    assert openvino.layout_helpers.get_layout(inputs).to_string() == "[N,H,W,C]"
+
+    labels = Labels("ten", tuple("abcdefghij"), tuple(f"class  {name}" for name in "ABCDEFGHIJ"))
+    resizing = Resizing("squash", 64, "bicubic", "a test")
+    task = Task(labels, EvalTransform(64, resizing), "sigmoid")
+    export_openvino(classifier, tmp_path / "a", quantize="float16", input_range=(0, 1), task=task)
+    info = info_of(tmp_path / "a")
+    assert info["labels"].split() == [f"class_{name}" for name in "ABCDEFGHIJ"]
+    assert (info["mean_values"], info["scale_values"]) == ("0 0 0", "255 255 255")
+    assert (info["resize_type"], info["interpolation_mode"]) == ("standard", "CUBIC")
+    assert info["multilabel"] == "True"
+
+    export_openvino(extractor, tmp_path / "b")
+    assert set(info_of(tmp_path / "b")) == {"reverse_input_channels", "mean_values", "scale_values"}
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("input_range", [(-1, 1), (0, 1)])
+def test_the_model_api_classifies_as_predict_does(input_range, tmp_path, client_record):
+    """`pip install openvino-model-api` brings it."""
+    model_api = pytest.importorskip(
+        "model_api.models", reason="openvino-model-api is not installed"
+    )
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+    model = create_classifier("bit_tiny.cifar10")
+    export_openvino(model, tmp_path / "a", size=64, input_range=input_range)
+    predictor = load_predictor(tmp_path / "a")
+    classifier = model_api.ClassificationModel.create_model(
+        str(tmp_path / "a" / "model.xml"), device="CPU"
+    )
+    differences = []
+    for path in sorted(SAMPLES.glob("*.jpg")):
+        # At the side of the network nothing is resized, which two programs do in two ways.
+        image = np.rint((predictor.task.transform(path.read_bytes()) + 1) * 127.5).astype("uint8")
+        result = classifier(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        (expected,) = predictor([image.astype("float32") / 127.5 - 1], top=10)
+        assert result.top_labels[0].name == expected[0][1]
+        scores = {label: score for _, label, score in expected}
+        labels = predictor.task.labels.names
+        raw = dict(zip(labels, result.raw_scores, strict=True))
+        differences.append(max(abs(raw[label] - scores[label]) for label in labels))
+    # It computes in bfloat16 where the processor has it.
+    assert max(differences) < 0.05
+    version = importlib.metadata.version("openvino-model-api")
+    client_record("Model API", version, "openvino --size 64", max(differences))
 
 
 def test_float16_halves_the_weights_and_keeps_their_digits(classifier, folder, tmp_path):

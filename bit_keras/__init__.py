@@ -69,5 +69,5 @@ def _register_classes(_: Any) -> None:
     # Keras loads a .keras file only when the classes in it are registered; this
     # registers ours as soon as both packages are imported, in either order. All
     # registered classes are in these two parts, which need no framework but Keras.
-    importlib.import_module("bit_keras.layers")
+    importlib.import_module("bit_keras.layers.functional")
     importlib.import_module("bit_keras.rules")

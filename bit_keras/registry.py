@@ -23,7 +23,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from bit_keras.errors import UnknownModelError
 
@@ -719,3 +719,16 @@ def _unknown(name: str, normalized: str) -> str:
     models = list(dict.fromkeys(everything[match] for match in near))[:3]
     hint = f" The nearest are {', '.join(models)}." if models else ""
     return f"There is no model {name!r}.{hint} `bit-keras list` shows all of them."
+
+
+def checkpoint_of(model: Any) -> str:
+    """The checkpoint that a Keras model is of, whatever it is called.
+
+    Args:
+        model: keras.Model. Those that the builders return remember it; of others, and of files
+            of earlier versions, it is the name.
+
+    Returns:
+        str. A name of the registry, or something else.
+    """
+    return getattr(model, "checkpoint", None) or model.name

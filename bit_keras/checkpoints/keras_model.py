@@ -151,6 +151,8 @@ def _require_size(archive: KerasArchive) -> None:
             model = keras.saving.deserialize_keras_object(config)
     except Exception as error:
         raise _refusal(archive.path, error) from error
+    if not isinstance(model, keras.Model):
+        raise CheckpointError(f"{archive.path} cannot be loaded by Keras (it describes no model).")
     described = sum(math.prod(variable.shape) for variable in model.variables)
     stored = sum(math.prod(shape) for shape in archive.shapes.values())
     if described > _GROWTH * stored:

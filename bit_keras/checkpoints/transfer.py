@@ -21,7 +21,7 @@ from bit_keras.checkpoints.opening import open_checkpoint
 from bit_keras.checkpoints.sources import published_task
 from bit_keras.checkpoints.writing import write_checkpoint
 from bit_keras.errors import CheckpointError
-from bit_keras.registry import RGB, Architecture, Shape
+from bit_keras.registry import RGB, Architecture, Shape, checkpoint_of
 
 _logger = logging.getLogger("bit_keras")
 
@@ -127,7 +127,7 @@ def take_arrays(model: keras.Model, arrays: ArrayFile, *, replace_head: bool = F
         if classes is not None and not replace_head:  # Who replaces a head says so.
             _logger.info("%s: its head for %d classes is left out.", arrays.path.name, classes)
         expected, found = _without_head(expected), _without_head(found)
-    require_equal(expected, found, model.name, arrays)
+    require_equal(expected, found, checkpoint_of(model), arrays)
     # All checksums first: a damaged file must not leave a network half filled.
     arrays.verify()
     for name in expected:
@@ -258,7 +258,9 @@ def save_weights(
     ```
     """
     arrays = ModelArrays(model)
-    write_checkpoint(path, arrays, format, dtype, published_task(model.name, arrays.shapes))
+    write_checkpoint(
+        path, arrays, format, dtype, published_task(checkpoint_of(model), arrays.shapes)
+    )
 
 
 def _without_head(shapes: dict[str, Shape]) -> dict[str, Shape]:

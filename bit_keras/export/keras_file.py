@@ -21,9 +21,10 @@ from bit_keras.export.artifact import (
     golden_images,
     tolerance_of,
 )
-from bit_keras.export.task import checked_task
+from bit_keras.export.task import as_built, checked_task
 from bit_keras.models import hollow_network_of
 from bit_keras.preprocessing import Task
+from bit_keras.registry import checkpoint_of
 
 #: Side of the images that prove a file, where the network takes any.
 _GOLDEN_SIZE = 64
@@ -37,7 +38,8 @@ def export_keras(model: keras.Model, path: str | os.PathLike, task: Task | None 
     and output.
 
     Args:
-        model: A network of this package.
+        model: A network of this package, or a chain of `create_feature_extractor` and a Dense
+            layer, which becomes a classifier: see `bit_keras.models.with_own_head`.
         path: The file to create or to replace; its name ends in `.keras`. Whole
             or absent.
         task: Task. The labels and the transform of a classifier. Defaults to what
@@ -59,6 +61,7 @@ def export_keras(model: keras.Model, path: str | os.PathLike, task: Task | None 
     ```
     """
     require_keras_name(path)
+    model, task = as_built(model, task)
     task = checked_task(model, task)
     with replaced_file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         _write_model(model, archive, partial)
@@ -111,7 +114,7 @@ def _describe(model: keras.Model, task: Task | None) -> Metadata:
     precision = layers["stem_conv"].compute_dtype
     (output, *_) = keras.tree.flatten(model.output)
     return Metadata(
-        model=model.name,
+        model=checkpoint_of(model),
         target="keras",
         variant="classification" if "head" in layers else "feature_extraction",
         precision=precision,

@@ -126,7 +126,7 @@ def _layer_outputs(model: keras.Model, images: np.ndarray) -> Iterator[tuple[str
             yield layer.name, keras.ops.convert_to_numpy(x)
             continue
         inner = [one for one in layer.layers if not isinstance(one, keras.layers.InputLayer)]
-        values = keras.Model(layer.input, [one.output for one in inner])(x, training=False)
+        values = keras.Model(layer.inputs[0], [one.output for one in inner])(x, training=False)
         for one, value in zip(inner, values, strict=True):
             yield one.name, keras.ops.convert_to_numpy(value)
         x = values[-1]

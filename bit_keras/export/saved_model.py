@@ -29,7 +29,7 @@ from bit_keras.export.artifact import (
 )
 from bit_keras.export.task import checked_task
 from bit_keras.preprocessing import EvalTransform, Task
-from bit_keras.registry import model_info
+from bit_keras.registry import checkpoint_of, model_info
 from bit_keras.runtimes.program import CLASS_MAPS
 
 #: The last layer of what the builders return, by variant.
@@ -51,7 +51,7 @@ def describe(
             f"runs on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow."
         )
     try:
-        checkpoint = model_info(model.name)
+        checkpoint = model_info(checkpoint_of(model))
     except UnknownModelError as error:
         raise ExportError(
             f"{error} An artifact bears the name of a published model: call the network, or the "
@@ -83,7 +83,9 @@ def _variant(model: keras.Model, target: str) -> Variant:
     if last not in _LAST_LAYERS:
         raise ExportError(
             f"The last layer of {model.name} is {last!r}; the target {target} takes what "
-            "create_classifier (without an activation) and create_feature_extractor return."
+            "create_classifier (without an activation) and create_feature_extractor return. Of a "
+            "feature extractor with a Dense layer of your own, bit_keras.models.with_own_head "
+            "makes such a classifier."
         )
     if any(layer.name == "rescaling" for layer in model.layers):
         raise ExportError(

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from bit_keras.errors import BitKerasError, ExportError, SizeError, UnknownModelError
 from bit_keras.preprocessing import EvalTransform, Task, eval_transform, task_of
-from bit_keras.registry import RGB, model_info
+from bit_keras.preprocessing.labels import numbered_labels
+from bit_keras.registry import RGB, checkpoint_of, model_info
 
 if TYPE_CHECKING:
     import keras
@@ -39,8 +40,35 @@ def checked_task(model: "keras.Model", task: Task | None = None) -> Task | None:
     height, width = model.input_shape[1:3]
     if height == width:
         with contextlib.suppress(UnknownModelError, SizeError):
-            return task_of(model.name, height, classes)
+            return task_of(checkpoint_of(model), height, classes)
     return None
+
+
+def as_built(model: "keras.Model", task: Task | None) -> "tuple[keras.Model, Task | None]":
+    """A model of one's own around a network, as what the builders return.
+
+    Args:
+        model: keras.Model. Of this package, which stays what it is, or with one inside.
+        task: Task or None. What is known of it.
+
+    Returns:
+        tuple of keras.Model and Task. Classes of a head of one's own that nobody has named are
+        `"class_0"`, `"class_1"`, ...; images go through the transform of the network's checkpoint.
+
+    Raises:
+        BitKerasError: As `bit_keras.models.with_own_head`; or no source states the transform.
+    """
+    from bit_keras.models import with_own_head
+
+    if any(layer.name == "stem_conv" for layer in model.layers):
+        return model, task
+    classifier, activation = with_own_head(model)
+    if task is None:
+        name = _known(checkpoint_of(classifier))
+        labels = numbered_labels(name, classifier.output_shape[-1])
+        transform = eval_transform(name, network_side(model.input_shape))
+        task = Task(labels, transform, activation)
+    return classifier, task
 
 
 def transform_and_task(
@@ -59,11 +87,11 @@ def transform_and_task(
     """
     side, classes = network_side(model.input_shape), _classes(model)
     if classes is not None:
-        task = task_for(model.name, task, classes, side, size)
+        task = task_for(checkpoint_of(model), task, classes, side, size)
         return task.transform, task
-    size = size_for(model.name, side, size)
+    size = size_for(checkpoint_of(model), side, size)
     if task is None:
-        return eval_transform(model.name, size), None
+        return eval_transform(checkpoint_of(model), size), None
     return (task if size is None else task.at_size(size)).transform, None
 
 

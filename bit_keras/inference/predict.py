@@ -15,6 +15,7 @@ from bit_keras.inference.explain import Explanation, explanation_of
 from bit_keras.inference.sources import is_artifact, load_network
 from bit_keras.preprocessing import Task, decode_predictions, load_image
 from bit_keras.preprocessing.evaluation import ImageSource
+from bit_keras.registry import checkpoint_of
 from bit_keras.runtimes import Program, open_program
 from bit_keras.runtimes.program import CLASS_MAPS
 
@@ -141,7 +142,11 @@ def _from_keras(source: str | os.PathLike, size: int | None, trust: bool) -> Pre
 
     model, task = load_network(source, trust)
     layers = {layer.name: layer for layer in model.layers}
-    _require_classifier(model.name, is_classifier="head" in layers)
+    if "head" not in layers:
+        raise BitKerasError(
+            f"{source} returns features and no classes. Put a Dense layer behind it in a "
+            "keras.Sequential and train that, or build it with create_classifier; then save it."
+        )
     # What follows the head turns logits into scores, which decoding does itself.
     logits = keras.Model(model.input, layers["head"].output)
     maps = create_class_maps(model) if "features" in layers else None
@@ -151,11 +156,10 @@ def _from_keras(source: str | os.PathLike, size: int | None, trust: bool) -> Pre
         inputs = (images + 1.0) * np.float32(127.5) if takes_pixels else images
         return keras.ops.convert_to_numpy(asked.predict_on_batch(inputs))
 
-    task = task_for(
-        model.name, task, logits.output_shape[-1], network_side(model.input_shape), size
-    )
+    name = checkpoint_of(model)
+    task = task_for(name, task, logits.output_shape[-1], network_side(model.input_shape), size)
     return Predictor(
-        model.name,
+        name,
         task,
         functools.partial(answers, logits),
         functools.partial(answers, maps) if maps else None,

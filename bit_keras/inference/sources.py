@@ -145,5 +145,6 @@ def _is_keras_file(path: Path) -> bool:
 def _from_keras_file(path: Path, trust: bool) -> tuple["keras.Model", Task | None]:
     from bit_keras.checkpoints import load_keras_model
     from bit_keras.export.keras_file import read_task
+    from bit_keras.export.task import as_built
 
-    return load_keras_model(path, trust), read_task(path)
+    return as_built(load_keras_model(path, trust), read_task(path))

@@ -24,11 +24,19 @@ from bit_keras.checkpoints.names import head_classes, input_channels
 from bit_keras.checkpoints.sources import published_checkpoint
 from bit_keras.checkpoints.transfer import require_equal
 from bit_keras.errors import BitKerasError
+from bit_keras.layers.functional import Functional
 from bit_keras.layers.moments import Tensor
 from bit_keras.models.resnet_v2 import FEATURE_MAPS, feature_maps
 from bit_keras.preprocessing import Labels
 from bit_keras.preprocessing.labels import class_list_of
-from bit_keras.registry import MINIMUM_SIZE, RGB, Architecture, Checkpoint, model_info
+from bit_keras.registry import (
+    MINIMUM_SIZE,
+    RGB,
+    Architecture,
+    Checkpoint,
+    checkpoint_of,
+    model_info,
+)
 
 _logger = logging.getLogger("bit_keras")
 
@@ -37,7 +45,7 @@ Weights = str | os.PathLike | None
 
 
 def create_classifier(
-    name: str,
+    checkpoint: str | None = None,
     weights: Weights = "pretrained",
     num_classes: int | None = None,
     input_shape: InputShape = (None, None, RGB),
@@ -45,6 +53,7 @@ def create_classifier(
     include_preprocessing: bool = False,
     in_channels: int | None = None,
     classes: Sequence[str] | None = None,
+    name: str | None = None,
 ) -> keras.Model:
     """A network with its head: images to logits.
 
@@ -58,10 +67,10 @@ def create_classifier(
     equal channels give what the grey RGB picture gives.
 
     Args:
-        name: str. A model name or an alias; see `bit_keras.list_models`.
+        checkpoint: str. A model name or an alias; see `bit_keras.list_models`.
         weights: `"pretrained"`, `None` (random, with a zero head) or what
             `bit_keras.checkpoints.weights_path` takes: the path of a checkpoint of any
-            format, or a repository of the Hugging Face hub. Where `name` is one,
+            format, or a repository of the Hugging Face hub. Where `checkpoint` is one,
             `hf://OWNER/NAME` or `timm/NAME`, it is fetched from there. Defaults to
             `"pretrained"`.
         num_classes: int. A width other than the file's replaces the head with a
@@ -80,6 +89,10 @@ def create_classifier(
             the same to `bit_keras.decode_predictions`, and to exports
             `task=bit_keras.preprocessing.task_of(name, classes=classes)`. Defaults to
             all of them.
+        name: str. What the Keras model is called, for one that is part of another model: layers
+            in a model need different names. It stays a model of its checkpoint, with the labels
+            and the transform of that. Defaults to the name of the checkpoint; without
+            `checkpoint`, `name` is the checkpoint.
 
     Returns:
         keras.Model. Input: images, channels last, `(batch, height, width,
@@ -121,40 +134,43 @@ def create_classifier(
     Reference:
         [Kolesnikov et al., 2020](https://arxiv.org/abs/1912.11370).
     """
-    checkpoint, weights = _named(name, weights)
+    record, weights, name = _named(checkpoint, weights, name)
     _check_head(num_classes, classes, classifier_activation)
     shape = _full_shape(input_shape, in_channels)
     if num_classes == 0:
-        return create_feature_extractor(name, weights, shape, include_preprocessing)
-    selection = None if classes is None else _selection(checkpoint, classes)
+        return create_feature_extractor(
+            record.name, weights, shape, include_preprocessing, name=name
+        )
+    selection = None if classes is None else _selection(record, classes)
     if selection is not None:
         num_classes = len(selection[1])
     inputs, maps = _network(
-        checkpoint.architecture, shape, include_preprocessing, random=weights is None
+        record.architecture, shape, include_preprocessing, random=weights is None
     )
     # After all arguments are checked: opening may mean to download gigabytes.
-    with _opened(weights, checkpoint, shape[-1], selection) as arrays:
-        outputs = _head(maps, num_classes or checkpoint.classes)
-        network = keras.Model(inputs, outputs, name=checkpoint.name)
+    with _opened(weights, record, shape[-1], selection) as arrays:
+        outputs = _head(maps, num_classes or record.classes)
+        network = Functional(inputs, outputs, name=name, checkpoint=record.name)
         if arrays is not None:
             _take_with_head(network, arrays, num_classes)
     if classifier_activation is None:
         return network
     outputs = layers.Activation(classifier_activation, dtype=_full_dtype(), name="scores")(outputs)
-    return keras.Model(inputs, outputs, name=checkpoint.name)
+    return Functional(inputs, outputs, name=name, checkpoint=record.name)
 
 
 def create_feature_extractor(
-    name: str,
+    checkpoint: str | None = None,
     weights: Weights = "pretrained",
     input_shape: InputShape = (None, None, RGB),
     include_preprocessing: bool = False,
     in_channels: int | None = None,
+    name: str | None = None,
 ) -> keras.Model:
     """A network without its head: images to one feature vector each.
 
     Args:
-        name: str. A model name or an alias; see `bit_keras.list_models`.
+        checkpoint: str. A model name or an alias; see `bit_keras.list_models`.
         weights: `"pretrained"`, `None` (random) or what `create_classifier` takes.
             Defaults to `"pretrained"`.
         input_shape: tuple of height, width and channels; sides may be `None` or any
@@ -164,6 +180,8 @@ def create_feature_extractor(
         in_channels: int. Channels of the pictures, 1 or more; for other than three the
             root convolution is adapted, as `create_classifier` says. Defaults to those
             of `input_shape`.
+        name: str. What the Keras model is called, as `create_classifier` says. Defaults to the
+            name of the checkpoint.
 
     Returns:
         keras.Model. Input: images, channels last, `(batch, height, width,
@@ -181,22 +199,25 @@ def create_feature_extractor(
     ```
     """
     shape = _full_shape(input_shape, in_channels)
-    maps = _loaded_maps(*_named(name, weights), shape, include_preprocessing)
-    return keras.Model(maps.input, _pool(maps.output["pre_logits_map"]), name=maps.name)
+    record, weights, name = _named(checkpoint, weights, name)
+    maps = _loaded_maps(record, weights, shape, include_preprocessing)
+    features = _pool(maps.output["pre_logits_map"])
+    return Functional(maps.input, features, name=name, checkpoint=record.name)
 
 
 def create_feature_maps(
-    name: str,
+    checkpoint: str | None = None,
     weights: Weights = "pretrained",
     levels: Sequence[str] = FEATURE_MAPS,
     input_shape: InputShape = (None, None, RGB),
     include_preprocessing: bool = False,
     in_channels: int | None = None,
+    name: str | None = None,
 ) -> keras.Model:
     """A network that returns its feature maps by name, for dense tasks.
 
     Args:
-        name: str. A model name or an alias; see `bit_keras.list_models`.
+        checkpoint: str. A model name or an alias; see `bit_keras.list_models`.
         weights: `"pretrained"`, `None` (random) or what `create_classifier` takes.
             Defaults to `"pretrained"`.
         levels: sequence of str, some of `stem` (stride 2, the root convolution
@@ -210,6 +231,8 @@ def create_feature_maps(
         in_channels: int. Channels of the pictures, 1 or more; for other than three the
             root convolution is adapted, as `create_classifier` says. Defaults to those
             of `input_shape`.
+        name: str. What the Keras model is called, as `create_classifier` says. Defaults to the
+            name of the checkpoint.
 
     Returns:
         keras.Model. Input: as `create_feature_extractor`. Output: dict from level
@@ -233,8 +256,10 @@ def create_feature_maps(
             f"levels must be some of {', '.join(FEATURE_MAPS)}. Received: levels={levels}"
         )
     shape = _full_shape(input_shape, in_channels)
-    maps = _loaded_maps(*_named(name, weights), shape, include_preprocessing)
-    return keras.Model(maps.input, {level: maps.output[level] for level in levels}, name=maps.name)
+    record, weights, name = _named(checkpoint, weights, name)
+    maps = _loaded_maps(record, weights, shape, include_preprocessing)
+    outputs = {level: maps.output[level] for level in levels}
+    return Functional(maps.input, outputs, name=name, checkpoint=record.name)
 
 
 def network_of_file(source: str | os.PathLike, name: str | None = None) -> keras.Model:
@@ -313,13 +338,23 @@ def _network_for(arrays: ArrayFile, name: str) -> keras.Model:
     shape = (None, None, input_channels(arrays.shapes))
     inputs, maps = _network(architecture, shape, include_preprocessing=False, random=False)
     outputs = _pool(maps["pre_logits_map"]) if classes is None else _head(maps, classes)
-    return keras.Model(inputs, outputs, name=name)
+    return Functional(inputs, outputs, name=name, checkpoint=name)
 
 
-def _named(name: str, weights: Weights) -> tuple[Checkpoint, Weights]:
-    """The record of a model, and its weights: of a repository where the name is that of one."""
-    published = weights == "pretrained" and is_repository(name)
-    return model_info(name), name if published else weights
+def _named(
+    checkpoint: str | None, weights: Weights, name: str | None
+) -> tuple[Checkpoint, Weights, str]:
+    """The record of a model, its weights, and what to call the Keras model.
+
+    The weights are those of a repository where the checkpoint is named by one.
+    """
+    if checkpoint is None:
+        checkpoint, name = name, None
+    if checkpoint is None:
+        raise BitKerasError("checkpoint= is missing: a model name, see `bit-keras list`.")
+    record = model_info(checkpoint)
+    published = weights == "pretrained" and is_repository(checkpoint)
+    return record, checkpoint if published else weights, name or record.name
 
 
 def _loaded_maps(
@@ -329,7 +364,7 @@ def _loaded_maps(
     inputs, maps = _network(
         checkpoint.architecture, shape, include_preprocessing, random=weights is None
     )
-    network = keras.Model(inputs, maps, name=checkpoint.name)
+    network = Functional(inputs, maps, checkpoint=checkpoint.name)
     with _opened(weights, checkpoint, shape[-1]) as arrays:
         if arrays is not None:
             take_arrays(network, arrays)
@@ -460,7 +495,7 @@ def _take_with_head(network: keras.Model, arrays: ArrayFile, num_classes: int | 
     if replace_head:
         _logger.info(
             "%s: a new head for %d classes, all zero, %s.",
-            network.name,
+            checkpoint_of(network),
             num_classes,
             f"replaces the one for {found}" if found else "is added to a file without one",
         )

@@ -3,9 +3,11 @@
 import keras
 
 from bit_keras.errors import BitKerasError
+from bit_keras.layers.functional import Functional
+from bit_keras.registry import checkpoint_of
 
 
-def create_class_maps(classifier: keras.Model) -> keras.Model:
+def create_class_maps(classifier: keras.Model, name: str | None = None) -> keras.Model:
     """A network from images to class activation maps, with the weights of a classifier.
 
     The head of a BiT is linear and follows the mean over all positions, so it may as
@@ -15,6 +17,7 @@ def create_class_maps(classifier: keras.Model) -> keras.Model:
     Args:
         classifier: keras.Model from `create_classifier`, with or without an activation.
             Its layers are shared: training one trains the other.
+        name: str. What the Keras model is called. Defaults to the name of `classifier`.
 
     Returns:
         keras.Model. Input: that of the classifier. Output: float32 `(batch,
@@ -42,4 +45,9 @@ def create_class_maps(classifier: keras.Model) -> keras.Model:
             "returns."
         )
     maps = layers["head"](layers["features"].input)
-    return keras.Model(classifier.input, maps, name=classifier.name)
+    return Functional(
+        classifier.input,
+        maps,
+        name=name or classifier.name,
+        checkpoint=checkpoint_of(classifier),
+    )

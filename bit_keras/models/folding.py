@@ -9,6 +9,7 @@ import numpy as np
 
 from bit_keras.errors import BitKerasError
 from bit_keras.layers import StdConv2D
+from bit_keras.layers.functional import Functional
 from bit_keras.layers.moments import Tensor
 
 #: How far the copy may be from the model, relative to the largest output: the contract of
@@ -73,7 +74,20 @@ def clone_with(
     model: keras.Model, swap: Callable[[keras.layers.Layer], keras.layers.Layer]
 ) -> keras.Model:
     """A copy of a model in which `swap` gives the layer for each that holds no others."""
-    return keras.models.clone_model(model, clone_function=swap, recursive=True)
+    copy = keras.models.clone_model(model, clone_function=swap, recursive=True)
+    # Keras copies what models of its own have.
+    for source, target in zip(_models(model), _models(copy), strict=True):
+        if isinstance(source, Functional):
+            target.checkpoint = source.checkpoint
+    return copy
+
+
+def _models(model: keras.Model) -> Iterator[keras.Model]:
+    """A model and the models in it."""
+    yield model
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _models(layer)
 
 
 def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
@@ -212,7 +226,7 @@ def _random(tensor: Tensor) -> np.ndarray:
 def _outputs(layer: keras.layers.Layer, inputs: Any) -> list[np.ndarray]:
     # JAX compiles a model faster than all of its operations.
     compiled = isinstance(layer, keras.Model) and keras.backend.backend() == "jax"
-    outputs = layer.predict_on_batch(inputs) if compiled else layer(inputs)
+    outputs = layer.predict_on_batch(inputs) if compiled else layer(inputs, training=False)
     return [
         keras.ops.convert_to_numpy(keras.ops.cast(output, "float32"))
         for output in keras.tree.flatten(outputs)

@@ -16,6 +16,7 @@ import keras
 from keras import layers, ops
 
 from bit_keras.layers import GroupNorm, StdConv2D
+from bit_keras.layers.functional import Functional
 from bit_keras.layers.moments import Tensor
 from bit_keras.registry import RGB, Architecture
 
@@ -88,7 +89,7 @@ def _block(
             project=unit == 1,
             name=name,
         )
-    return keras.Model(inputs, x, name=f"block{block}")
+    return Functional(inputs, x, name=f"block{block}")
 
 
 def _residual_unit(

@@ -30,7 +30,7 @@ from bit_keras.export.saved_model import describe, golden_answers
 from bit_keras.export.task import network_side, size_for, transform_and_task
 from bit_keras.preprocessing import Task
 from bit_keras.preprocessing.task import Activation
-from bit_keras.registry import RGB, model_info
+from bit_keras.registry import RGB, checkpoint_of, model_info
 from bit_keras.runtimes import open_program
 from bit_keras.runtimes.program import Layout, in_layout
 
@@ -151,7 +151,7 @@ def described(
     """
     precision = precision_of(target, quantize)
     metadata = describe(model, target, input_range, task)
-    side = size_for(model.name, network_side(model.input_shape), size)
+    side = size_for(checkpoint_of(model), network_side(model.input_shape), size)
     if side is not None:
         _, task = transform_and_task(model, side, task)
         metadata = dataclasses.replace(metadata, task=None if task is None else task.to_json())

@@ -167,12 +167,12 @@ class _Graph:
         return self._in_half(images)
 
     def _block(self, block: keras.Model, value: _Value) -> _Value:
-        values = {id(block.input): value}
+        values = {id(block.inputs[0]): value}
         for operation in block.operations:
             if not isinstance(operation, keras.layers.InputLayer):
                 inputs = [values[id(tensor)] for tensor in keras.tree.flatten(operation.input)]
                 values[id(operation.output)] = self._layer(operation, inputs)
-        return values[id(block.output)]
+        return values[id(block.outputs[0])]
 
     def _layer(self, layer: keras.Operation, inputs: list[_Value]) -> _Value:
         (value, *_) = inputs

@@ -35,6 +35,7 @@ def export_hub(
     task: Task | None = None,
     folded: bool = False,
     class_maps: bool = False,
+    allow_nonfinite: bool = False,
 ) -> Metadata:
     """Writes a model as a reusable SavedModel.
 
@@ -64,6 +65,7 @@ def export_hub(
             the metadata. Defaults to what the registry knows of the model's name.
         folded: bool. Add the signatures of a server. Defaults to `False`.
         class_maps: bool. Add the signature `class_maps`. Defaults to `False`.
+        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to `False`.
 
     Returns:
         Metadata, as stored in the artifact.
@@ -85,7 +87,7 @@ def export_hub(
     export_hub(model, "bit_tiny").variant  # 'classification'
     ```
     """
-    metadata = describe(model, "hub", input_range, task)
+    metadata = describe(model, "hub", input_range, task, allow_nonfinite)
     if class_maps:
         require_class_maps(metadata)
     if not folded:

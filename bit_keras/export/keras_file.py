@@ -23,6 +23,7 @@ from bit_keras.export.artifact import (
 )
 from bit_keras.export.task import as_built, checked_task
 from bit_keras.models import hollow_network_of
+from bit_keras.models.finite import require_finite_weights
 from bit_keras.preprocessing import Task
 from bit_keras.registry import checkpoint_of
 
@@ -30,7 +31,12 @@ from bit_keras.registry import checkpoint_of
 _GOLDEN_SIZE = 64
 
 
-def export_keras(model: keras.Model, path: str | os.PathLike, task: Task | None = None) -> None:
+def export_keras(
+    model: keras.Model,
+    path: str | os.PathLike,
+    task: Task | None = None,
+    allow_nonfinite: bool = False,
+) -> None:
     """Writes a model as a `.keras` file with its labels and transform inside.
 
     Keras loads the file as any other, since it reads its own members by their names;
@@ -44,6 +50,7 @@ def export_keras(model: keras.Model, path: str | os.PathLike, task: Task | None 
             or absent.
         task: Task. The labels and the transform of a classifier. Defaults to what
             the registry knows of the model's name.
+        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to `False`.
 
     Raises:
         ExportError: The name does not end in `.keras`, or the task has another
@@ -63,6 +70,8 @@ def export_keras(model: keras.Model, path: str | os.PathLike, task: Task | None 
     require_keras_name(path)
     model, task = as_built(model, task)
     task = checked_task(model, task)
+    if not allow_nonfinite:
+        require_finite_weights(model)
     with replaced_file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         _write_model(model, archive, partial)
         metadata = _describe(model, task)

@@ -36,6 +36,7 @@ def export_openvino(
     input_range: tuple[float, float] = (-1.0, 1.0),
     task: Task | None = None,
     class_maps: bool = False,
+    allow_nonfinite: bool = False,
 ) -> Metadata:
     """Writes a model as a folder of OpenVINO IR: `model.xml` and `model.bin`.
 
@@ -60,6 +61,7 @@ def export_openvino(
         task: Task. The labels and the transform of a classifier. Defaults to what the
             registry knows of the model's name.
         class_maps: bool. Add the output `class_maps`. Defaults to `False`.
+        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to `False`.
 
     Returns:
         Metadata, as stored in the folder.
@@ -82,7 +84,9 @@ def export_openvino(
     ```
     """
     require_packages("openvino", "onnx", "openvino")
-    metadata = described(model, "openvino", quantize, size, input_range, task)
+    metadata = described(
+        model, "openvino", quantize, size, input_range, task, allow_nonfinite=allow_nonfinite
+    )
     if class_maps:
         require_class_maps(metadata)
     with new_directory(path) as folder:

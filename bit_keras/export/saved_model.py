@@ -28,6 +28,7 @@ from bit_keras.export.artifact import (
     golden_size,
 )
 from bit_keras.export.task import checked_task
+from bit_keras.models.finite import require_finite_weights
 from bit_keras.preprocessing import EvalTransform, Task
 from bit_keras.registry import checkpoint_of, model_info
 from bit_keras.runtimes.program import CLASS_MAPS
@@ -37,19 +38,25 @@ _LAST_LAYERS: dict[str, Variant] = {"head": "classification", "features": "featu
 
 
 def describe(
-    model: keras.Model, target: str, input_range: tuple[float, float], task: Task | None
+    model: keras.Model,
+    target: str,
+    input_range: tuple[float, float],
+    task: Task | None,
+    allow_nonfinite: bool = False,
 ) -> Metadata:
     """What the artifact of a model is going to be.
 
     Raises:
         ExportError: Another backend, an unknown range, a model that is no BiT or bears
             the name of none, or a task with another number of classes.
+        BitKerasError: A weight is not finite, unless `allow_nonfinite`.
     """
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
             f"The target {target} is written with the TensorFlow backend alone, and this process "
             f"runs on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow."
         )
+    variant = _variant(model, target)
     try:
         checkpoint = model_info(checkpoint_of(model))
     except UnknownModelError as error:
@@ -57,7 +64,8 @@ def describe(
             f"{error} An artifact bears the name of a published model: call the network, or the "
             "file of its weights, after the one that it comes from."
         ) from None
-    variant = _variant(model, target)
+    if not allow_nonfinite:
+        require_finite_weights(model)
     task = checked_task(model, task)
     return Metadata(
         model=checkpoint.name,

@@ -48,6 +48,7 @@ def export_serving(
     task: Task | None = None,
     batch_sizes: Sequence[int] = BATCH_SIZES,
     class_maps: bool = False,
+    allow_nonfinite: bool = False,
 ) -> Metadata:
     """Writes a model as a SavedModel for servers, in a folder named after its version.
 
@@ -84,6 +85,7 @@ def export_serving(
         batch_sizes: sequence of int. To warm up a server with; `()` writes no
             requests. Defaults to `(1, 2, 4, 8)`.
         class_maps: bool. Add the signature `class_maps`. Defaults to `False`.
+        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to `False`.
 
     Returns:
         Metadata, as stored in the artifact.
@@ -107,7 +109,7 @@ def export_serving(
     ```
     """
     require_warm_up(batch_sizes)  # Before the minutes that a large network takes.
-    metadata = describe(model, "serving", input_range, task)
+    metadata = describe(model, "serving", input_range, task, allow_nonfinite)
     if class_maps:
         require_class_maps(metadata)
     transform, task = transform_and_task(model, size, task)
@@ -155,7 +157,7 @@ class ServingModel(tf.train.Checkpoint):
         class_maps: bool = False,
     ) -> None:
         super().__init__()
-        folded = fold_weight_standardization(model)
+        folded = fold_weight_standardization(model, allow_nonfinite=True)
         if metadata.precision == "bfloat16":
             folded = _in_bfloat16(folded)
         network = features_and_outputs(folded, class_maps)

@@ -11,6 +11,7 @@ from bit_keras.errors import BitKerasError
 from bit_keras.layers import StdConv2D
 from bit_keras.layers.functional import Functional
 from bit_keras.layers.moments import Tensor
+from bit_keras.models.finite import require_finite_weights
 
 #: How far the copy may be from the model, relative to the largest output: the contract of
 #: float32, and for half precision twice the rounding of bfloat16, once per network.
@@ -25,7 +26,7 @@ _SIDE = 32
 _DROPPED = ("epsilon", "lora_rank", "lora_alpha")
 
 
-def fold_weight_standardization(model: keras.Model) -> keras.Model:
+def fold_weight_standardization(model: keras.Model, allow_nonfinite: bool = False) -> keras.Model:
     """A copy of a model with plain convolutions that compute the same.
 
     Standardising the 53 kernels of an R50x1 takes as long for one image as for a
@@ -40,6 +41,8 @@ def fold_weight_standardization(model: keras.Model) -> keras.Model:
         model: keras.Model, Functional or Sequential, of this package or with one
             inside, also inside wrappers such as `keras.layers.TimeDistributed`. It is
             not changed.
+        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to
+            `False`.
 
     Returns:
         keras.Model with weights of its own. It differs from `model` by the
@@ -47,8 +50,8 @@ def fold_weight_standardization(model: keras.Model) -> keras.Model:
 
     Raises:
         BitKerasError: A layer cannot be copied from its configuration, creates a
-            `StdConv2D` of its own, or computes something else in the copy. The message
-            names the layer.
+            `StdConv2D` of its own, or computes something else in the copy; or a weight is
+            not finite. The message names it.
 
     Example:
 
@@ -64,6 +67,8 @@ def fold_weight_standardization(model: keras.Model) -> keras.Model:
     """
     if not getattr(model, "inputs", None):
         raise _refusal(model, model, "is not a Functional or Sequential model with known inputs")
+    if not allow_nonfinite:
+        require_finite_weights(model)
     folded = clone_with(model, _plain)
     copy_state(model, folded)
     require_same_outputs(model, folded)
@@ -234,13 +239,20 @@ def _outputs(layer: keras.layers.Layer, inputs: Any) -> list[np.ndarray]:
 
 
 def _difference(expected: list[np.ndarray], found: list[np.ndarray]) -> float:
-    """The largest difference, relative to the largest value; infinite where one is not finite."""
-    differences = [
-        float(np.abs(theirs - ours).max() / (np.abs(theirs).max() or 1.0))
-        for theirs, ours in zip(expected, found, strict=True)
-    ]
-    largest = max(differences, default=0.0)
-    return largest if np.isfinite(largest) else np.inf
+    """The largest difference, relative to the largest value.
+
+    Values that are not finite have to be so in both, or the difference is infinite.
+    """
+    largest = 0.0
+    for theirs, ours in zip(expected, found, strict=True):
+        finite = np.isfinite(theirs)
+        if not np.array_equal(finite, np.isfinite(ours)):
+            return np.inf
+        theirs, ours = theirs[finite], ours[finite]
+        if theirs.size:
+            scale = np.abs(theirs).max() or 1.0
+            largest = max(largest, float(np.abs(theirs - ours).max() / scale))
+    return largest
 
 
 def _tolerance(model: keras.Model) -> float:

@@ -50,6 +50,7 @@ def export_onnx(
     batch: int | None = None,
     opset: int = OPSET,
     layout: Layout = "nhwc",
+    allow_nonfinite: bool = False,
 ) -> Metadata:
     """Writes a model as an ONNX file.
 
@@ -90,6 +91,7 @@ def export_onnx(
             17.
         layout: `"nhwc"`, channels last, or `"nchw"`, channels first, as OpenCV and most
             vision code in browsers have them. Defaults to `"nhwc"`.
+        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to `False`.
 
     Returns:
         Metadata, as stored in the file.
@@ -115,7 +117,7 @@ def export_onnx(
     path = Path(path)
     _require_new_onnx_file(path)
     require_packages("onnx", "onnx", *(() if quantize == "none" else ("onnxruntime",)))
-    metadata = described(model, "onnx", quantize, size, input_range, task, layout)
+    metadata = described(model, "onnx", quantize, size, input_range, task, layout, allow_nonfinite)
     require_onnx_options(quantize, batch, opset, layout)
     if class_maps:
         require_class_maps(metadata)
@@ -143,6 +145,7 @@ def described(
     input_range: tuple[float, float],
     task: Task | None,
     layout: Layout = "nhwc",
+    allow_nonfinite: bool = False,
 ) -> Metadata:
     """What a file is going to be, with the tolerance of float32.
 
@@ -150,7 +153,7 @@ def described(
         ExportError, SizeError, BitKerasError: As `export_onnx`.
     """
     precision = precision_of(target, quantize)
-    metadata = describe(model, target, input_range, task)
+    metadata = describe(model, target, input_range, task, allow_nonfinite)
     side = size_for(checkpoint_of(model), network_side(model.input_shape), size)
     if side is not None:
         _, task = transform_and_task(model, side, task)

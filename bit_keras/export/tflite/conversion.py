@@ -47,7 +47,7 @@ def converted(
     Raises:
         ExportError: TensorFlow cannot convert it.
     """
-    network, ranges = fold_weight_standardization(model), None
+    network, ranges = fold_weight_standardization(model, allow_nonfinite=True), None
     if metadata.precision == "int8":
         assert calibration is not None  # `export_tflite` has looked.
         ranges = observed_ranges(network, calibration)

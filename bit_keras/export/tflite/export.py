@@ -46,6 +46,7 @@ def export_tflite(
     task: Task | None = None,
     calibration: np.ndarray | None = None,
     class_maps: bool = False,
+    allow_nonfinite: bool = False,
 ) -> Metadata:
     """Writes a model as a TFLite file, of builtin operators alone.
 
@@ -86,6 +87,7 @@ def export_tflite(
             `bit_keras.export.calibration.calibration_images`.
         class_maps: bool. Add the output `class_maps`, with `"none"`, `"float16"` or
             `"dynamic"`. Defaults to `False`.
+        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to `False`.
 
     Returns:
         Metadata, as stored in the file.
@@ -111,7 +113,7 @@ def export_tflite(
     Reference:
         [LiteRT's quantisation](https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/post_training_quantization).
     """
-    metadata, task = _described(model, quantize, size, input_range, task)
+    metadata, task = _described(model, quantize, size, input_range, task, allow_nonfinite)
     if class_maps:
         require_class_maps(metadata)
     calibration = _required(calibration, metadata)
@@ -135,9 +137,10 @@ def _described(
     size: int | Literal["dynamic"] | None,
     input_range: tuple[float, float],
     task: Task | None,
+    allow_nonfinite: bool,
 ) -> tuple[Metadata, Task | None]:
     precision = precision_of("tflite", quantize)
-    metadata = describe(model, "tflite", input_range, task)
+    metadata = describe(model, "tflite", input_range, task, allow_nonfinite)
     if quantize in CALIBRATED and metadata.input_range != (-1.0, 1.0):
         raise ExportError(
             f"A file quantised to {quantize} takes 8-bit pixels; input_range goes with the others."

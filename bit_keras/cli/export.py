@@ -33,8 +33,10 @@ _ONNX_OPTIONS = {"batch", "opset", "layout"}
 
 #: The options that only some targets take.
 _OPTIONS = {
-    "hub": {"input_range", "folded", "class_maps"},
-    "serving": {"input_range", "size", "precision", "version", "batch_sizes", "class_maps"},
+    "hub": {"input_range", "folded", "class_maps", "max_pixels"},
+    "serving": {
+        *("input_range", "size", "precision", "version", "batch_sizes", "class_maps", "max_pixels"),
+    },
     "tflite": {"input_range", "size", "quantize", "class_maps"} | _CALIBRATION,
     "onnx": {"input_range", "size", "quantize", "class_maps"} | _CALIBRATION | _ONNX_OPTIONS,
     "openvino": {"input_range", "size", "quantize", "class_maps"},
@@ -199,6 +201,14 @@ class _Size(click.ParamType):
     help="Batch sizes to warm a server up with, 1,2,4,8 by default.  [serving]",
 )
 @option(
+    "--max-pixels",
+    group=_SERVED,
+    metavar="N",
+    type=int,
+    help="The most pixels of an image that a server decodes; 25,000,000 by default.  [serving, "
+    "hub with --folded]",
+)
+@option(
     "--batch",
     group=_ONNX,
     metavar="N",
@@ -315,6 +325,8 @@ def _require_fitting(target: str, options: dict[str, Any]) -> None:
             require_onnx_options(quantize, **given)
         except ExportError as error:
             raise click.UsageError(str(error)) from None
+    if target == "hub" and "max_pixels" in options and "folded" not in options:
+        raise click.UsageError("With --to hub, --max-pixels goes with --folded.")
     if options.get("size") == "dynamic" and target != "tflite":
         raise click.UsageError("--size dynamic goes with --to tflite.")
     given = [name for name in sorted(_CALIBRATION) if name in options]

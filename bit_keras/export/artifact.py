@@ -99,6 +99,7 @@ class Metadata:
         tolerance: float. Largest relative difference that `verify` accepts.
         versions: dict of str. Of the packages that wrote it.
         layout: str. The order of the axes of its images, `"nhwc"` or `"nchw"`.
+        max_pixels: int or None. The most pixels of an encoded image, where it takes such.
     """
 
     model: str
@@ -113,6 +114,7 @@ class Metadata:
     tolerance: float
     versions: dict[str, str]
     layout: Layout = "nhwc"
+    max_pixels: int | None = None
 
     @property
     def takes_pixels(self) -> bool:

@@ -16,6 +16,7 @@ import tensorflow as tf
 from bit_keras.atomic import new_directory, scratch_directory
 from bit_keras.export.artifact import OUTPUTS, Metadata, require_class_maps
 from bit_keras.export.folded_kernel import with_folded_kernels
+from bit_keras.export.image_bytes import MAX_PIXELS, checked_max_pixels
 from bit_keras.export.saved_model import (
     describe,
     features_and_outputs,
@@ -36,6 +37,7 @@ def export_hub(
     folded: bool = False,
     class_maps: bool = False,
     allow_nonfinite: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Metadata:
     """Writes a model as a reusable SavedModel.
 
@@ -66,6 +68,8 @@ def export_hub(
         folded: bool. Add the signatures of a server. Defaults to `False`.
         class_maps: bool. Add the signature `class_maps`. Defaults to `False`.
         allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to `False`.
+        max_pixels: int. With `folded`, the most pixels of an encoded image, which its
+            header states. Defaults to 25,000,000.
 
     Returns:
         Metadata, as stored in the artifact.
@@ -100,7 +104,7 @@ def export_hub(
             write_proof(model, metadata, folder, class_maps=class_maps)
         return metadata
     transform, task = transform_and_task(model, None, task)
-    metadata = dataclasses.replace(metadata, folded=True)
+    metadata = dataclasses.replace(metadata, folded=True, max_pixels=checked_max_pixels(max_pixels))
     with new_directory(path) as folder:
         with scratch_directory() as scratch:
             served = ServedReusableModel(model, metadata, task, transform, scratch, class_maps)

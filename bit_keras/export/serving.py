@@ -22,6 +22,7 @@ from bit_keras.export.artifact import (
     require_class_maps,
     tolerance_of,
 )
+from bit_keras.export.image_bytes import MAX_PIXELS, checked_max_pixels
 from bit_keras.export.saved_model import (
     describe,
     features_and_outputs,
@@ -49,6 +50,7 @@ def export_serving(
     batch_sizes: Sequence[int] = BATCH_SIZES,
     class_maps: bool = False,
     allow_nonfinite: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Metadata:
     """Writes a model as a SavedModel for servers, in a folder named after its version.
 
@@ -86,6 +88,8 @@ def export_serving(
             requests. Defaults to `(1, 2, 4, 8)`.
         class_maps: bool. Add the signature `class_maps`. Defaults to `False`.
         allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to `False`.
+        max_pixels: int. The most pixels of an encoded image, which its header states;
+            resizing one takes about 30 bytes a pixel. Defaults to 25,000,000.
 
     Returns:
         Metadata, as stored in the artifact.
@@ -93,8 +97,8 @@ def export_serving(
     Raises:
         ExportError: Another backend, an unknown range or precision, a model that is
             no BiT, a task with another number of classes, class maps of a feature
-            extractor, a version below 1, the extra `serving` is missing, or TensorFlow
-            cannot write.
+            extractor, a version or `max_pixels` below 1, the extra `serving` is missing,
+            or TensorFlow cannot write.
         SizeError: No size is given and none is known, or it is below 32.
         BitKerasError: The folder of the version exists, or the network takes other
             images than RGB squares.
@@ -120,6 +124,7 @@ def export_serving(
         size=transform.size,
         tolerance=tolerance_of(precision),
         task=None if task is None else task.to_json(),
+        max_pixels=checked_max_pixels(max_pixels),
     )
     with _version_folder(Path(path), version) as folder:
         with scratch_directory() as scratch:

@@ -89,7 +89,7 @@ def serving_signatures(
         return {"features": core(rescaled(inputs, metadata.input_range))[0]}
 
     def image_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = core(decode_images(image_bytes, transform))[1]
+        outputs = core(decode_images(image_bytes, transform, metadata.max_pixels))[1]
         if task is None:
             return {"features": outputs}
         scores, best = tf.math.top_k(activation(outputs), min(TOP, metadata.outputs))

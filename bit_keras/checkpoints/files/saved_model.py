@@ -1,7 +1,6 @@
 """The variables of TensorFlow SavedModels."""
 
 import contextlib
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from bit_keras.checkpoints.files.array_file import (
     damage_explained,
     float32_of_bfloat16,
 )
+from bit_keras.checkpoints.files.tensor_bundle import Entry, checked_index
 from bit_keras.errors import CheckpointError
 
 # TensorFlow alone reads its own format; it is a requirement of this package, and imported on
@@ -27,6 +27,9 @@ _INDEX = Path("variables", "variables.index")
 #: Under which name TensorFlow stores what the variables belong to, and a variable's
 #: value (`tensorflow/tensorflow`, python/trackable/base.py).
 _GRAPH, _VALUE = "_CHECKPOINTABLE_OBJECT_GRAPH", "VARIABLE_VALUE"
+
+#: Ten times that of the largest network of the registry.
+_GRAPH_BYTES = 10_000_000
 
 #: What follows the path of an object in a key.
 _ATTRIBUTES = "/.ATTRIBUTES/"
@@ -78,29 +81,23 @@ class SavedModelFile(ArrayFile):
     def _open(self) -> None:
         import tensorflow as tf
 
-        prefix = os.fspath(self.path / _INDEX.with_suffix(""))
-        self._reader: Any = tf.compat.v1.train.NewCheckpointReader(prefix)
-        shapes = self._reader.get_variable_to_shape_map()
-        dtypes = self._reader.get_variable_to_dtype_map()
+        prefix = self.path / _INDEX.with_suffix("")
+        entries = checked_index(prefix)
+        self._reader: Any = tf.compat.v1.train.NewCheckpointReader(os.fspath(prefix))
         # TensorFlow 1 saved no graph of objects, and its keys are the names.
-        keys = {key: key for key in sorted(shapes)}
-        if _GRAPH in shapes:
+        keys = {key: key for key in sorted(entries)}
+        if _GRAPH in entries:
+            _require_graph(entries[_GRAPH])
             keys = _keys_by_name(self._graph())
-        promised = 0
         for name, key in keys.items():
-            shape, dtype = tuple(shapes[key]), dtypes[key]
-            if not (dtype.is_floating or dtype.is_integer or dtype.is_bool):
+            entry = entries[key]
+            if not (entry.dtype.is_floating or entry.dtype.is_integer or entry.dtype.is_bool):
                 raise CheckpointError(
-                    f"{self.path} holds {dtype.name} values in {name!r}; save the weights as "
+                    f"{self.path} holds {entry.dtype.name} values in {name!r}; save the weights as "
                     "float32."
                 )
-            promised += math.prod(shape) * dtype.size
             self._keys[name] = key
-            self.shapes[name], self.dtypes[name] = shape, dtype.name
-        # TensorFlow makes room for an array before it looks whether the file is as large.
-        files = self.path.glob(os.fspath(_INDEX.with_suffix(".data-*")))
-        if promised > sum(file.stat().st_size for file in files):
-            raise ValueError(f"its index promises {promised} bytes of values, and it has fewer")
+            self.shapes[name], self.dtypes[name] = entry.shape, entry.dtype.name
 
     def _graph(self) -> "TrackableObjectGraph":
         from tensorflow.core.protobuf import trackable_object_graph_pb2
@@ -122,6 +119,11 @@ class SavedModelFile(ArrayFile):
 
     def close(self) -> None:
         self._reader = None
+
+
+def _require_graph(entry: Entry) -> None:
+    if entry.shape or entry.bytes > _GRAPH_BYTES:
+        raise ValueError(f"its graph of objects has {entry.bytes:,} bytes")
 
 
 def is_saved_model(path: Path) -> bool:

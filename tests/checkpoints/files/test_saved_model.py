@@ -169,7 +169,7 @@ def test_a_list_with_something_else_in_it_is_refused(tmp_path):
 def test_missing_values_are_refused_on_opening(small, of_tensorflow_1, tmp_path):
     values = of_tensorflow_1 / "variables/variables.data-00000-of-00001"
     values.write_bytes(values.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match="promises 4004 bytes of values, and it has fewer"):
+    with pytest.raises(CheckpointError, match="beyond the end of their file"):
         SavedModelFile(of_tensorflow_1)
     shutil.copytree(small, tmp_path / "a")
     (tmp_path / "a/variables/variables.data-00000-of-00001").unlink()

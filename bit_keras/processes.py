@@ -88,7 +88,7 @@ def run_in_process(
             process.kill()
             process.wait()
             with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
+                process.stdin.close()  # type: ignore[union-attr]
         output.seek(0)
         errors.seek(0)
         return _result(process.returncode, output.read(), errors.read())

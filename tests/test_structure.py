@@ -42,8 +42,11 @@ MAY_IMPORT_TENSORFLOW = {
     "runtimes",
     "training",
 }
-#: Reads TensorFlow's own format, when it is asked to.
-READS_SAVED_MODELS = PACKAGE / "checkpoints" / "files" / "saved_model.py"
+#: Read TensorFlow's own format, when they are asked to.
+READ_SAVED_MODELS = (
+    PACKAGE / "checkpoints" / "files" / "saved_model.py",
+    PACKAGE / "checkpoints" / "files" / "tensor_bundle.py",
+)
 ON_EVERY_BACKEND = {
     "errors",
     "registry",
@@ -128,7 +131,7 @@ def test_names_are_imported_by_string_only_where_laziness_needs_it(path):
 
 def test_frameworks_are_imported_only_where_they_belong(path):
     part, external = part_of(path), external_imports(path)
-    if path == READS_SAVED_MODELS:
+    if path in READ_SAVED_MODELS:
         assert "tensorflow" not in external_imports(path, only_at_load=True)
     elif part not in MAY_IMPORT_TENSORFLOW:
         assert not external & {"tensorflow", "tf_keras"}

@@ -57,6 +57,7 @@ class Contestant:
         path: str or None. The file or folder that it runs.
         peer: bool. Whether it is what others offer for the network.
         failure: str or None. Why it cannot take part, where that is known beforehand.
+        trust: bool. Run operations that this package does not export.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Contestant:
     path: str | None = None
     peer: bool = False
     failure: str | None = None
+    trust: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -76,12 +78,16 @@ class Contestant:
         return cls(**{**document, "network": Network(**document["network"])})
 
 
-def artifact_contestant(path: str | os.PathLike, name: str | None = None) -> Contestant:
+def artifact_contestant(
+    path: str | os.PathLike, name: str | None = None, *, trust: bool = False
+) -> Contestant:
     """The contestant that an artifact is.
 
     Args:
         path: What this package exported; of a folder of versions, the newest is taken.
         name: str. Defaults to the path as it was given.
+        trust: bool. Run operations that this package does not export: they may read and
+            write files and run code. Defaults to `False`.
 
     Returns:
         Contestant.
@@ -109,6 +115,7 @@ def artifact_contestant(path: str | os.PathLike, name: str | None = None) -> Con
         format=FORMATS[metadata.target],
         precision=metadata.precision,
         path=str(artifact),
+        trust=trust,
     )
 
 

@@ -50,7 +50,9 @@ def load_file(job: dict[str, Any], threads: int) -> Loaded:
     """An artifact, or another file that an engine runs."""
     contestant = Contestant.from_json(job)
     assert contestant.path is not None
-    program = open_program(contestant.path, threads=threads, engine=engine_of(contestant))
+    program = open_program(
+        contestant.path, threads=threads, engine=engine_of(contestant), trust=contestant.trust
+    )
     dtype = program.signatures["serving_default"].input_dtype
 
     def prepare(batch: int) -> Call:

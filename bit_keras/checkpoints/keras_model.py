@@ -13,7 +13,7 @@ import h5py
 import keras
 
 from bit_keras.atomic import scratch_directory
-from bit_keras.checkpoints.files import KerasArchive
+from bit_keras.checkpoints.files import KerasArchive, require_finite
 from bit_keras.errors import BitKerasError, CheckpointError
 
 #: Where Keras has what a model is made of. Its other parts download, read files or start programs.
@@ -41,7 +41,9 @@ _VALUES = ("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellips
 _GROWTH = 4
 
 
-def load_keras_model(path: str | os.PathLike, trust: bool = False) -> keras.Model:
+def load_keras_model(
+    path: str | os.PathLike, trust: bool = False, allow_nonfinite: bool = False
+) -> keras.Model:
     """The model in a `.keras` file, if the file is what Keras wrote.
 
     `keras.models.load_model` reads damaged weights without an error on Python 3.12 and later,
@@ -52,6 +54,8 @@ def load_keras_model(path: str | os.PathLike, trust: bool = False) -> keras.Mode
         path: The file, under any name.
         trust: bool. Take layers that run code from the file, such as `keras.layers.Lambda`, and
             files beside the weights. Defaults to `False`.
+        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to
+            `False`.
 
     Returns:
         keras.Model, not compiled.
@@ -84,6 +88,10 @@ def load_keras_model(path: str | os.PathLike, trust: bool = False) -> keras.Mode
         except Exception as error:
             raise _refusal(archive.path, error) from error
         _require_all_used(archive, model)
+        if not allow_nonfinite:
+            for weight in model.weights:
+                array = keras.ops.convert_to_numpy(weight)
+                require_finite(archive.path, weight.path, array)
     return model
 
 

@@ -36,6 +36,7 @@ from bit_keras.checkpoints.files import (
     is_saved_model,
     is_torch_file,
     require_file,
+    require_finite,
 )
 from bit_keras.checkpoints.names import PLAIN_STEM, identify, official_names, without_numbers
 from bit_keras.checkpoints.published_h5 import require_own_name
@@ -77,6 +78,8 @@ class CheckpointFile(ArrayFile):
 
     Args:
         file: ArrayFile. It is closed with this object.
+        allow_nonfinite: bool. Whether `verify` takes infinities and what is not a number.
+            Defaults to `False`.
 
     Attributes:
         path: Path.
@@ -92,9 +95,9 @@ class CheckpointFile(ArrayFile):
             weights are no floats.
     """
 
-    def __init__(self, file: ArrayFile) -> None:
+    def __init__(self, file: ArrayFile, allow_nonfinite: bool = False) -> None:
         super().__init__(file.path)
-        self._file = file
+        self._file, self._allow_nonfinite = file, allow_nonfinite
         self._dialect, self._paths, self.left_out = _interpreted(file)
         self.format = f"{file.kind}, {self._dialect.name}"
         shapes = {path: self._keras_shape(name) for name, path in self._paths.items()}
@@ -146,13 +149,21 @@ class CheckpointFile(ArrayFile):
         return array
 
     def verify(self) -> None:
+        """Reads everything once: compares checksums, and looks for values that are not finite.
+
+        Raises:
+            CheckpointError: A checksum differs, or a weight is not finite.
+        """
         self._file.verify()
+        if not self._allow_nonfinite:
+            for name in self._sources.values():
+                require_finite(self.path, name, self._file[name])
 
     def close(self) -> None:
         self._file.close()
 
 
-def open_checkpoint(path: str | os.PathLike) -> CheckpointFile:
+def open_checkpoint(path: str | os.PathLike, allow_nonfinite: bool = False) -> CheckpointFile:
     """Opens a checkpoint of any format, recognised by its content and not by its name.
 
     | what                                  | whose                                        |
@@ -169,6 +180,8 @@ def open_checkpoint(path: str | os.PathLike) -> CheckpointFile:
 
     Args:
         path: A file or a folder.
+        allow_nonfinite: bool. Take weights that are infinite or not a number, which `verify`
+            and whatever fills a network refuse otherwise. Defaults to `False`.
 
     Returns:
         CheckpointFile, to be closed, or used in a `with` block.
@@ -190,7 +203,7 @@ def open_checkpoint(path: str | os.PathLike) -> CheckpointFile:
     path = Path(path)
     file = _open_folder(path) if path.is_dir() else _open_file(path)
     try:
-        checkpoint = CheckpointFile(file)
+        checkpoint = CheckpointFile(file, allow_nonfinite)
         if path.is_dir():
             require_same_network(path, identify(checkpoint.shapes))
     except BaseException:

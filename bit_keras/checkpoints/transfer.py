@@ -71,7 +71,9 @@ class ModelArrays(Arrays):
         weight.assign(array.reshape(tuple(weight.shape)))
 
 
-def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
+def load_weights(
+    model: keras.Model, path: str | os.PathLike, allow_nonfinite: bool = False
+) -> None:
     """Fills a network with the arrays of a checkpoint.
 
     Every array is used and every weight is filled, or nothing is changed. A
@@ -81,10 +83,12 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
         model: A network of this package.
         path: A file or a folder of any format that `bit_keras.checkpoints.open_checkpoint`
             knows; recognised by its content.
+        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to
+            `False`.
 
     Raises:
-        CheckpointError: The file is damaged or does not fit; the message lists
-            what is missing, unexpected or misshapen.
+        CheckpointError: The file is damaged, a weight is not finite, or they do not fit; the
+            message lists what is missing, unexpected or misshapen.
 
     Example:
 
@@ -94,7 +98,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
     bit_keras.load_weights(model, "tiny.npz")
     ```
     """
-    with open_checkpoint(path) as arrays:
+    with open_checkpoint(path, allow_nonfinite) as arrays:
         take_arrays(model, arrays)
 
 
@@ -108,7 +112,7 @@ def take_arrays(model: keras.Model, arrays: ArrayFile, *, replace_head: bool = F
             is. Defaults to `False`.
 
     Raises:
-        CheckpointError: Names or shapes differ, or a checksum is wrong.
+        CheckpointError: Names or shapes differ, a checksum is wrong, or a weight is not finite.
 
     Example:
 
@@ -128,7 +132,7 @@ def take_arrays(model: keras.Model, arrays: ArrayFile, *, replace_head: bool = F
             _logger.info("%s: its head for %d classes is left out.", arrays.path.name, classes)
         expected, found = _without_head(expected), _without_head(found)
     require_equal(expected, found, checkpoint_of(model), arrays)
-    # All checksums first: a damaged file must not leave a network half filled.
+    # All values first: a damaged file must not leave a network half filled.
     arrays.verify()
     for name in expected:
         target.assign(name, arrays[name])

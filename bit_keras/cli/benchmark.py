@@ -8,7 +8,7 @@ from rich.table import Table
 
 from bit_keras.atomic import scratch_directory
 from bit_keras.cli.manual import Command
-from bit_keras.cli.parameters import Integers
+from bit_keras.cli.parameters import Integers, trust_option
 from bit_keras.cli.printing import console, print_json, progress, progress_bar
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Draw the result into this file, too.",
 )
+@trust_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with all times.")
 def command(
     artifacts: tuple[str, ...],
@@ -74,6 +75,7 @@ def command(
     peers: bool,
     rounds: int,
     plot: Path | None,
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Measure how many images per second exported models answer.
@@ -94,7 +96,7 @@ def command(
     if plot is not None:
         require_picture(plot)
     threads = threads or available_cores()
-    contestants = [artifact_contestant(path) for path in artifacts]
+    contestants = [artifact_contestant(path, trust=trust) for path in artifacts]
     require_distinct(contestants)
     with scratch_directory() as folder:
         if peers:

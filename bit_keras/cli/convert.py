@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from bit_keras.cli.manual import Command
-from bit_keras.cli.parameters import complete_sources
+from bit_keras.cli.parameters import complete_sources, nonfinite_option, trust_option
 from bit_keras.cli.printing import progress, start_keras
 from bit_keras.errors import BitKerasError
 
@@ -49,7 +49,16 @@ _DTYPES = ("float32", "float16")
     type=click.Choice(_DTYPES),
     help="Of the arrays; float16 halves the file, and is read back as float32. Not for keras.",
 )
-def command(source: str, destination: Path, target: str, dtype: str) -> None:
+@trust_option
+@nonfinite_option
+def command(
+    source: str,
+    destination: Path,
+    target: str,
+    dtype: str,
+    trust: bool,
+    allow_nonfinite: bool,
+) -> None:
     """Convert the weights of the model NAME, or those in WEIGHTS, to OUT.
 
     WEIGHTS are a file or a folder of any format that bit_keras reads, the folder of a
@@ -75,11 +84,18 @@ def command(source: str, destination: Path, target: str, dtype: str) -> None:
         )
     with progress(f"Converting {source} to {target}"):
         start_keras()
-        _convert(source, destination, target, dtype)
+        _convert(source, destination, target, dtype, trust, allow_nonfinite)
     click.echo(f"Wrote {destination}.")
 
 
-def _convert(source: str, destination: Path, target: str, dtype: str) -> None:
+def _convert(
+    source: str,
+    destination: Path,
+    target: str,
+    dtype: str,
+    trust: bool,
+    allow_nonfinite: bool,
+) -> None:
     from bit_keras.checkpoints import open_checkpoint, require_known, write_checkpoint
     from bit_keras.checkpoints.sources import published_task
     from bit_keras.export.keras_file import convert_to_keras, export_keras, require_keras_name
@@ -88,13 +104,13 @@ def _convert(source: str, destination: Path, target: str, dtype: str) -> None:
     if target == "keras":
         require_keras_name(destination)
         if has_network(source):
-            model, task = load_network(source)
+            model, task = load_network(source, trust, allow_nonfinite)
             export_keras(model, destination, task)
             return
     path, task = stored_weights(source)
-    with open_checkpoint(path) as arrays:
+    with open_checkpoint(path, allow_nonfinite) as arrays:
         require_known(arrays)
-        # All checksums first: nothing is begun with a damaged file.
+        # All values first: nothing is begun with a damaged file.
         arrays.verify()
         task = task or published_task(source, arrays.shapes)
         if target == "keras":

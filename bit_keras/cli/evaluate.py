@@ -7,7 +7,7 @@ import click
 from rich.table import Table
 
 from bit_keras.cli.manual import Command
-from bit_keras.cli.parameters import complete_sources
+from bit_keras.cli.parameters import complete_sources, nonfinite_option, trust_option
 from bit_keras.cli.printing import console, print_json, progress, progress_bar, start_keras
 from bit_keras.registry import MINIMUM_SIZE
 
@@ -83,6 +83,8 @@ _WORST = 5
     type=click.Path(path_type=Path),
     help="A new folder for a report: HTML and JSON.",
 )
+@trust_option
+@nonfinite_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     source: str,
@@ -92,6 +94,8 @@ def command(
     batch: int,
     size: int | None,
     out: Path | None,
+    trust: bool,
+    allow_nonfinite: bool,
     as_json: bool,
 ) -> None:
     """Measure the accuracy of a model, a fine-tuned or an exported one.
@@ -113,7 +117,7 @@ def command(
             require_free(out)
         split = split or _default_split(data)
         images = open_images(data, split)
-        predictor = load_predictor(source, size)
+        predictor = load_predictor(source, size, trust, allow_nonfinite)
     with progress_bar("Evaluating", len(images)) as advance:
         evaluation = evaluate(predictor.network, predictor.task, images, batch, real, advance)
     described = f"{data}, {f'split {split}' if split else 'all of it'}"

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bit_keras.cli.manual import Command, option
-from bit_keras.cli.parameters import Integers, complete_sources, complete_weights
+from bit_keras.cli.parameters import (
+    Integers,
+    complete_sources,
+    complete_weights,
+    nonfinite_option,
+    trust_option,
+)
 from bit_keras.cli.printing import megabytes, progress, progress_bar, start_keras
 from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.export.artifact import (
@@ -236,6 +242,8 @@ class _Size(click.ParamType):
     type=click.Path(path_type=Path),
     help="Where to write; what exists is not overwritten.",
 )
+@trust_option
+@nonfinite_option
 def command(
     source: str,
     target: str,
@@ -243,6 +251,8 @@ def command(
     weights: str,
     input_range: str | None,
     out: Path,
+    trust: bool,
+    allow_nonfinite: bool,
     **options: Any,
 ) -> None:
     """Export the model NAME, or a fine-tuned one, to OUT.
@@ -286,7 +296,10 @@ def command(
 
         if target == "keras":
             require_keras_name(out)
-        model, task = _load(name, variant) if stored else (_build(name, variant, weights), None)
+        if stored:
+            model, task = _load(name, variant, trust, allow_nonfinite)
+        else:
+            model, task = _build(name, variant, weights, allow_nonfinite), None
     if "calibrate" in options:
         options["calibration"] = _calibration(model, task, options)
     with progress(f"Writing {written}"):
@@ -356,12 +369,14 @@ def _require_class_maps(target: str, variant: str, options: dict[str, Any]) -> N
         )
 
 
-def _load(source: str, variant: str) -> "tuple[keras.Model, Task | None]":
+def _load(
+    source: str, variant: str, trust: bool, allow_nonfinite: bool
+) -> "tuple[keras.Model, Task | None]":
     import keras
 
     from bit_keras.inference.sources import load_network
 
-    model, task = load_network(source)
+    model, task = load_network(source, trust, allow_nonfinite)
     if variant == "feature_extraction":
         features = model.get_layer("features").output
         return keras.Model(model.input, features, name=model.name), task
@@ -370,15 +385,18 @@ def _load(source: str, variant: str) -> "tuple[keras.Model, Task | None]":
     return model, task
 
 
-def _build(name: str, variant: str, weights: str) -> "keras.Model":
-    from bit_keras.checkpoints import fill_with_seeded_values
+def _build(name: str, variant: str, weights: str, allow_nonfinite: bool) -> "keras.Model":
+    from bit_keras.checkpoints import fill_with_seeded_values, load_weights, weights_path
     from bit_keras.models import create_classifier, create_feature_extractor
 
     builder = create_classifier if variant == "classification" else create_feature_extractor
-    if weights != "random":
+    if weights != "random" and not allow_nonfinite:
         return builder(name, weights=weights)
     model = builder(name, weights=None)
-    fill_with_seeded_values(model)
+    if weights == "random":
+        fill_with_seeded_values(model)
+    else:
+        load_weights(model, weights_path(name if weights == "pretrained" else weights), True)
     return model
 
 

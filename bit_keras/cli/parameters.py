@@ -38,6 +38,23 @@ class Integers(click.ParamType):
         return integers
 
 
+#: Of every command that runs what others may have made.
+trust_option = click.option(
+    "--trust",
+    is_flag=True,
+    help="Also run operations and layers that bit_keras does not export. They may read and write "
+    "files and run code: only for files from someone you trust.",
+)
+
+
+#: Of every command that loads weights.
+nonfinite_option = click.option(
+    "--allow-nonfinite",
+    is_flag=True,
+    help="Take weights that are infinite or not a number, which are refused otherwise.",
+)
+
+
 def complete_models(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

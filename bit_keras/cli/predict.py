@@ -7,7 +7,7 @@ import click
 from rich.table import Table
 
 from bit_keras.cli.manual import Command
-from bit_keras.cli.parameters import complete_sources
+from bit_keras.cli.parameters import complete_sources, nonfinite_option, trust_option
 from bit_keras.cli.printing import console, print_json, progress, start_keras
 from bit_keras.errors import ImageError
 
@@ -56,9 +56,17 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Draw where the network looks for the best classes into FILE: .png, .jpg, .svg or .pdf.",
 )
+@trust_option
+@nonfinite_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
-    source: str, images: tuple[str, ...], top: int, explain: Path | None, as_json: bool
+    source: str,
+    images: tuple[str, ...],
+    top: int,
+    explain: Path | None,
+    trust: bool,
+    allow_nonfinite: bool,
+    as_json: bool,
 ) -> None:
     """Classify pictures with a model of the registry, a fine-tuned or an exported one.
 
@@ -75,7 +83,7 @@ def command(
         require_drawing(explain, len(images), top)
     with progress(f"Loading {source}"):
         start_keras()
-        predictor = load_predictor(source)
+        predictor = load_predictor(source, trust=trust, allow_nonfinite=allow_nonfinite)
     if explain is None:
         predictions, failures = _classified(predictor, images, top)
     else:

@@ -9,7 +9,7 @@ import click
 from rich.table import Table
 
 from bit_keras.cli.manual import Command
-from bit_keras.cli.parameters import complete_sources
+from bit_keras.cli.parameters import complete_sources, trust_option
 from bit_keras.cli.printing import console, print_json, progress, start_keras
 from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.export.verify import Verification, verify
@@ -51,8 +51,11 @@ if TYPE_CHECKING:
     help="With --layers: the model name, run or .keras file that the artifact was exported "
     "from; by default the model that it names.",
 )
+@trust_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(artifact: Path, by_layer: bool, against: str | None, as_json: bool) -> None:
+def command(
+    artifact: Path, by_layer: bool, against: str | None, trust: bool, as_json: bool
+) -> None:
     """Reload ARTIFACT in a fresh process and compare it with its stored output.
 
     ARTIFACT is a SavedModel, a folder of its versions, of which the newest counts, a .keras,
@@ -68,14 +71,14 @@ def command(artifact: Path, by_layer: bool, against: str | None, as_json: bool) 
     in_collection = is_collection(artifact)
     _require_usage(by_layer, against, in_collection)
     verifications = []
-    for name, verification in _verified(artifact, in_collection):
+    for name, verification in _verified(artifact, in_collection, trust):
         verifications.append((name, verification))
         if not as_json:
             _print(name, verification, in_collection)
     documents = [_document(name, verification) for name, verification in verifications]
     if by_layer:
         with progress(f"Comparing the layers of {artifact}"):
-            errors = _layer_errors(artifact, verifications[0][1].metadata.model, against)
+            errors = _layer_errors(artifact, verifications[0][1].metadata.model, against, trust)
         documents[0]["layers"] = _layers_document(errors)
         if not as_json:
             _print_layers(errors)
@@ -96,13 +99,13 @@ def _require_usage(by_layer: bool, against: str | None, in_collection: bool) -> 
         raise click.UsageError("--layers takes a TFLite or ONNX file, not a collection.")
 
 
-def _layer_errors(artifact: Path, model: str, against: str | None) -> "LayerErrors":
+def _layer_errors(artifact: Path, model: str, against: str | None, trust: bool) -> "LayerErrors":
     start_keras()
     from bit_keras.export.layer_errors import layer_errors
     from bit_keras.inference import load_network
 
     try:
-        network, _ = load_network(against or model)
+        network, _ = load_network(against or model, trust)
     except BitKerasError as error:
         if against is not None:
             raise
@@ -113,16 +116,18 @@ def _layer_errors(artifact: Path, model: str, against: str | None) -> "LayerErro
     return layer_errors(artifact, network)
 
 
-def _verified(artifact: Path, in_collection: bool) -> Iterator[tuple[str, Verification]]:
+def _verified(
+    artifact: Path, in_collection: bool, trust: bool
+) -> Iterator[tuple[str, Verification]]:
     if not in_collection:
         with progress(f"Replaying {artifact}"):
-            verification = verify(artifact)
+            verification = verify(artifact, trust)
         yield str(artifact), verification
         return
 
     from bit_keras.collection import verify_collection
 
-    verifications = verify_collection(artifact)
+    verifications = verify_collection(artifact, trust)
     while True:
         with progress(f"Replaying the artifacts of {artifact}"):
             found = next(verifications, None)

@@ -142,11 +142,14 @@ def is_collection(path: str | os.PathLike) -> bool:
     return (Path(path) / MODELS).is_dir()
 
 
-def verify_collection(folder: str | os.PathLike) -> Iterator[tuple[Record, Verification]]:
+def verify_collection(
+    folder: str | os.PathLike, trust: bool = False
+) -> Iterator[tuple[Record, Verification]]:
     """Verifies every artifact of a collection, in the order of its manifest.
 
     Args:
         folder: What `build_collection` wrote.
+        trust: bool. What `bit_keras.export.verify.verify` takes. Defaults to `False`.
 
     Yields:
         Record and Verification of each artifact whose archive holds the files of its
@@ -165,4 +168,4 @@ def verify_collection(folder: str | os.PathLike) -> Iterator[tuple[Record, Verif
     folder = Path(folder)
     for record in Manifest.read(folder).records:
         require_whole(folder, record)
-        yield record, verify(saved_model_of(folder, record))
+        yield record, verify(saved_model_of(folder, record), trust)

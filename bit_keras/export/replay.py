@@ -31,21 +31,24 @@ ENGINES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 
-def replay(artifact: str | os.PathLike) -> dict[str, float]:
+def replay(artifact: str | os.PathLike, trust: bool = False) -> dict[str, float]:
     """The relative difference to the stored output, for each way to call the artifact."""
-    return _replay(Path(artifact))
-
-
-def _replay(artifact: Path) -> dict[str, float]:
+    artifact = Path(artifact)
     metadata, golden = Metadata.read(artifact), read_golden(artifact)
     if metadata.target == "keras":
-        return _replay_keras(artifact, golden)
+        return _replay_keras(artifact, golden, trust)
     if metadata.target not in ENGINES:
-        return _replay_saved_model(artifact, metadata, golden)
+        return _replay_saved_model(artifact, metadata, golden, trust)
     differences: dict[str, float] = {}
     for engine in _installed(ENGINES[metadata.target]):
-        differences |= _replay_program(open_program(artifact, engine=engine), metadata, golden)
+        program = open_program(artifact, engine=engine, trust=trust)
+        differences |= _replay_program(program, metadata, golden)
     return differences
+
+
+def replay_job(job: dict[str, Any]) -> dict[str, float]:
+    """`replay` with its arguments in one, as a process of its own takes them."""
+    return replay(**job)
 
 
 def _installed(engines: tuple[str, ...]) -> tuple[str, ...]:
@@ -68,11 +71,13 @@ def _replay_program(
 
 
 def _replay_saved_model(
-    artifact: Path, metadata: Metadata, golden: dict[str, np.ndarray]
+    artifact: Path, metadata: Metadata, golden: dict[str, np.ndarray], trust: bool
 ) -> dict[str, float]:
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(artifact))
+    from bit_keras.runtimes.tensorflow import load_saved_model
+
+    loaded = load_saved_model(artifact, trust)
     differences = {
         name: _replay_signature(signature, metadata, golden)
         for name, signature in loaded.signatures.items()
@@ -92,11 +97,11 @@ def _replay_saved_model(
     return differences
 
 
-def _replay_keras(artifact: Path, golden: dict[str, np.ndarray]) -> dict[str, float]:
+def _replay_keras(artifact: Path, golden: dict[str, np.ndarray], trust: bool) -> dict[str, float]:
     from bit_keras.checkpoints import load_keras_model
     from bit_keras.export.keras_file import named_outputs
 
-    model = load_keras_model(artifact)
+    model = load_keras_model(artifact, trust)
     answers = named_outputs(model, golden["inputs"])
     differences = [relative_difference(answer, golden[name]) for name, answer in answers.items()]
     return {"the network": max(differences)}

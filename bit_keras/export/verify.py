@@ -34,21 +34,23 @@ class Verification:
         return self.largest <= self.metadata.tolerance
 
 
-def verify(artifact: str | os.PathLike) -> Verification:
+def verify(artifact: str | os.PathLike, trust: bool = False) -> Verification:
     """Reloads an artifact in a fresh process and compares it with its stored output.
 
     Args:
         artifact: What this package exported: the folder of a SavedModel, or of its
             versions, of which the newest is taken; a `.keras`, TFLite or ONNX file; or
             a folder of OpenVINO IR.
+        trust: bool. Run operations and layers that this package does not export: they may
+            read and write files and run code. Defaults to `False`.
 
     Returns:
         Verification. It says whether the artifact passed; a difference above the
         tolerance does not raise.
 
     Raises:
-        ExportError: The path is no such artifact, it cannot be loaded, or the package that
-            runs it is missing.
+        ExportError: The path is no such artifact, it cannot be loaded or has to be trusted, or
+            the package that runs it is missing.
 
     Example:
 
@@ -71,7 +73,9 @@ def verify(artifact: str | os.PathLike) -> Verification:
         )
     try:
         differences = run_in_process(
-            "bit_keras.export.replay:replay", str(artifact), timeout=_TIMEOUT
+            "bit_keras.export.replay:replay_job",
+            {"artifact": str(artifact), "trust": trust},
+            timeout=_TIMEOUT,
         )
     except ProcessError as error:
         raise ExportError(

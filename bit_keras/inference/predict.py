@@ -99,7 +99,10 @@ class Predictor:
 
 
 def load_predictor(
-    source: str | os.PathLike, size: int | None = None, trust: bool = False
+    source: str | os.PathLike,
+    size: int | None = None,
+    trust: bool = False,
+    allow_nonfinite: bool = False,
 ) -> Predictor:
     """Loads a classifier from wherever it is, with its own labels and transform.
 
@@ -110,7 +113,10 @@ def load_predictor(
         size: int. Side of the images, at least 32. Defaults to what the classifier
             was made for.
         trust: bool. Take what runs code from the source, as
-            `bit_keras.checkpoints.load_keras_model` says. Defaults to `False`.
+            `bit_keras.checkpoints.load_keras_model` and `bit_keras.runtimes.open_program`
+            say. Defaults to `False`.
+        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to
+            `False`.
 
     Returns:
         Predictor.
@@ -132,15 +138,19 @@ def load_predictor(
     ```
     """
     path = Path(source)
-    return _from_artifact(path, size) if is_artifact(path) else _from_keras(source, size, trust)
+    if is_artifact(path):
+        return _from_artifact(path, size, trust)
+    return _from_keras(source, size, trust, allow_nonfinite)
 
 
-def _from_keras(source: str | os.PathLike, size: int | None, trust: bool) -> Predictor:
+def _from_keras(
+    source: str | os.PathLike, size: int | None, trust: bool, allow_nonfinite: bool
+) -> Predictor:
     import keras
 
     from bit_keras.models import create_class_maps
 
-    model, task = load_network(source, trust)
+    model, task = load_network(source, trust, allow_nonfinite)
     layers = {layer.name: layer for layer in model.layers}
     if "head" not in layers:
         raise BitKerasError(
@@ -166,11 +176,11 @@ def _from_keras(source: str | os.PathLike, size: int | None, trust: bool) -> Pre
     )
 
 
-def _from_artifact(path: Path, size: int | None) -> Predictor:
+def _from_artifact(path: Path, size: int | None, trust: bool) -> Predictor:
     path = located(path)
     metadata = Metadata.read(path)
     _require_classifier(str(path), is_classifier=metadata.variant == "classification")
-    program = open_program(path)
+    program = open_program(path, trust=trust)
     signature, of_maps = _signature_with(program, _LOGITS), _signature_with(program, CLASS_MAPS)
     if signature is None:
         raise BitKerasError(f"{path} returns no {_LOGITS}; export the model again.")

@@ -22,7 +22,7 @@ _WITHOUT_WEIGHTS: Mapping[Kind | None, str] = MappingProxyType(
 
 
 def load_network(
-    source: str | os.PathLike, trust: bool = False
+    source: str | os.PathLike, trust: bool = False, allow_nonfinite: bool = False
 ) -> tuple["keras.Model", Task | None]:
     """The network that a user names, and the task that is stored with it.
 
@@ -33,6 +33,8 @@ def load_network(
             format, a repository of the Hugging Face hub, a model name or an alias.
         trust: bool. Take what runs code from the source, as
             `bit_keras.checkpoints.load_keras_model` says. Defaults to `False`.
+        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to
+            `False`.
 
     Returns:
         keras.Model with its weights, and its Task; None where the source stores
@@ -59,14 +61,15 @@ def load_network(
     if _is_run(path):
         from bit_keras.training import load_run
 
-        return load_run(path)
+        return load_run(path, allow_nonfinite)
     if _is_keras_file(path):
-        return _from_keras_file(path, trust)
+        return _from_keras_file(path, trust, allow_nonfinite)
     _require_weights(path)
     if _is_saved_model(path):
         metadata = Metadata.read(path)
-        return network_of_file(path, metadata.model), _task_of(metadata)
-    return network_of_file(source), None
+        network = network_of_file(path, metadata.model, allow_nonfinite)
+        return network, _task_of(metadata)
+    return network_of_file(source, allow_nonfinite=allow_nonfinite), None
 
 
 def has_network(source: str | os.PathLike) -> bool:
@@ -142,9 +145,11 @@ def _is_keras_file(path: Path) -> bool:
     return is_keras_file(path)
 
 
-def _from_keras_file(path: Path, trust: bool) -> tuple["keras.Model", Task | None]:
+def _from_keras_file(
+    path: Path, trust: bool, allow_nonfinite: bool
+) -> tuple["keras.Model", Task | None]:
     from bit_keras.checkpoints import load_keras_model
     from bit_keras.export.keras_file import read_task
     from bit_keras.export.task import as_built
 
-    return as_built(load_keras_model(path, trust), read_task(path))
+    return as_built(load_keras_model(path, trust, allow_nonfinite), read_task(path))

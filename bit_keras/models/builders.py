@@ -262,7 +262,9 @@ def create_feature_maps(
     return Functional(maps.input, outputs, name=name, checkpoint=record.name)
 
 
-def network_of_file(source: str | os.PathLike, name: str | None = None) -> keras.Model:
+def network_of_file(
+    source: str | os.PathLike, name: str | None = None, allow_nonfinite: bool = False
+) -> keras.Model:
     """The network that a checkpoint belongs to, with its weights.
 
     The architecture, and the channels of the pictures, are recognised from the
@@ -274,6 +276,8 @@ def network_of_file(source: str | os.PathLike, name: str | None = None) -> keras
         source: A checkpoint, as `bit_keras.checkpoints.weights_path` takes it. Without a
             head it gives a feature extractor.
         name: str. What to call the model, where that is known from elsewhere.
+        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to
+            `False`.
 
     Returns:
         keras.Model, as `create_classifier` or `create_feature_extractor` makes it.
@@ -291,7 +295,7 @@ def network_of_file(source: str | os.PathLike, name: str | None = None) -> keras
     bit_keras.models.network_of_file(path).output_shape  # (None, 10)
     ```
     """
-    with open_checkpoint(weights_path(source)) as arrays:
+    with open_checkpoint(weights_path(source), allow_nonfinite) as arrays:
         network = _network_for(arrays, name or _name(source, arrays))
         take_arrays(network, arrays)
     return network

@@ -42,7 +42,11 @@ _FORMATS = (
 
 
 def open_program(
-    path: str | os.PathLike, *, threads: int | None = None, engine: str | None = None
+    path: str | os.PathLike,
+    *,
+    threads: int | None = None,
+    engine: str | None = None,
+    trust: bool = False,
 ) -> Program:
     """Opens an exported file in a program that runs it.
 
@@ -54,13 +58,16 @@ def open_program(
         engine: str. `"tensorflow"`, `"litert"`, `"tf.lite"`, `"onnxruntime"`, `"openvino"`
             or `"openvino-bfloat16"`. Defaults to the first of these that is made for the
             kind of file; OpenVINO runs SavedModels and ONNX files too.
+        trust: bool. Run operations that this package does not export: they may read and
+            write files and run code. Defaults to `False`.
 
     Returns:
         Program.
 
     Raises:
-        ExportError: No such file, none of these kinds, a damaged file, an engine that does
-            not run it or is not installed, or no number of threads.
+        ExportError: No such file, none of these kinds, a damaged file, one that has to be
+            trusted, an engine that does not run it or is not installed, or no number of
+            threads.
 
     Example:
 
@@ -86,15 +93,15 @@ def open_program(
         raise ExportError(
             f"The engine {engine!r} does not run {path}; {' and '.join(ENGINES[kind])} do."
         )
-    return _open(path, threads, engine)
+    return _open(path, threads, engine, trust)
 
 
-def _open(path: Path, threads: int | None, engine: str) -> Program:
+def _open(path: Path, threads: int | None, engine: str, trust: bool) -> Program:
     # Each engine is a package of hundreds of megabytes, imported where it is asked for.
     if engine == "tensorflow":
         from bit_keras.runtimes.tensorflow import SavedModelProgram
 
-        return SavedModelProgram(path, threads)
+        return SavedModelProgram(path, threads, trust)
     if engine in ("litert", "tf.lite"):
         from bit_keras.runtimes.litert import LiteRTProgram
 

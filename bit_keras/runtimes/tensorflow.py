@@ -1,13 +1,17 @@
 """SavedModels, run by TensorFlow."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from bit_keras.checkpoints.files.tensor_bundle import checked_index
 from bit_keras.errors import ExportError
 from bit_keras.runtimes.program import Program, Signature, default_first, dimensions, loaded
+from bit_keras.runtimes.saved_model_graph import KNOWN_OPERATIONS, operations_of
+from bit_keras.runtimes.trust import require_known_operations
 
 #: What a signature that takes images calls them.
 _INPUTS = "inputs"
@@ -19,18 +23,19 @@ class SavedModelProgram(Program):
     Args:
         path: The folder.
         threads: int or None. TensorFlow takes the number once per process.
+        trust: bool. Run operations that this package does not export. Defaults to `False`.
 
     Raises:
         ExportError: It cannot be loaded, no signature takes `inputs`, or TensorFlow runs
             with another number of threads already.
     """
 
-    def __init__(self, path: os.PathLike, threads: int | None = None) -> None:
+    def __init__(self, path: os.PathLike, threads: int | None = None, trust: bool = False) -> None:
         self.engine = f"TensorFlow {tf.__version__}"
         if threads is not None:
             _set_threads(threads)
         # The functions do not keep alive what they are attached to.
-        self._loaded: Any = loaded(path, self.engine, lambda: tf.saved_model.load(os.fspath(path)))
+        self._loaded: Any = load_saved_model(path, trust)
         functions = getattr(self._loaded, "signatures", {})
         self._functions = {
             name: functions[name]
@@ -46,6 +51,26 @@ class SavedModelProgram(Program):
     def _run(self, images: np.ndarray, signature: str) -> dict[str, np.ndarray]:
         answers = self._functions[signature](**{_INPUTS: tf.constant(images)})
         return {name: answer.numpy() for name, answer in answers.items()}
+
+
+def load_saved_model(path: str | os.PathLike, trust: bool = False) -> Any:
+    """What `tf.saved_model.load` returns, after a look at what would crash it or is not known.
+
+    Args:
+        path: The folder.
+        trust: bool. Load operations that this package does not export. Defaults to `False`.
+
+    Raises:
+        ExportError: It is damaged, or has to be trusted.
+    """
+    path = Path(path)
+
+    def load() -> Any:
+        require_known_operations(path, operations_of(path), KNOWN_OPERATIONS, trust)
+        checked_index(path / "variables" / "variables")
+        return tf.saved_model.load(os.fspath(path))
+
+    return loaded(path, f"TensorFlow {tf.__version__}", load)
 
 
 def _signature(function: Any) -> Signature:

@@ -48,11 +48,13 @@ def is_run(path: str | os.PathLike) -> bool:
     return (Path(path) / MARKER).is_file()
 
 
-def load_run(path: str | os.PathLike) -> tuple[keras.Model, Task]:
+def load_run(path: str | os.PathLike, allow_nonfinite: bool = False) -> tuple[keras.Model, Task]:
     """The network that a training made, with the weights of its best validation.
 
     Args:
         path: The folder that `bit-keras finetune` wrote.
+        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to
+            `False`.
 
     Returns:
         keras.Model, from float32 images `(batch, height, width, 3)` in [-1, 1] to
@@ -84,7 +86,7 @@ def load_run(path: str | os.PathLike) -> tuple[keras.Model, Task]:
             "Run the same `bit-keras finetune` command again; it goes on where it stopped."
         )
     model = create_classifier(document["model"], weights=None, num_classes=len(task.labels))
-    load_weights(model, path / BEST)
+    load_weights(model, path / BEST, allow_nonfinite)
     return model, task
 
 

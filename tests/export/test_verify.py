@@ -185,7 +185,7 @@ def test_a_missing_engine_is_named_with_its_extra(files, tmp_path, monkeypatch):
 
 def test_a_program_that_crashes_is_reported(artifact, monkeypatch, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
-        "import bit_keras.export.replay as module, os\nmodule.replay = lambda _: os.abort()\n"
+        "import bit_keras.export.replay as module, os\nmodule.replay_job = lambda _: os.abort()\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(ExportError, match=r"artifact cannot be loaded.* crashed \(SIGABRT\)"):

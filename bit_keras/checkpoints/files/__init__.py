@@ -4,6 +4,7 @@ from bit_keras.checkpoints.files.array_file import ArrayFile as ArrayFile
 from bit_keras.checkpoints.files.array_file import Arrays as Arrays
 from bit_keras.checkpoints.files.array_file import damage_explained as damage_explained
 from bit_keras.checkpoints.files.array_file import require_file as require_file
+from bit_keras.checkpoints.files.array_file import require_finite as require_finite
 from bit_keras.checkpoints.files.hdf5 import Hdf5File as Hdf5File
 from bit_keras.checkpoints.files.hdf5 import is_hdf5 as is_hdf5
 from bit_keras.checkpoints.files.keras_file import KerasArchive as KerasArchive

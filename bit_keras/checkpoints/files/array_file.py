@@ -33,6 +33,9 @@ _DAMAGE = (
     tokenize.TokenError,
 )
 
+#: Values that are looked at together, so that they stay in the cache.
+_PART = 1 << 16
+
 
 class Arrays(Mapping[str, np.ndarray]):
     """Named arrays, each made or read when it is asked for.
@@ -133,6 +136,27 @@ def require_file(path: Path, kind: str) -> None:
         raise CheckpointError(f"{path} cannot be read ({error.strerror or error}).") from error
     if empty:
         raise CheckpointError(f"{path} is empty; {kind} was expected.")
+
+
+def require_finite(path: Path, name: str, array: np.ndarray) -> None:
+    """Raises where an array holds infinities or what is not a number.
+
+    Raises:
+        CheckpointError: With the name, and how many values these are.
+    """
+    flat = array.reshape(-1)
+    # In parts: the result for all of a large array would take a quarter of its memory.
+    bad = sum(
+        part.size - np.count_nonzero(np.isfinite(part))
+        for part in (flat[at : at + _PART] for at in range(0, flat.size, _PART))
+    )
+    if bad:
+        raise CheckpointError(
+            f"{path} contains {bad:,} values that are not finite (NaN or infinite) in the "
+            f"{array.size:,} of {name!r}, so its outputs would not be numbers. The file is damaged "
+            "or its training has diverged. To take it as it is: --allow-nonfinite, in Python "
+            "allow_nonfinite=True."
+        )
 
 
 def float32_of_bfloat16(bits: np.ndarray) -> np.ndarray:

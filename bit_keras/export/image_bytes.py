@@ -28,9 +28,9 @@ def decode_images(
         image_bytes: string tensor `(batch,)`. JPEG, PNG, GIF (the first frame), BMP
             or WebP files.
         transform: EvalTransform.
-        max_pixels: int. The most pixels of an image, and of the strip that it is between
-            the two steps of resizing; both are known before anything is decoded.
-            Defaults to `MAX_PIXELS`, 25,000,000.
+        max_pixels: int. The most pixels of an image, which are known before it is
+            decoded. Between the two steps of resizing a strip may have as many, or
+            `MAX_PIXELS`. Defaults to `MAX_PIXELS`, 25,000,000.
 
     Returns:
         float32 tensor `(batch, size, size, 3)`, RGB in [-1, 1].
@@ -98,7 +98,8 @@ def checked_max_pixels(max_pixels: int) -> int:
 def _verdict(data: tf.Tensor, size: int, max_pixels: int) -> tf.Tensor:
     header = read_header(data)
     height, width = header.height, header.width
-    too_large = tf.reduce_max([height * width, height * size, size * width]) > max_pixels
+    strip = tf.maximum(height, width) * size
+    too_large = (height * width > max_pixels) | (strip > max(max_pixels, MAX_PIXELS))
     return tf.where(header.readable, tf.where(too_large, _TOO_LARGE, _FINE), _UNREADABLE)
 
 

@@ -333,9 +333,9 @@ def _require_fitting(target: str, options: dict[str, Any]) -> None:
             f"--to {target} is quantised to {', '.join(QUANTIZATIONS[target])}; {quantize} came."
         )
     if target == "onnx":
-        given = {name: options[name] for name in _ONNX_OPTIONS if name in options}
+        of_onnx = {name: options[name] for name in _ONNX_OPTIONS if name in options}
         try:
-            require_onnx_options(quantize, **given)
+            require_onnx_options(quantize, **of_onnx)
         except ExportError as error:
             raise click.UsageError(str(error)) from None
     if target == "hub" and "max_pixels" in options and "folded" not in options:

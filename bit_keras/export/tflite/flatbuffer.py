@@ -60,7 +60,8 @@ def integers(table: Table, field: int) -> tuple[int, np.ndarray]:
 
 def patched(model: bytes, patches: Mapping[int, bytes]) -> bytes:
     """A model with other bytes at some positions. It is copied once, however large."""
-    rest, parts, end = memoryview(model), [], 0
+    rest, end = memoryview(model), 0
+    parts: list[bytes | memoryview] = []
     for position, content in sorted(patches.items()):
         parts += [rest[end:position], content]
         end = position + len(content)

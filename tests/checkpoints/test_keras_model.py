@@ -111,7 +111,7 @@ def test_damaged_weights_are_refused(small, tmp_path):
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_compressions_that_unpack_without_bounds_are_refused(small, tmp_path, compression):
     path = rewritten(small, tmp_path / "a.keras", {CONFIG: bytes(1 << 20)}, compression)
-    assert "in a compression that Keras does not use" in refusal(path)
+    assert "in compression" in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_compressions_that_unpack_without_bounds_are_refused(small, tmp_path, co
 def test_descriptions_that_unpack_to_megabytes_are_refused(small, tmp_path, name, size):
     path = rewritten(small, tmp_path / "a.keras", {name: b" " * size}, zipfile.ZIP_DEFLATED)
     tracemalloc.start()
-    assert f"has {size} bytes" in refusal(path)
+    assert f"{size:,} bytes" in refusal(path)
     assert tracemalloc.get_traced_memory()[1] < 4_000_000
     tracemalloc.stop()
 

@@ -23,6 +23,7 @@ from typing import Any
 import h5py
 import keras
 
+from bit_keras.archives import is_archive, open_archive, read_member
 from bit_keras.atomic import replaced_file
 from bit_keras.checkpoints.files.array_file import Arrays, damage_explained
 from bit_keras.checkpoints.files.hdf5 import DatasetFile
@@ -36,10 +37,6 @@ _METADATA, _CONFIG, _WEIGHTS = "metadata.json", "config.json", "model.weights.h5
 
 #: Seven times what the largest of the networks needs. JSON takes 25 times its size in memory.
 _CONFIG_BYTES = 4_000_000
-
-#: What Keras itself packs with. A member in another way may unpack to a million times its size
-#: at once, whatever size the index states.
-_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 #: Variables by class of the layer, in the order of their numbers, and the argument that
 #: may leave one out.
@@ -83,18 +80,10 @@ class KerasArchive(DatasetFile):
                 f"{self.path} is not a Keras file: it is no zip archive with {_CONFIG} and "
                 f"{_WEIGHTS}."
             )
-        self._zip = zipfile.ZipFile(self._file)
+        self._zip = open_archive(self._file)
         self.members = self._zip.namelist()
-        if len(set(self.members)) < len(self.members):
-            raise ValueError("it holds two members of one name")
-        for member in self._zip.infolist():
-            if member.compress_type not in _COMPRESSIONS:
-                raise CheckpointError(
-                    f"{self.path} contains {member.filename} in a compression that Keras does not "
-                    "use; save the model with Keras again."
-                )
         described = {
-            name: self._small(name)
+            name: read_member(self._zip, name, _CONFIG_BYTES)
             for name in self.members
             if name.endswith(".json") and "/" not in name.removeprefix(_EXTRA)
         }
@@ -108,12 +97,6 @@ class KerasArchive(DatasetFile):
     def _names(self, found: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         """The names of the datasets, each with its place."""
         return ((place, place) for place in found)
-
-    def _small(self, name: str) -> bytes:
-        member = self._zip.getinfo(name)
-        if member.file_size > _CONFIG_BYTES:
-            raise ValueError(f"its {name} has {member.file_size} bytes")
-        return self._zip.read(member)
 
     def _place_of_weights(self) -> tuple[int, int]:
         """Where the weights begin in the file, and their bytes."""
@@ -177,9 +160,9 @@ def is_keras_file(path: Path) -> bool:
     Raises:
         CheckpointError: It is an archive whose index cannot be read.
     """
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         return False
-    with damage_explained(path), zipfile.ZipFile(path) as archive:
+    with damage_explained(path), open_archive(path) as archive:
         return {_CONFIG, _WEIGHTS} <= set(archive.namelist())
 
 

@@ -105,7 +105,7 @@ def _convert(
         require_keras_name(destination)
         if has_network(source):
             model, task = load_network(source, trust, allow_nonfinite)
-            export_keras(model, destination, task)
+            export_keras(model, destination, task, allow_nonfinite)
             return
     path, task = stored_weights(source)
     with open_checkpoint(path, allow_nonfinite) as arrays:

@@ -25,7 +25,7 @@ from bit_keras.export.artifact import (
     VARIANTS,
     require_onnx_options,
 )
-from bit_keras.registry import model_info
+from bit_keras.registry import checkpoint_of, model_info
 from bit_keras.runtimes.program import LAYOUTS
 
 if TYPE_CHECKING:
@@ -303,6 +303,8 @@ def command(
     if "calibrate" in options:
         options["calibration"] = _calibration(model, task, options)
     with progress(f"Writing {written}"):
+        if allow_nonfinite:
+            options["allow_nonfinite"] = True
         _write(model, task, target, out, options)
     files = [out] if out.is_file() else [file for file in written.rglob("*") if file.is_file()]
     click.echo(
@@ -372,14 +374,14 @@ def _require_class_maps(target: str, variant: str, options: dict[str, Any]) -> N
 def _load(
     source: str, variant: str, trust: bool, allow_nonfinite: bool
 ) -> "tuple[keras.Model, Task | None]":
-    import keras
-
     from bit_keras.inference.sources import load_network
+    from bit_keras.layers.functional import Functional
 
     model, task = load_network(source, trust, allow_nonfinite)
     if variant == "feature_extraction":
         features = model.get_layer("features").output
-        return keras.Model(model.input, features, name=model.name), task
+        checkpoint = checkpoint_of(model)
+        return Functional(model.input, features, name=model.name, checkpoint=checkpoint), task
     if not any(layer.name == "head" for layer in model.layers):
         raise BitKerasError(f"{source} has no head; export it with --variant feature_extraction.")
     return model, task

@@ -1,8 +1,11 @@
 """Models of one's own, and weights that are no numbers, on their way to every target."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from bit_keras.errors import BitKerasError
 from bit_keras.export.artifact import Metadata
@@ -19,6 +22,7 @@ from bit_keras.models import (
     fold_weight_standardization,
 )
 from bit_keras.preprocessing import Labels, Task, eval_transform
+from tests.cli.running import fails, succeeds
 
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype("float32")
 
@@ -126,3 +130,17 @@ def test_weights_that_are_not_finite_are_taken_where_asked_for(diverged, tmp_pat
     fold_weight_standardization(diverged, allow_nonfinite=True)
     export_keras(diverged, tmp_path / "a.keras", allow_nonfinite=True)
     assert (tmp_path / "a.keras").exists()
+
+
+def test_the_commands_take_it_and_refuse_what_is_not_finite(flowers, diverged, tmp_path):
+    _, path = flowers
+    Image.new("RGB", (80, 60), "red").save(tmp_path / "a.png")
+    printed = succeeds("predict", path, tmp_path / "a.png", "--top", "1", "--json").stdout
+    ((prediction,),) = (each["predictions"] for each in json.loads(printed))
+    assert prediction["label"].startswith("class_")
+    diverged.save(tmp_path / "b.keras")
+    out = tmp_path / "c.keras"
+    message = fails("export", tmp_path / "b.keras", "--to", "keras", "--out", out)
+    assert "block2_unit01_conv2/kernel" in message
+    options = ("--to", "keras", "--out", out, "--allow-nonfinite")
+    succeeds("export", tmp_path / "b.keras", *options)

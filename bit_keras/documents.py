@@ -2,15 +2,17 @@
 
 import dataclasses
 import json
+import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Union
+from typing import Any, Literal, Union
 
 #: What a document may have. The largest are the labels of ImageNet-21k, with 2 MB; Python's
 #: objects take ten times their text.
-MOST_BYTES = 10_000_000
+MOST_BYTES = 4_000_000
 
 _WORDS = {str: "text", int: "an integer", float: "a number", bool: "true or false", None: "null"}
 _MAPPINGS = (dict, typing.get_origin(Mapping[str, Any]))
@@ -51,7 +53,7 @@ def parsed(
     if len(text) > MOST_BYTES:
         raise ValueError(f"it has more than {MOST_BYTES:,} bytes, the most that are read")
     try:
-        document = json.loads(text, object_pairs_hook=pairs, parse_constant=_no_constant)
+        document = json.loads(text, object_pairs_hook=pairs)
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
     return typed(document, kind)
@@ -128,27 +130,28 @@ def _sequence(value: list, origin: Any, arguments: tuple[Any, ...], place: str) 
 
 def _plain(value: Any, kind: Any, place: str) -> Any:
     name = None if kind is types.NoneType else kind
-    if name is float and isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            raise _mismatch(value, "a number", place) from None
+    if name is float and type(value) is int and abs(value) <= sys.float_info.max:
+        return value
+    if type(value) is float and not math.isfinite(value):  # Python's JSON has these, too.
+        raise _mismatch(value, "a number", place)
     if (name is None and value is None) or (name in _WORDS and type(value) is name):
         return value
-    expected = typing.get_args(kind) or _WORDS.get(name) or getattr(kind, "__name__", kind)
-    if isinstance(expected, tuple):
-        expected = "one of " + ", ".join(map(repr, expected))
-    raise _mismatch(value, str(expected), place)
+    raise _mismatch(value, _expected(kind), place)
+
+
+def _expected(kind: Any) -> str:
+    origin = typing.get_origin(kind) or kind
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, typing.get_args(kind)))
+    if origin in (list, tuple):
+        return "a list"
+    return "an object" if origin in _MAPPINGS else _WORDS[None if kind is types.NoneType else kind]
 
 
 def _mismatch(value: Any, expected: str, place: str) -> ValueError:
     text = json.dumps(value)
     received = text if len(text) <= 60 else f"{text[:57]}..."
     return ValueError(f"{_named(place)} must be {expected}; received: {received}")
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON")
 
 
 def _below(place: str, key: object) -> str:

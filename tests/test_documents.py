@@ -48,13 +48,14 @@ def test_objects_become_dataclasses_and_lists_tuples():
         ({"kind": "c"}, ["kind", "'a'", "'b'", '"c"']),
         ({"kind": ["a"]}, ["kind", '["a"]']),
         ({"span": [0]}, ["span", "2 values"]),
+        ({"span": [0, float("nan")]}, ["span.1", "a number", "NaN"]),
         ({"span": [0, True]}, ["span.1", "a number", "true"]),
         ({"span": [0, 10**400]}, ["span.1", "a number"]),
-        ({"inner": []}, ["inner", "[]"]),
+        ({"inner": []}, ["inner", "an object", "[]"]),
         ({"inner": {"first": {"count": 1.5}}}, ["inner.first.count", "an integer", "1.5"]),
         ({"inner": {"first": {"count": True}}}, ["inner.first.count", "an integer", "true"]),
         ({"inner": {"first": {"count": 1, "shape": ["x"]}}}, ["inner.first.shape.0", "an integer"]),
-        ({"rest": 1}, ["rest", "1"]),
+        ({"rest": 1}, ["rest", "an object", "1"]),
         ({"more": 1}, ["more"]),
     ],
 )
@@ -72,7 +73,7 @@ def test_other_documents_are_refused(value):
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"{", b"\xff\xfe", b"NaN", b"[" * 100_000, b"1" * 5000, b" " * (MOST_BYTES + 1)]
+    "text", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"1" * 5000, b" " * (MOST_BYTES + 1)]
 )
 def test_text_that_is_no_document_is_one_kind_of_error(text):
     with pytest.raises(ValueError):

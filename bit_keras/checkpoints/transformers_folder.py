@@ -7,6 +7,7 @@ from typing import Any
 
 from bit_keras.atomic import new_directory
 from bit_keras.checkpoints.files import Arrays, damage_explained, write_safetensors
+from bit_keras.documents import read_document
 from bit_keras.errors import CheckpointError
 from bit_keras.preprocessing import Task
 from bit_keras.registry import RGB, Architecture
@@ -45,9 +46,7 @@ def require_same_network(folder: Path, architecture: Architecture | None) -> Non
     if not path.is_file():
         return
     with damage_explained(path):
-        config = json.loads(path.read_text("utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError("it is no JSON object")
+        config = read_document(path, dict[str, Any])
     if config.get("model_type") != "bit":
         return  # timm's, which has no settings that its weights do not tell.
     groups = architecture.groups if architecture else 32

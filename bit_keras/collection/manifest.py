@@ -11,6 +11,7 @@ from bit_keras.atomic import replaced_file
 from bit_keras.collection.archive import require_archive_of
 from bit_keras.collection.recipe import Recipe
 from bit_keras.collection.record import RECORD, Record
+from bit_keras.documents import read_document, typed
 from bit_keras.errors import ExportError
 from bit_keras.export.verify import Verification, verify
 
@@ -63,23 +64,34 @@ class Manifest:
             )
         document = read_json(path)
         try:
-            records = tuple(Record.from_json(model) for model in document["models"])
-            return cls({field: document["collection"][field] for field in _FIELDS}, records)
-        except (KeyError, TypeError) as error:
+            stored = typed(document, _Stored)
+            collection = {field: stored.collection[field] for field in _FIELDS}
+        except (KeyError, ValueError) as error:
             raise ExportError(
-                f"{path} is no manifest of a collection ({error!r}); `bit-keras collection` "
+                f"{path} is no manifest of a collection ({error}); `bit-keras collection` "
                 "writes one."
             ) from error
+        return cls(collection, tuple(Record.from_json(model) for model in stored.models))
 
 
-def read_json(path: Path, remedy: str = "build the collection again") -> Any:
+@dataclasses.dataclass(frozen=True)
+class _Stored:
+    """What `Manifest.write` writes."""
+
+    collection: dict[str, str]
+    models: list[dict[str, Any]]
+
+
+def read_json(
+    path: Path, remedy: str = "build the collection again", type: Any = dict[str, Any]
+) -> Any:
     """Reads a file of a collection.
 
     Raises:
         ExportError: It cannot be read; with what to do.
     """
     try:
-        return json.loads(path.read_text("utf-8"))
+        return read_document(path, type)
     except (OSError, ValueError) as error:
         raise ExportError(f"{path} cannot be read ({error}); {remedy}.") from error
 

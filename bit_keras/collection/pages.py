@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from bit_keras.atomic import replaced_file
 from bit_keras.collection.recipe import Item, Recipe
 from bit_keras.collection.record import Record, SignatureRecord
+from bit_keras.documents import read_document
 from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.preprocessing import EvalTransform, Labels, eval_transform, load_labels
 from bit_keras.registry import MINIMUM_SIZE, Accuracy, Checkpoint
@@ -367,11 +368,9 @@ def read_records(path: str | os.PathLike) -> list[Record]:
         ExportError: There is no such file, or it holds something else.
     """
     try:
-        documents = json.loads(Path(path).read_text("utf-8"))
+        documents = read_document(Path(path), list[dict[str, Any]])
     except (OSError, ValueError) as error:
         raise ExportError(f"{path} cannot be read ({error}).") from error
-    if not isinstance(documents, list) or not all(isinstance(fields, dict) for fields in documents):
-        raise ExportError(f"{path} is no list of records.")
     return [Record.from_json({**fields, **_VARYING}) for fields in documents]
 
 

@@ -223,7 +223,9 @@ def send(uploads: Sequence[Upload]) -> None:
 def _read_receipts(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
-    return read_json(path, "repair it, or remove it to send everything as a new version")
+    return read_json(
+        path, "repair it, or remove it to send everything as a new version", dict[str, str]
+    )
 
 
 def _files(folder: Path) -> tuple[PlannedFile, ...]:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bit_keras.documents import read_document, typed
 from bit_keras.errors import ExportError
 
 #: The file beside a SavedModel and its archive that holds their record.
@@ -93,19 +94,16 @@ class Record:
             ExportError: The document is something else.
         """
         try:
-            signatures = {
-                name: SignatureRecord(
-                    *(_tensors(signature[side]) for side in ("inputs", "outputs"))
-                )
-                for name, signature in document["signatures"].items()
-            }
-            low, high = document["input_range"]
-            return cls(**{**document, "signatures": signatures, "input_range": (low, high)})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            record = typed(document, cls)
+            for name in (record.name, record.archive):
+                if not name or "/" in name or "\\" in name or name in (".", ".."):
+                    raise ValueError(f"{name[:80]!r} is not the name of a file")
+        except ValueError as error:
             raise ExportError(
-                f"The record of an artifact cannot be read ({error!r}); it was written by another "
-                "version of bit_keras."
+                f"The record of an artifact cannot be read ({error}); it is damaged, or was "
+                "written by another version of bit_keras."
             ) from error
+        return record
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(self.to_json(), indent=2) + "\n")
@@ -118,15 +116,8 @@ class Record:
             ExportError: There is no such file, or it holds something else.
         """
         try:
-            return cls.from_json(json.loads(path.read_text()))
+            return cls.from_json(read_document(path))
         except (OSError, ValueError) as error:
             if isinstance(error, ExportError):
                 raise
             raise ExportError(f"{path} cannot be read ({error}).") from error
-
-
-def _tensors(tensors: dict[str, Any]) -> dict[str, TensorRecord]:
-    return {
-        name: TensorRecord(tensor["dtype"], tuple(tensor["shape"]))
-        for name, tensor in tensors.items()
-    }

@@ -10,6 +10,8 @@ import contextlib
 import dataclasses
 import io
 import json
+import math
+import tokenize
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +20,11 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from bit_keras.errors import ExportError, UnknownModelError
-from bit_keras.registry import RGB, model_info
+from bit_keras.archives import damage_as_bad_zip, is_archive, open_archive
+from bit_keras.documents import MOST_BYTES, parsed
+from bit_keras.errors import BitKerasError, ExportError, UnknownModelError
+from bit_keras.preprocessing import Task
+from bit_keras.registry import MINIMUM_SIZE, RGB, model_info
 from bit_keras.runtimes.program import CLASS_MAPS, LAYOUTS, Layout
 
 Variant = Literal["classification", "feature_extraction"]
@@ -70,6 +75,12 @@ SMALLEST_QUANTISED_TOLERANCE = 1e-4
 #: The files of an artifact that say what it is and prove it; members of a `.keras` file.
 METADATA = "assets.extra/bit_keras.json"
 GOLDEN = "assets.extra/golden.npz"
+
+#: Five times the images and class maps that prove the largest artifact.
+_GOLDEN_BYTES = 100_000_000
+
+#: Images that a network of the registry could take on any machine.
+_LARGEST_SIZE = 16_384
 
 #: Side of the images that prove an artifact, where nothing says how large they should be.
 GOLDEN_SIZE = 224
@@ -132,21 +143,32 @@ class Metadata:
         Raises:
             ExportError: The path is no artifact of this package.
         """
-        fields = _read_json(artifact)
-        # What was exported before a field existed has its default.
-        fields = {
-            field.name: field.default
-            for field in dataclasses.fields(cls)
-            if field.default is not dataclasses.MISSING
-        } | fields
-        names = {field.name for field in dataclasses.fields(cls)}
-        if fields.keys() != names:
-            differing = ", ".join(sorted(fields.keys() ^ names))
+        content = _content(artifact, METADATA, MOST_BYTES)
+        if content is None:
+            raise ExportError(f"{artifact} was not exported by bit_keras: it has no {METADATA}.")
+        try:
+            metadata = parsed(content, cls)
+            metadata._check()
+        except (BitKerasError, ValueError) as error:
             raise ExportError(
-                f"{artifact / METADATA} was written by another version of bit_keras "
-                f"(it differs in {differing}); export the model again."
+                f"{artifact / METADATA} cannot be read ({error}); it is damaged, or was written by "
+                "another version of bit_keras. Export the model again."
+            ) from error
+        return metadata
+
+    def _check(self) -> None:
+        """Raises unless the values make sense; their types do."""
+        low, high = self.input_range
+        if self.target not in (*TARGETS, "keras", *QUANTIZATIONS):
+            raise ValueError(f"its target {self.target[:80]!r} is unknown")
+        if not low < high or self.outputs < 1 or not 0 < self.tolerance < math.inf:
+            raise ValueError("its input range, outputs or tolerance is no such thing")
+        if self.size is not None and not MINIMUM_SIZE <= self.size <= _LARGEST_SIZE:
+            raise ValueError(
+                f"its size {self.size} is not between {MINIMUM_SIZE} and {_LARGEST_SIZE}"
             )
-        return cls(**{**fields, "input_range": tuple(fields["input_range"])})
+        if self.task is not None:
+            Task.from_json(self.task)
 
 
 def located(path: Path) -> Path:
@@ -158,37 +180,47 @@ def located(path: Path) -> Path:
         return path.parent
     if not path.is_dir() or (path / "saved_model.pb").exists():
         return path
-    versions = [folder for folder in path.iterdir() if folder.name.isdecimal()]
+    # Longer numbers than TensorFlow Serving takes, of 64 bits.
+    versions = [
+        folder for folder in path.iterdir() if folder.name.isdecimal() and len(folder.name) < 20
+    ]
     return max(versions, key=lambda folder: int(folder.name), default=path)
 
 
-def _read_json(artifact: Path) -> dict[str, Any]:
+def _content(artifact: Path, name: str, most_bytes: int) -> bytes | None:
+    """What a file of an artifact contains; None where there is none.
+
+    Raises:
+        ExportError: There is no artifact, or it is damaged.
+    """
     if not artifact.exists():
         raise ExportError(f"There is no artifact {artifact}.")
     try:
-        with opened(artifact) as root:
-            fields = json.loads((root / METADATA).read_text())
-    except (KeyError, FileNotFoundError, NotADirectoryError):
-        raise ExportError(
-            f"{artifact} was not exported by bit_keras: it has no {METADATA}."
-        ) from None
+        with _opened(artifact) as root:
+            file = root / name
+            if not file.is_file():
+                if isinstance(file, Path) and file.exists():  # A pipe would be waited for.
+                    raise ValueError("it is not an ordinary file")
+                return None
+            with damage_as_bad_zip(), file.open("rb") as stream:
+                content = stream.read(most_bytes + 1)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ExportError(f"{artifact / METADATA} cannot be read ({error}).") from error
-    return fields if isinstance(fields, dict) else {}
+        raise ExportError(f"{artifact / name} cannot be read ({error}).") from error
+    if len(content) > most_bytes:
+        raise ExportError(
+            f"{artifact / name} has more than {most_bytes:,} bytes, the most that are read."
+        )
+    return content
 
 
 @contextlib.contextmanager
-def opened(artifact: Path) -> Iterator[Path | zipfile.Path]:
-    """The folder that holds the files of an artifact, or what acts like it in a single file.
-
-    Raises:
-        ExportError: An ONNX file that cannot be read.
-    """
+def _opened(artifact: Path) -> Iterator[Path | zipfile.Path]:
+    """The folder that holds the files of an artifact, or what acts like it in a single file."""
     if artifact.suffix == ".onnx" and artifact.is_file():
         with zipfile.ZipFile(_members_of_onnx(artifact)) as archive:
             yield zipfile.Path(archive)
-    elif zipfile.is_zipfile(artifact):
-        with zipfile.ZipFile(artifact) as archive:
+    elif is_archive(artifact):
+        with open_archive(artifact) as archive:
             yield zipfile.Path(archive)
     else:
         yield artifact
@@ -219,7 +251,7 @@ def _members_of_onnx(artifact: Path) -> io.BytesIO:
     with zipfile.ZipFile(file, "w") as archive:
         for entry in model.metadata_props:
             if entry.key == GOLDEN:
-                archive.writestr(GOLDEN, base64.b64decode(entry.value))
+                archive.writestr(GOLDEN, base64.b64decode(entry.value, validate=True))
             elif entry.key == METADATA:
                 archive.writestr(METADATA, entry.value)
     return file
@@ -276,16 +308,33 @@ def golden_bytes(arrays: Mapping[str, Any]) -> bytes:
 
 def has_golden(artifact: Path) -> bool:
     """Whether an artifact carries inputs and outputs that prove it."""
-    with opened(artifact) as root:
-        return (root / GOLDEN).exists()
+    return _content(artifact, GOLDEN, _GOLDEN_BYTES) is not None
 
 
 def read_golden(artifact: Path) -> dict[str, np.ndarray]:
-    """The stored inputs and outputs of an artifact, by name."""
-    with opened(artifact) as root:
-        file = io.BytesIO((root / GOLDEN).read_bytes())
-    with np.load(file, allow_pickle=False) as arrays:
-        return dict(arrays)
+    """The stored inputs and outputs of an artifact, by name.
+
+    Raises:
+        ExportError: There are none, or they are damaged.
+    """
+    content = _content(artifact, GOLDEN, _GOLDEN_BYTES)
+    if content is None:
+        raise ExportError(f"{artifact} has no {GOLDEN}; export the model again.")
+    try:
+        with damage_as_bad_zip(), open_archive(io.BytesIO(content)) as archive:
+            if not all(name.endswith(".npy") for name in archive.namelist()):
+                raise ValueError("it contains something else than arrays")
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return {name: array for name, array in arrays.items() if _is_numeric(name, array)}
+    # The headers of arrays are expressions of Python, and may be no such thing.
+    except (zipfile.BadZipFile, SyntaxError, TypeError, tokenize.TokenError) as error:
+        raise ExportError(f"{artifact / GOLDEN} is damaged ({error}).") from error
+
+
+def _is_numeric(name: str, array: np.ndarray) -> bool:
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name!r} holds {array.dtype} values")
+    return True
 
 
 def precision_of(target: str, quantize: str) -> str:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 import bit_keras
+from bit_keras.archives import open_archive
 from bit_keras.atomic import replaced_file, scratch_directory
 from bit_keras.checkpoints import keras_arrays
 from bit_keras.checkpoints.files import ArrayFile, write_keras
@@ -170,7 +171,7 @@ def read_task(path: str | os.PathLike) -> Task | None:
         BitKerasError: The task was written by another version of bit_keras.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(Path(path)) as archive:
             if METADATA not in archive.namelist():
                 return None
     except (OSError, zipfile.BadZipFile) as error:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from bit_keras.documents import typed
 from bit_keras.errors import BitKerasError
 from bit_keras.preprocessing.evaluation import EvalTransform, eval_transform
 from bit_keras.preprocessing.labels import LISTS, Labels, labels_of, load_labels
@@ -73,19 +74,42 @@ class Task:
             BitKerasError: The document is something else.
         """
         try:
-            labels, transform = document["labels"], document["transform"]
+            stored = typed(document, _Stored)
+            labels, transform = stored.labels, stored.transform
             return cls(
-                Labels(labels["name"], tuple(labels["ids"]), tuple(labels["names"]))
-                if "ids" in labels
-                else load_labels(labels["name"]),
-                EvalTransform(transform["size"], Resizing(**transform["resizing"])),
-                document["activation"],
+                load_labels(labels.name)
+                if labels.ids is None
+                else Labels(labels.name, labels.ids, labels.names or ()),
+                EvalTransform(transform.size, transform.resizing),
+                stored.activation,
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except ValueError as error:
             raise BitKerasError(
-                f"The labels and the transform of a classifier cannot be read ({error!r}); they "
-                "were written by another version of bit_keras."
+                f"The labels and the transform of a classifier cannot be read ({error}); they are "
+                "damaged, or were written by another version of bit_keras."
             ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _StoredLabels:
+    name: str
+    ids: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _StoredTransform:
+    size: int
+    resizing: Resizing
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stored:
+    """What `to_json` writes."""
+
+    labels: _StoredLabels
+    transform: _StoredTransform
+    activation: Activation
 
 
 def task_of(name: str, size: int | None = None, classes: int | Sequence[str] | None = None) -> Task:

@@ -189,7 +189,7 @@ def finetune(
     }
     run.require_usable(path, document)
     with run.claimed(path, document):
-        results = run.read_document(path)["results"]
+        results = run.read_document(path).get("results")
         if results is not None:
             _logger.info("%s is finished; nothing is left to do.", path)
             return FineTuned(path, **results)

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 import bit_keras
+from bit_keras import documents
 from bit_keras.atomic import new_directory, replaced_file
 from bit_keras.checkpoints import load_weights
 from bit_keras.errors import TrainingError
@@ -98,14 +99,18 @@ def read_document(path: Path) -> dict[str, Any]:
     """
     marker = path / MARKER
     try:
-        document = json.loads(marker.read_text("utf-8"))
+        document = documents.read_document(marker, dict[str, Any])
+        if all(key in document for key in _IDENTITY):
+            documents.typed(document["model"], str, "model")
+            documents.typed(document.get("task", {}), dict[str, Any], "task")
+            documents.typed(document.get("results"), dict[str, Any] | None, "results")
     except FileNotFoundError:
         raise TrainingError(
             f"{path} is no run: there is no {MARKER} in it, which `bit-keras finetune` writes."
         ) from None
     except (OSError, ValueError) as error:
         raise TrainingError(f"{marker} cannot be read ({error}).") from error
-    if not isinstance(document, dict) or any(key not in document for key in _IDENTITY):
+    if any(key not in document for key in _IDENTITY):
         raise TrainingError(f"{marker} was not written by `bit-keras finetune`.")
     return document
 

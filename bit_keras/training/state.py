@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,11 @@ import keras
 import numpy as np
 
 from bit_keras.atomic import replaced_file
+from bit_keras.checkpoints.files import NpzFile
 from bit_keras.checkpoints.transfer import ModelArrays
+from bit_keras.documents import parsed
 from bit_keras.errors import TrainingError
+from bit_keras.registry import Shape
 
 _PROGRESS = "progress"
 _WEIGHTS = "weights/"
@@ -83,12 +85,15 @@ def load_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optim
     """
     try:
         arrays = _verified(path)
-        progress = Progress(**json.loads(bytes(arrays[_PROGRESS])))
+        progress = parsed(bytes(arrays[_PROGRESS]), Progress)
         target = ModelArrays(model)
         weights = {name: arrays[f"{_WEIGHTS}{name}"] for name in target}
         values = [arrays[f"{_OPTIMIZER}{i:04d}"] for i in range(len(optimizer.variables))]
-    # What zipfile, NumPy and json raise on damaged files has no common base.
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        _require_shapes(weights, target.shapes)
+        _require_shapes(
+            dict(enumerate(values)), {i: tuple(v.shape) for i, v in enumerate(optimizer.variables)}
+        )
+    except (OSError, ValueError, KeyError) as error:
         raise TrainingError(
             f"{path} is damaged and the training cannot go on from it ({error}). best.npz and "
             f"last.npz beside it hold what had been written; remove {path.name} to begin again, "
@@ -101,11 +106,14 @@ def load_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optim
     return progress
 
 
-def _verified(path: Path) -> Mapping[str, Any]:
+def _verified(path: Path) -> Mapping[str, np.ndarray]:
     """The arrays of an npz file, after all its checksums were compared."""
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-    if damaged:
-        raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
+    with NpzFile(path) as arrays:
+        arrays.verify()
+        return dict(arrays)
+
+
+def _require_shapes(arrays: Mapping[Any, np.ndarray], shapes: Mapping[Any, Shape]) -> None:
+    for name, array in arrays.items():
+        if array.shape != shapes[name]:
+            raise ValueError(f"{name!r} has the shape {array.shape} and not {shapes[name]}")

@@ -28,15 +28,13 @@ from bit_keras.atomic import replaced_file
 from bit_keras.checkpoints.files.array_file import Arrays, damage_explained
 from bit_keras.checkpoints.files.hdf5 import DatasetFile
 from bit_keras.checkpoints.files.hdf5_objects import Objects
+from bit_keras.documents import MOST_BYTES, parsed
 from bit_keras.errors import CheckpointError
 
 #: The folder of what this package adds (`export/artifact.py`).
 _EXTRA = "assets.extra/"
 
 _METADATA, _CONFIG, _WEIGHTS = "metadata.json", "config.json", "model.weights.h5"
-
-#: Seven times what the largest of the networks needs. JSON takes 25 times its size in memory.
-_CONFIG_BYTES = 4_000_000
 
 #: Variables by class of the layer, in the order of their numbers, and the argument that
 #: may leave one out.
@@ -83,11 +81,11 @@ class KerasArchive(DatasetFile):
         self._zip = open_archive(self._file)
         self.members = self._zip.namelist()
         described = {
-            name: read_member(self._zip, name, _CONFIG_BYTES)
+            name: read_member(self._zip, name, MOST_BYTES)
             for name in self.members
             if name.endswith(".json") and "/" not in name.removeprefix(_EXTRA)
         }
-        self.config = json.loads(described[_CONFIG])
+        self.config = parsed(described[_CONFIG], dict[str, Any])
         self._start, size = self._place_of_weights()
         objects = Objects(self._file, self._start, size)
         found = objects.datasets_below(objects.root())

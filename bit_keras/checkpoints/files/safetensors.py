@@ -20,9 +20,7 @@ from bit_keras.checkpoints.files.array_file import (
     float32_of_bfloat16,
     require_file,
 )
-
-#: The limit of the reference implementation, `huggingface/safetensors`, tensor.rs.
-_HEADER_BYTES = 100_000_000
+from bit_keras.documents import MOST_BYTES, parsed
 
 _DTYPES = {
     "F64": "float64",
@@ -121,7 +119,7 @@ def is_safetensors(path: Path) -> bool:
     """Whether a file begins like a safetensors: with a plausible length, and JSON."""
     with path.open("rb") as file:
         start = file.read(9)
-    return start[8:] == b"{" and int.from_bytes(start[:8], "little") <= _HEADER_BYTES
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") <= MOST_BYTES
 
 
 def write_safetensors(
@@ -166,11 +164,11 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     """The header, and where the values begin."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > min(_HEADER_BYTES, path.stat().st_size - 8):
-            raise ValueError(f"its header should have {length} bytes")
-        header = json.loads(file.read(length), object_pairs_hook=_without_repetition)
-    if not isinstance(header, dict):
-        raise ValueError("its header is no JSON object")
+        if length > min(MOST_BYTES, path.stat().st_size - 8):
+            raise ValueError(
+                f"its header should have {length:,} bytes; at most {MOST_BYTES:,} are read"
+            )
+        header = parsed(file.read(length), dict[str, Any], _without_repetition)
     return header, 8 + length
 
 

@@ -139,7 +139,7 @@ def test_scalars_and_empty_arrays_are_read(tmp_path):
         ({"x": entry()}, b"1234" * 3, "promises"),
         ({"x": {"dtype": "F32"}}, b"", "data_offsets"),
         ('{"x": 1, "x": 1}', b"", "twice"),
-        ("[1]", b"", "is no"),
+        ("[1]", b"", "must be an object"),
         ('{"x": ' + "[" * 100_000, b"", "damaged"),
         ("{", b"", "damaged"),
     ],

@@ -222,7 +222,7 @@ def test_a_configuration_that_unpacks_to_gigabytes_is_refused(small, tmp_path):
         (b"", "is damaged"),
         (b"\xff", "is damaged"),
         (b"[" * 1_000_000, "is damaged"),
-        (b"null", "describes no model"),
+        (b"null", "must be an object"),
         (b"{}", "describes no model"),
         (b'{"config": {"layers": 3}}', "describes no model"),
         (b'{"config": {"layers": [3]}}', "describes no model"),

@@ -18,7 +18,13 @@ from bit_keras.export.artifact import (
     quantised_tolerance,
     require_class_maps,
 )
-from bit_keras.export.onnx.export import described, difference, require_packages, write_network
+from bit_keras.export.onnx.export import (
+    described,
+    difference,
+    require_packages,
+    require_same_function,
+    write_network,
+)
 from bit_keras.export.saved_model import golden_answers
 from bit_keras.export.signatures import labels_asset
 from bit_keras.preprocessing import Task
@@ -95,6 +101,8 @@ def export_openvino(
         if quantize != "none":
             tolerance = quantised_tolerance(difference(folder, golden))
             metadata = dataclasses.replace(metadata, tolerance=tolerance)
+        elif not allow_nonfinite:
+            require_same_function(folder, golden, metadata)
         _write_proof(folder, metadata, golden)
     return metadata
 

@@ -16,6 +16,7 @@ from bit_keras.export.openvino import export_openvino
 from bit_keras.export.serving import export_serving
 from bit_keras.export.tflite import export_tflite
 from bit_keras.inference import load_network, load_predictor
+from bit_keras.layers import GroupNorm
 from bit_keras.models import (
     create_classifier,
     create_feature_extractor,
@@ -144,3 +145,18 @@ def test_the_commands_take_it_and_refuse_what_is_not_finite(flowers, diverged, t
     assert "block2_unit01_conv2/kernel" in message
     options = ("--to", "keras", "--out", out, "--allow-nonfinite")
     succeeds("export", tmp_path / "b.keras", *options)
+
+
+def test_a_file_that_computes_something_else_is_not_written(tmp_path):
+    # Changes to a layer that neither its class nor its configuration tells.
+    model = create_classifier("bit_tiny.cifar10")
+    for layer in model.get_layer("block1").layers:
+        if isinstance(layer, GroupNorm):
+            call = layer.call
+            layer.call = lambda x, call=call: call(x) + 0.1
+    for name in ("a.onnx", "openvino"):
+        with pytest.raises(BitKerasError, match="computes something else"):
+            EXPORTERS[name](model, tmp_path / name, size=64)
+    with pytest.raises(BitKerasError, match="computes something else"):
+        fold_weight_standardization(model)
+    assert list(tmp_path.iterdir()) == []

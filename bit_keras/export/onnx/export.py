@@ -31,7 +31,7 @@ from bit_keras.export.task import network_side, size_for, transform_and_task
 from bit_keras.preprocessing import Task
 from bit_keras.preprocessing.task import Activation
 from bit_keras.registry import RGB, checkpoint_of, model_info
-from bit_keras.runtimes import open_program
+from bit_keras.runtimes import is_installed, open_program
 from bit_keras.runtimes.program import Layout, in_layout
 
 #: What is added to the name of a file for that of its weights, where those lie apart.
@@ -133,6 +133,8 @@ def export_onnx(
         if quantize != "none":
             tolerance = quantised_tolerance(difference(file, golden))
             metadata = dataclasses.replace(metadata, tolerance=tolerance)
+        elif is_installed("onnxruntime") and not allow_nonfinite:
+            require_same_function(file, golden, metadata)
         _add_entries(file, metadata, golden)
     return metadata
 
@@ -254,6 +256,17 @@ def _new_files(path: Path) -> Iterator[Path]:
         if data.exists():
             data.replace(path.with_name(data.name))
         file.replace(partial)
+
+
+def require_same_function(file: Path, golden: Mapping[str, np.ndarray], metadata: Metadata) -> None:
+    """Raises where a file that is not quantised computes something else than the network."""
+    largest = difference(file, golden)
+    if largest > metadata.tolerance:
+        raise ExportError(
+            f"The file computes something else than {metadata.model}: its outputs differ by "
+            f"{largest:.1g}, and {metadata.tolerance:g} is the most that is written. Export it "
+            "with --to keras, which changes nothing."
+        )
 
 
 def difference(file: Path, golden: Mapping[str, np.ndarray]) -> float:

@@ -14,22 +14,23 @@ _MOST_BYTES = (1 << 31) - 1
 #: layers of Keras on top. Data sets and tables are those in memory.
 _KNOWN = """
     Abs Add AddN AddV2 All Any ArgMax ArgMin Assert AssignVariableOp AvgPool BatchDatasetV2
-    BatchMatMulV2 BiasAdd BroadcastTo Cast Ceil ClipByValue ConcatV2 ConcatenateDataset Const
-    Conv2D Cumsum DatasetToSingleElement DecodeImage DecodeJpeg DecodePng
-    DenseToDenseSetOperation DepthwiseConv2dNative DisableCopyOnRead DivNoNan Einsum Elu
-    EnsureShape Equal Erf Erfc Exp ExpandDims Fill Floor FloorDiv FloorMod FusedBatchNormV3 GatherNd
-    GatherV2 Greater GreaterEqual HashTableV2 Identity IdentityN If IgnoreErrorsDataset IsFinite
-    LeakyRelu Less LessEqual Log Log1p LogSoftmax LogicalAnd LogicalNot LogicalOr
+    BatchMatMulV2 BiasAdd BitwiseAnd BitwiseOr BroadcastTo Cast Ceil ClipByValue ConcatV2
+    ConcatenateDataset Const Conv2D Cumsum DatasetToSingleElement DecodeBmp DecodeGif
+    DecodeImage DecodeJpeg DecodePng DecodeRaw DecodeWebP DenseToDenseSetOperation
+    DepthwiseConv2dNative DisableCopyOnRead DivNoNan Einsum Elu EnsureShape Equal Erf Erfc Exp
+    ExpandDims ExtractJpegShape Fill Floor FloorDiv FloorMod FusedBatchNormV3 GatherNd GatherV2
+    Greater GreaterEqual HashTableV2 Identity IdentityN If IgnoreErrorsDataset IsFinite
+    LeakyRelu LeftShift Less LessEqual Log Log1p LogSoftmax LogicalAnd LogicalNot LogicalOr
     LookupTableFindV2 LookupTableImportV2 MatMul Max MaxPool Maximum Mean Min Minimum Mul
     MutableDenseHashTableV2 Neg NoOp NotEqual OneHot Pack Pad PadV2 ParallelMapDatasetV2
     PartitionedCall Placeholder Pow PreventGradient Prod Range Rank ReadVariableOp RealDiv
     Reciprocal Relu Relu6 Reshape ResizeArea ResizeBicubic ResizeBilinear ResizeNearestNeighbor
-    Round Rsqrt ScaleAndTranslate Select SelectV2 Selu Shape Sigmoid Sign Size Slice Softmax
-    Softplus Softsign Split SplitV Sqrt Square SquaredDifference Squeeze StatefulPartitionedCall
-    StatelessIf StatelessWhile StaticRegexFullMatch StopGradient StridedSlice StringJoin Sub
-    Substr Sum Tanh TensorDataset TensorListFromTensor TensorListGetItem TensorListReserve
-    TensorListSetItem TensorListStack TensorSliceDataset Tile TopKV2 Transpose Unpack
-    VarHandleOp VarIsInitializedOp Where While ZerosLike
+    RightShift Round Rsqrt ScaleAndTranslate Select SelectV2 Selu Shape Sigmoid Sign Size Slice
+    Softmax Softplus Softsign Split SplitV Sqrt Square SquaredDifference Squeeze
+    StatefulPartitionedCall StatelessIf StatelessWhile StaticRegexFullMatch StopGradient
+    StridedSlice StringJoin StringLength Sub Substr Sum Tanh TensorDataset TensorListFromTensor
+    TensorListGetItem TensorListReserve TensorListSetItem TensorListStack TensorSliceDataset
+    Tile TopKV2 Transpose Unpack VarHandleOp VarIsInitializedOp Where While ZerosLike
 """
 KNOWN_OPERATIONS = frozenset(_KNOWN.split())
 

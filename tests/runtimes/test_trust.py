@@ -76,6 +76,12 @@ def test_the_operations_that_save_are_known_only_where_nothing_else_calls_them(
         open_program(artifact)
 
 
+@pytest.mark.parametrize("artifact", ["classifier", "extractor", "serving"])
+def test_what_this_package_exports_needs_no_trust(request, artifact):
+    # Loading in all other tests of artifacts shows the same; here the operations are named.
+    assert operations_of(request.getfixturevalue(f"{artifact}_artifact")) <= KNOWN_OPERATIONS
+
+
 def test_ordinary_layers_need_no_trust(tmp_path):
     layers = keras.layers
     model = keras.Sequential(

@@ -194,7 +194,7 @@ class ServedReusableModel(ReusableModel):
         class_maps: bool = False,
     ) -> None:
         super().__init__(model, metadata)
-        network, self.kernels = with_folded_kernels(features_and_outputs(model, class_maps))
+        network, self.filler = with_folded_kernels(features_and_outputs(model, class_maps))
         self.labels = None if task is None else labels_asset(task.labels, folder)
         images = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)
         self.endpoints = serving_signatures(network, metadata, images, task, transform, class_maps)

@@ -2,7 +2,11 @@
 
 import json
 import math
+import os
 import re
+from pathlib import Path
+
+import pytest
 
 from tests.cifar10 import ROOT
 
@@ -71,3 +75,18 @@ def _order(row):
     numbers = [int(number) for number in re.findall(r"\d+", row["version"])]
     target = TARGETS.index(row["form"].split()[0])
     return target, row["client"].lower(), numbers, row["form"]
+
+
+def environments(package):
+    """The interpreters of the environments that have a package, below `BIT_KERAS_CLIENTS`.
+
+    The test is skipped where there are none.
+    """
+    folder = os.environ.get("BIT_KERAS_CLIENTS")
+    if not folder:
+        pytest.skip("BIT_KERAS_CLIENTS names no folder of environments with other programs.")
+    packages = Path(folder).glob(f"*/lib/python*/site-packages/{package}")
+    found = sorted({path.parents[3] / "bin" / "python" for path in packages})
+    if not found:
+        pytest.skip(f"No environment in {folder} has {package}.")
+    return found

@@ -108,6 +108,16 @@ def extractor_artifact(extractor, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def folded_artifact(classifier, tmp_path_factory):
+    """A classifier for TF Hub with the signatures of a server."""
+    from bit_keras.export.hub import export_hub
+
+    path = tmp_path_factory.mktemp("folded") / "classifier"
+    export_hub(classifier, path, folded=True)
+    return path
+
+
+@pytest.fixture(scope="session")
 def serving_artifact(classifier, tmp_path_factory):
     """The folder of the only version of a classifier for servers."""
     pytest.importorskip("tensorflow_serving.apis", reason="the warm-up file needs its protos")

@@ -54,8 +54,8 @@ def export_hub(
     With `folded` it is also an artifact for servers, with the signatures of
     `bit_keras.export.serving.export_serving`. They use kernels that are standardised
     when the artifact is loaded: after fine-tuning, save it and load it again. The
-    callable root always uses the kernels as they are. OpenVINO and the converters to
-    TFLite and ONNX do not read such an artifact.
+    callable root always uses the kernels as they are. OpenVINO, the converter of
+    TensorFlow.js and the scope of a `tf.distribute` strategy do not take such an artifact.
 
     Args:
         model: From `create_classifier` or `create_feature_extractor`, on the

@@ -25,6 +25,7 @@ CANNOT_RUN = {
     "bit-keras evaluate R50x1_224 --data imagenet/val --real": "it reads ImageNet",
     "bit-keras publish collection --to huggingface --owner my-lab": "it sends gigabytes",
     "bit-keras publish collection --to kaggle": "so does this",
+    "tensorflowjs_converter": "it needs other packages; tests/export/test_saved_model_clients.py",
     "jupyter": "it opens a browser; tests/test_notebooks.py executes the notebooks",
     "eval": "it changes one's shell; tests/cli/test_completion.py",
 }

@@ -25,7 +25,7 @@ PARSERS = {
 }
 
 #: Every language that a block may have; `text` is what a program prints, or a sketch.
-LANGUAGES = {"python", "sh", "text", *PARSERS}
+LANGUAGES = {"js", "python", "sh", "text", *PARSERS}
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<fence>```+|~~~+)(?P<info>.*)$")
 

@@ -13,7 +13,6 @@ import tensorflow as tf
 from bit_keras.checkpoints import fill_with_seeded_values
 from bit_keras.errors import BitKerasError, ExportError, SizeError
 from bit_keras.export.artifact import relative_difference
-from bit_keras.export.hub import export_hub
 from bit_keras.export.serving import BATCH_SIZES, export_serving
 from bit_keras.export.verify import verify
 from bit_keras.export.warm_up import WARM_UP
@@ -261,13 +260,6 @@ def test_only_the_batch_sizes_that_are_asked_for_are_warmed_up(classifier, tmp_p
 
 
 # `hub` with the signatures of a server.
-
-
-@pytest.fixture(scope="module")
-def folded_artifact(classifier, tmp_path_factory):
-    path = tmp_path_factory.mktemp("folded") / "classifier"
-    export_hub(classifier, path, folded=True)
-    return path
 
 
 def both(artifact, x):

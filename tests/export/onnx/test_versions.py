@@ -13,10 +13,8 @@ part with what it has, for example
 """
 
 import json
-import os
 import re
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +22,7 @@ import pytest
 from bit_keras.models import create_classifier
 from bit_keras.preprocessing import eval_transform
 from tests.cifar10 import SAMPLES
+from tests.clients import environments
 from tests.export.onnx import client, forms
 
 pytest.importorskip("onnx", reason="onnx is not installed")
@@ -58,18 +57,6 @@ LOWEST = {
 }
 
 NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "cv2": "OpenCV"}
-
-
-def environments(library):
-    """The interpreters of the environments that have a library of their own."""
-    folder = os.environ.get("BIT_KERAS_CLIENTS")
-    if not folder:
-        pytest.skip("BIT_KERAS_CLIENTS names no folder of environments with old versions.")
-    packages = Path(folder).glob(f"*/lib/python*/site-packages/{library}")
-    found = sorted({path.parents[3] / "bin" / "python" for path in packages})
-    if not found:
-        pytest.skip(f"No environment in {folder} has {library}.")
-    return found
 
 
 @pytest.fixture(scope="module")

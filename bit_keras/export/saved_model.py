@@ -32,6 +32,7 @@ from bit_keras.models.finite import require_finite_weights
 from bit_keras.preprocessing import EvalTransform, Task
 from bit_keras.registry import checkpoint_of, model_info
 from bit_keras.runtimes.program import CLASS_MAPS
+from bit_keras.runtimes.saved_model_graph import DIGEST, digest_of_graph
 
 #: The last layer of what the builders return, by variant.
 _LAST_LAYERS: dict[str, Variant] = {"head": "classification", "features": "feature_extraction"}
@@ -214,3 +215,4 @@ def write_proof(
     (folder / METADATA).parent.mkdir(exist_ok=True)
     (folder / METADATA).write_text(metadata.to_json())
     (folder / GOLDEN).write_bytes(golden_bytes(arrays))
+    (folder / DIGEST).write_text(digest_of_graph(folder))

@@ -1,11 +1,17 @@
 """What a SavedModel is made of, seen without loading it."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
+
+#: The SHA-256 of the graph, which has no checksum of its own, in artifacts of this package.
+DIGEST = "assets.extra/saved_model.sha256"
+
+_GRAPH = "saved_model.pb"
 
 #: Protocol buffers take no more.
 _MOST_BYTES = (1 << 31) - 1
@@ -38,6 +44,29 @@ KNOWN_OPERATIONS = frozenset(_KNOWN.split())
 _OF_THE_SAVER = frozenset({"MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename"})
 
 
+def digest_of_graph(saved_model: Path) -> str:
+    """The SHA-256 of the graph of a SavedModel, in hexadecimal digits."""
+    with (saved_model / _GRAPH).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_same_graph(saved_model: Path) -> None:
+    """Raises where the graph of a SavedModel is not the one that it was written with.
+
+    What others wrote has no digest, and is not compared.
+
+    Raises:
+        ValueError: It differs; with the reason.
+        OSError: A file cannot be read.
+    """
+    path = saved_model / DIGEST
+    if path.is_file():
+        with path.open("rb") as file:
+            stated = file.read(2 * hashlib.sha256().digest_size)
+        if stated != digest_of_graph(saved_model).encode():
+            raise ValueError(f"{_GRAPH} is not the one that {DIGEST} was written for")
+
+
 def operations_of(saved_model: Path) -> set[str]:
     """The operations in a SavedModel that loading or calling it can run.
 
@@ -50,15 +79,15 @@ def operations_of(saved_model: Path) -> set[str]:
         ValueError: The file is damaged, or made by another program than TensorFlow 2.
         OSError: It cannot be read.
     """
-    path = saved_model / "saved_model.pb"
+    path = saved_model / _GRAPH
     if path.exists() and not path.is_file():  # A pipe would be waited for.
-        raise ValueError("saved_model.pb is not an ordinary file")
+        raise ValueError(f"{_GRAPH} is not an ordinary file")
     if path.stat().st_size > _MOST_BYTES:
-        raise ValueError("saved_model.pb has more than 2 GB")
+        raise ValueError(f"{_GRAPH} has more than 2 GB")
     try:
         graphs = saved_model_pb2.SavedModel.FromString(path.read_bytes()).meta_graphs
     except DecodeError as error:
-        raise ValueError(f"saved_model.pb is damaged: {error}") from None
+        raise ValueError(f"{_GRAPH} is damaged: {error}") from None
     if len(graphs) != 1 or not graphs[0].object_graph_def.nodes:
         raise ValueError("it was not saved by TensorFlow 2")
     return _operations(graphs[0])

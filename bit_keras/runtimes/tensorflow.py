@@ -10,7 +10,11 @@ import tensorflow as tf
 from bit_keras.checkpoints.files.tensor_bundle import checked_index
 from bit_keras.errors import ExportError
 from bit_keras.runtimes.program import Program, Signature, default_first, dimensions, loaded
-from bit_keras.runtimes.saved_model_graph import KNOWN_OPERATIONS, operations_of
+from bit_keras.runtimes.saved_model_graph import (
+    KNOWN_OPERATIONS,
+    operations_of,
+    require_same_graph,
+)
 from bit_keras.runtimes.trust import require_known_operations
 
 #: What a signature that takes images calls them.
@@ -66,7 +70,9 @@ def load_saved_model(path: str | os.PathLike, trust: bool = False) -> Any:
     path = Path(path)
 
     def load() -> Any:
-        require_known_operations(path, operations_of(path), KNOWN_OPERATIONS, trust)
+        operations = operations_of(path)
+        require_same_graph(path)
+        require_known_operations(path, operations, KNOWN_OPERATIONS, trust)
         checked_index(path / "variables" / "variables")
         return tf.saved_model.load(os.fspath(path))
 

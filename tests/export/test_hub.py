@@ -200,6 +200,7 @@ def test_no_file_but_those_a_saved_model_may_hold(classifier_artifact):
         "variables/variables.data-00000-of-00001",
         "assets.extra/bit_keras.json",
         "assets.extra/golden.npz",
+        "assets.extra/saved_model.sha256",
     }
 
 

@@ -12,7 +12,7 @@ from bit_keras.errors import ExportError
 from bit_keras.export.verify import verify
 from bit_keras.inference import load_predictor
 from bit_keras.runtimes import open_program
-from bit_keras.runtimes.saved_model_graph import KNOWN_OPERATIONS, operations_of
+from bit_keras.runtimes.saved_model_graph import DIGEST, KNOWN_OPERATIONS, operations_of
 
 
 class Spy(tf.Module):
@@ -39,6 +39,7 @@ def spy(classifier_artifact, tmp_path):
     module = Spy(tmp_path / "secret", tmp_path / "stolen")
     tf.saved_model.save(module, str(tmp_path / "spy"), signatures=module.serve)
     shutil.copytree(classifier_artifact / "assets.extra", tmp_path / "spy" / "assets.extra")
+    (tmp_path / "spy" / DIGEST).unlink()
     return tmp_path / "spy"
 
 
@@ -71,6 +72,9 @@ def test_the_operations_that_save_are_known_only_where_nothing_else_calls_them(
     (call,) = [node for node in signature.node_def if node.op == "StatefulPartitionedCall"]
     call.attr["f"].func.name = saver
     file.write_bytes(model.SerializeToString())
+    with pytest.raises(ExportError, match=r"saved_model\.sha256"):
+        open_program(artifact)
+    (artifact / DIGEST).unlink()
     assert "SaveV2" in operations_of(artifact)
     with pytest.raises(ExportError, match="SaveV2"):
         open_program(artifact)

@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From low to high; parts of one row do not know each other.
 ROWS = (
     {"errors"},
-    {"registry", "archives", "atomic", "documents", "processes", "progress"},
+    {"registry", "archives", "atomic", "documents", "fonts", "processes", "progress"},
     {"layers", "preprocessing"},
     {"checkpoints", "rules"},
     {"models"},

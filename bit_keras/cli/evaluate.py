@@ -1,5 +1,6 @@
 """`bit-keras evaluate`: how often is it right?"""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,13 @@ from bit_keras.cli.printing import console, print_json, progress, progress_bar, 
 from bit_keras.registry import MINIMUM_SIZE
 
 if TYPE_CHECKING:
+    from bit_keras.data.sources import Source
+    from bit_keras.data.splits import Role
     from bit_keras.evaluation import Evaluation
 
-#: The split that is evaluated unless another is asked for: the first one that the data has.
-_SPLITS = ("test", "validation", "val", "valid", "train")
-
 _WORST = 5
+
+_logger = logging.getLogger("bit_keras")
 
 
 @click.command(
@@ -56,7 +58,12 @@ _WORST = 5
 @click.option(
     "--split",
     metavar="SPLIT",
-    help="Name of a split; by default test, then validation, then all there is.",
+    help="Name of a split; by default that for tests, then validation, then training.",
+)
+@click.option(
+    "--skip-unreadable-classes",
+    is_flag=True,
+    help="Leave out classes of which no image can be read, instead of stopping.",
 )
 @click.option(
     "--real",
@@ -90,6 +97,7 @@ def command(
     source: str,
     data: str,
     split: str | None,
+    skip_unreadable_classes: bool,
     real: bool,
     batch: int,
     size: int | None,
@@ -107,7 +115,8 @@ def command(
     """
     with progress(f"Loading {source}"):
         start_keras(data=True)
-        from bit_keras.data import open_images
+        from bit_keras.data.listing import shown
+        from bit_keras.data.sources import open_source
         from bit_keras.evaluation import evaluate, write_report
         from bit_keras.evaluation.report import PAGE, require_free, require_packages
         from bit_keras.inference import load_predictor
@@ -115,32 +124,33 @@ def command(
         if out is not None:
             require_packages()
             require_free(out)
-        split = split or _default_split(data)
-        images = open_images(data, split)
+        opened = open_source(data)
+        split = split or _default_split(opened)
+        images = opened.images(split, skip_unreadable_classes=skip_unreadable_classes)
+        described = shown(f"{data}, {f'split {split}' if split else 'all of it'}")
+        _logger.info("%s: %s.", described, images.describe())
         predictor = load_predictor(source, size, trust, allow_nonfinite)
     with progress_bar("Evaluating", len(images)) as advance:
         evaluation = evaluate(predictor.network, predictor.task, images, batch, real, advance)
-    described = f"{data}, {f'split {split}' if split else 'all of it'}"
+
+    # Before the report, whatever becomes of that.
+    if as_json:
+        print_json({"model": source, "data": described, **evaluation.to_json()})
+    else:
+        click.echo(f"{source} on {described}, at {predictor.task.transform.size} pixels")
+        console().print(_summary(evaluation))
+        _print_worst(evaluation)
     if out is not None:
         with progress(f"Writing {out}"):
             write_report(evaluation, images, out, source, described)
-
-    if as_json:
-        print_json({"model": source, "data": described, **evaluation.to_json()})
-        return
-    click.echo(f"{source} on {described}, at {predictor.task.transform.size} pixels")
-    console().print(_summary(evaluation))
-    _print_worst(evaluation)
-    if out is not None:
-        click.echo(f"\nThe report is {out / PAGE}.")
+        if not as_json:
+            click.echo(f"\nThe report is {out / PAGE}.")
 
 
-def _default_split(data: str) -> str | None:
-    from bit_keras.data import splits_of
-
-    splits = splits_of(data)
-    preferred = [split for name in _SPLITS for split in splits if split.lower() == name]
-    return next(iter([*preferred, *splits]), None)
+def _default_split(source: "Source") -> str | None:
+    roles: tuple[Role, ...] = ("test", "validation", "train")
+    found = (source.split_for(role) for role in roles)
+    return next((split for split in found if split), next(iter(source.splits), None))
 
 
 def _summary(evaluation: "Evaluation") -> Table:

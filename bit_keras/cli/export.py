@@ -1,5 +1,6 @@
 """`bit-keras export`: an artifact that other programs load."""
 
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -312,7 +313,7 @@ def command(
         f"{megabytes(sum(file.stat().st_size for file in files))} "
         f"in {time.perf_counter() - start:.0f} s."
     )
-    click.echo(f"Check it with `bit-keras verify {written}`.")
+    click.echo(f"Check it with `{shlex.join(['bit-keras', 'verify', str(written)])}`.")
 
 
 def _range(target: str, options: dict[str, Any]) -> str:

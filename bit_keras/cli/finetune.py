@@ -1,5 +1,6 @@
 """`bit-keras finetune`: train a network on one's own pictures."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,11 @@ class _SplitOrFraction(click.ParamType):
     type=click.Path(),
     help="Pictures: a folder or an uncompressed tar with a folder for each class, perhaps below "
     "folders for splits, or tfds:NAME, prepared on disk.",
+)
+@option(
+    "--skip-unreadable-classes",
+    is_flag=True,
+    help="Leave out classes of which no image can be read, instead of stopping.",
 )
 @option(
     "--out",
@@ -141,8 +147,9 @@ class _SplitOrFraction(click.ParamType):
     group="Validation",
     metavar="SPLIT|FRACTION",
     type=_SplitOrFraction(),
-    help="Name of a split, or the fraction of the training pictures to hold out; by default the "
-    "split validation, val or valid; without one 0.1, or 0.02 of 20,000 pictures and more.",
+    help="Name of a split, or the fraction of the training images to hold out, 0 for no "
+    "validation; by default the split for validation; without one 0.1 of each class, or 0.02 of "
+    "20,000 images and more.",
 )
 @option(
     "--patience",
@@ -180,7 +187,8 @@ def command(name: str, data: str, out: Path, freeze: tuple[str, ...], **options:
 
     BiT-HyperRule chooses steps, size and learning rate by the pictures, and the command says
     which and why. The same command goes on with a training that was stopped, however that was.
-    RUN is then taken by predict, evaluate, export and convert.
+    Without images to validate with, the last weights are the best. RUN is then taken by predict,
+    evaluate, export and convert.
     """
     with progress("Starting Keras"):
         start_keras(data=True)
@@ -194,11 +202,19 @@ def command(name: str, data: str, out: Path, freeze: tuple[str, ...], **options:
     table = Table(box=None, pad_edge=False)
     for column in ("weights", "step", "validation accuracy"):
         table.add_column(column, justify="left" if column == "weights" else "right")
-    table.add_row(f"{out / 'best.npz'}", f"{result.best_step:,}", f"{result.best_accuracy:.4f}")
-    table.add_row(f"{out / 'last.npz'}", f"{result.last_step:,}", f"{result.last_accuracy:.4f}")
+    for file, step, accuracy in (
+        ("best.npz", result.best_step, result.best_accuracy),
+        ("last.npz", result.last_step, result.last_accuracy),
+    ):
+        measured = "not measured" if accuracy is None else f"{accuracy:.4f}"
+        table.add_row(str(out / file), f"{step:,}", measured)
     console().print(table)
     if result.unreadable:
         click.echo(
             f"{len(result.unreadable)} pictures could not be read; {out / 'run.json'} names them."
         )
-    click.echo(f"Next: bit-keras evaluate {out} --data {data}\n      bit-keras predict {out} IMAGE")
+    evaluate = ["bit-keras", "evaluate", str(out), "--data", data]
+    if options["skip_unreadable_classes"]:
+        evaluate.append("--skip-unreadable-classes")
+    click.echo(f"Next: {shlex.join(evaluate)}")
+    click.echo(f"      {shlex.join(['bit-keras', 'predict', str(out)])} IMAGE")

@@ -13,6 +13,7 @@ import click
 import rich.console
 import rich.progress
 import rich.status
+import rich.text
 
 import bit_keras.progress
 from bit_keras.cli.interrupts import ended_by_ctrl_c
@@ -20,14 +21,19 @@ from bit_keras.cli.interrupts import ended_by_ctrl_c
 
 def console() -> rich.console.Console:
     """Standard output; wide where nobody looks, so that a pipe gets whole rows."""
+    # Names of classes and files are text: `[x]` in them is no markup, `:cat:` no emoji.
     return rich.console.Console(
-        width=None if sys.stdout.isatty() else 240, highlight=False, soft_wrap=False
+        width=None if sys.stdout.isatty() else 240,
+        highlight=False,
+        soft_wrap=False,
+        markup=False,
+        emoji=False,
     )
 
 
 def progress(step: str) -> rich.status.Status:
     """Shows what is going on while a block runs; nothing where nobody looks."""
-    return bit_keras.progress.console().status(step)
+    return bit_keras.progress.console().status(rich.text.Text(step))
 
 
 @contextlib.contextmanager
@@ -52,7 +58,7 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         bit_keras.progress.console().print(
-            self.format(record), highlight=False, markup=False, soft_wrap=True
+            self.format(record), highlight=False, markup=False, emoji=False, soft_wrap=True
         )
 
 

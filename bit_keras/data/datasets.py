@@ -16,6 +16,7 @@ def image_dataset(
     size: int,
     batch: int,
     split: str | None = None,
+    skip_unreadable_classes: bool = False,
     training: bool = False,
     crop: Literal["random", "inception"] = "random",
     precrop: int | None = None,
@@ -44,6 +45,8 @@ def image_dataset(
         size: int. Side of the square pictures in pixels, at least 32.
         batch: int. Pictures per batch.
         split: str. Which split of the data, where it has some.
+        skip_unreadable_classes: bool. Whether classes without a readable image are
+            left out instead of an error. Defaults to `False`.
         training: bool. Random views without end, or every picture once.
             Defaults to `False`.
         crop: `"random"`, BiT's: squash to `precrop`, then cut `size` from anywhere;
@@ -91,7 +94,11 @@ def image_dataset(
     Reference:
         [Kolesnikov et al., 2020](https://arxiv.org/abs/1912.11370), section 3.3.
     """
-    images = data if isinstance(data, Images) else open_images(data, split)
+    images = (
+        data
+        if isinstance(data, Images)
+        else open_images(data, split, skip_unreadable_classes=skip_unreadable_classes)
+    )
     if training:
         transform = TrainTransform(size, crop, precrop, flip)
         return train_pipeline(images, transform, batch, seed=seed, mixup_alpha=mixup_alpha)

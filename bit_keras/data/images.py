@@ -14,6 +14,9 @@ from bit_keras.errors import DataError
 _logger = logging.getLogger("bit_keras")
 _noting = threading.Lock()
 
+#: Classes that a description lists before it only counts the rest.
+_SHOWN = 20
+
 
 class Images:
     """Labelled pictures of any source, by index.
@@ -100,6 +103,58 @@ class Images:
         part.unreadable = self.unreadable
         return part
 
+    def drop_classes(self, names: Sequence[str]) -> "Images":
+        """The images of the other classes, whose targets are counted anew.
+
+        Args:
+            names: sequence of str. Classes to remove.
+
+        Returns:
+            Images.
+
+        Raises:
+            DataError: No images are left.
+        """
+        kept = [index for index, name in enumerate(self.classes) if name not in set(names)]
+        renumbered = np.full(len(self.classes), -1)
+        renumbered[kept] = np.arange(len(kept))
+        part = self.select(np.flatnonzero(renumbered[self.targets] >= 0))
+        part.classes = tuple(self.classes[index] for index in kept)
+        part.targets = renumbered[part.targets]
+        return part
+
+    def counts(self) -> dict[str, int]:
+        """The number of images of each class, in the order of the classes.
+
+        Example:
+
+        ```python
+        images = bit_keras.data.open_images((np.zeros((3, 40, 50, 3), "uint8"), ["b", "a", "b"]))
+        images.counts()  # {'a': 1, 'b': 2}
+        ```
+        """
+        counts = np.bincount(self.targets, minlength=len(self.classes)).tolist()
+        return dict(zip(self.classes, counts, strict=True))
+
+    def describe(self) -> str:
+        """The classes with their numbers of images, for a person; bounded for many classes.
+
+        Example:
+
+        ```python
+        images = bit_keras.data.open_images((np.zeros((3, 40, 50, 3), "uint8"), ["b", "a", "b"]))
+        images.describe()  # '3 images of 2 classes: a (1), b (2)'
+        ```
+        """
+        counts = {name: count for name, count in self.counts().items() if count}
+        listed = ", ".join(f"{name} ({count:,})" for name, count in [*counts.items()][:_SHOWN])
+        rest = [*counts.values()][_SHOWN:]
+        if rest:
+            listed += f" and {len(rest):,} more with {min(rest):,} to {max(rest):,} images each"
+        images = "image" if len(self) == 1 else "images"
+        classes = "class" if len(counts) == 1 else "classes"
+        return f"{len(self):,} {images} of {len(counts):,} {classes}: {listed}"
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """sha256 over names, sizes and targets, in hexadecimal: equal for the same data."""
@@ -133,8 +188,9 @@ def read_part(path: Path, offset: int, size: int) -> bytes:
 def hold_out(images: Images, fraction: float, seed: int) -> tuple[Images, Images]:
     """Splits pictures at random into a part to train with and one to validate with.
 
-    The split is stratified: each class gives the same fraction, rounded, but
-    each part keeps at least one picture of each class.
+    The split is stratified: each class gives the same fraction, rounded, but at least one
+    image, and keeps at least one to train with. So few images per class give more than the
+    fraction; a class with a single one gives none.
 
     Args:
         images: Images.
@@ -145,7 +201,7 @@ def hold_out(images: Images, fraction: float, seed: int) -> tuple[Images, Images
         Two Images, `(train, validation)`, each in the order of `images`.
 
     Raises:
-        DataError: A class has a single picture, or `fraction` is not
+        DataError: Every class has a single image, or `fraction` is not
             between 0 and 1.
 
     Example:
@@ -164,12 +220,13 @@ def hold_out(images: Images, fraction: float, seed: int) -> tuple[Images, Images
     held_out = np.zeros(len(images), bool)
     for target in np.unique(images.targets):
         members = np.flatnonzero(images.targets == target)
-        if len(members) < 2:
-            raise DataError(
-                f"The class {images.classes[target]!r} has a single picture "
-                f"({images.names[members[0]]}), so none can be held out for validation; add "
-                "pictures, remove the class, or keep a separate validation split."
-            )
-        count = min(max(round(fraction * len(members)), 1), len(members) - 1)
-        held_out[generator.permutation(members)[:count]] = True
+        if len(members) > 1:
+            count = min(max(round(fraction * len(members)), 1), len(members) - 1)
+            held_out[generator.permutation(members)[:count]] = True
+    if not held_out.any():
+        raise DataError(
+            f"Every class has a single image ({images.describe()}), so none can be held out for "
+            "validation; add images, keep a separate validation split, or train without "
+            "validation (--validation 0)."
+        )
     return images.select(np.flatnonzero(~held_out)), images.select(np.flatnonzero(held_out))

@@ -324,8 +324,9 @@ def _transformed(
     """The transformed picture, or None for one that cannot be read, which is noted."""
     try:
         return transform(images[index])
-    except (ImageError, OSError) as error:
-        images.note_unreadable(index, str(error))
+    # A transform may refuse a shape, and an image may need more memory than there is.
+    except (ImageError, OSError, ValueError, ArithmeticError, MemoryError) as error:
+        images.note_unreadable(index, str(error) or type(error).__name__)
         return None
 
 

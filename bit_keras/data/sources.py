@@ -1,47 +1,147 @@
-"""The one way in: whatever holds the pictures, by what it is."""
+"""The one way in: whatever contains the images, by what it is."""
 
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from bit_keras.data.arrays import array_images
-from bit_keras.data.folder import folder_images, folder_splits
+from bit_keras.data.folder import folder_listing
 from bit_keras.data.images import Images
-from bit_keras.data.layout import require_split
-from bit_keras.data.tar import tar_images, tar_splits
-from bit_keras.data.tfds import PREFIX, tfds_images, tfds_splits
+from bit_keras.data.layout import Lost, layout_of
+from bit_keras.data.listing import Listing, shown
+from bit_keras.data.readable import with_readable_classes
+from bit_keras.data.splits import Role, in_order, require_split, split_for
+from bit_keras.data.tar import tar_listing
+from bit_keras.data.tfds import PREFIX, TfdsData
 from bit_keras.errors import DataError
 
 Data = str | os.PathLike | tuple
 
 
-def open_images(data: Data, split: str | None = None) -> Images:
-    """Finds labelled pictures; reads and decodes none of them yet.
-
-    Folders hold one folder per class, or one per split with those inside:
-    `<class>/**/<picture>` or `<split>/<class>/**/<picture>`, with splits called
-    `train`, `val`, `validation`, `valid` or `test`. The names of the class folders,
-    sorted, are the classes, the same for all splits. Hidden files are ignored,
-    and files that are no pictures by their extension.
+class Source:
+    """Labelled images and their splits: found once, opened by split.
 
     Args:
-        data: What holds the pictures:
+        where: str. What messages call it.
+        splits: tuple of str.
+        part: callable from a split, or None where there are none, to its Images.
+        lost: dict from a split to its class folders without an image.
+        readable: bool. Whether every image is known to be readable.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        splits: Sequence[str],
+        part: Callable[[str | None], Images],
+        lost: Mapping[str | None, Sequence[Lost]],
+        *,
+        readable: bool = False,
+    ) -> None:
+        self.where = where
+        self.splits = tuple(splits)
+        self._part, self._lost, self._readable = part, lost, readable
+
+    def split_for(self, role: Role) -> str | None:
+        """The split to train with, to validate with or to test with; None where there is none.
+
+        Raises:
+            DataError: There are several.
+        """
+        return split_for(role, self.splits, self.where)
+
+    def unlabelled(self, split: str | None = None) -> Images:
+        """The images of a split, where it does not matter if a class has none to be read."""
+        return self._part(require_split(split, self.splits, self.where))
+
+    def images(self, split: str | None = None, *, skip_unreadable_classes: bool = False) -> Images:
+        """The images of a split; see `open_images`."""
+        split = require_split(split, self.splits, self.where)
+        images = self._part(split)
+        if self._readable:
+            return images
+        where = self.where if split is None else f"{self.where}, split {shown(split)}"
+        lost = self._lost.get(split, ())
+        return with_readable_classes(images, lost, where, skip=skip_unreadable_classes)
+
+
+def open_source(data: Data) -> Source:
+    """Finds labelled images and their splits.
+
+    Args:
+        data: What `open_images` takes.
+
+    Raises:
+        DataError: As `open_images`.
+    """
+    if isinstance(data, tuple):
+        images = array_images(data)
+        return Source("A pair of arrays", (), lambda _: images, {}, readable=True)
+    if _is_tfds(data):
+        tfds = TfdsData(os.fspath(data))
+        return Source(os.fspath(data), in_order(tfds.splits), tfds.images, {})
+    path = _existing(data)
+    return _listed(folder_listing(path) if path.is_dir() else tar_listing(path))
+
+
+def _listed(listing: Listing) -> Source:
+    layout = layout_of(listing)
+
+    def part(split: str | None) -> Images:
+        entries = layout.images.get(split, ())
+        return Images(
+            layout.classes,
+            np.array([target for _, target in entries]),
+            [shown(file.path) for file, _ in entries],
+            np.array([file.size for file, _ in entries]),
+            # Not more than was listed: some files of a system have no end.
+            lambda index: listing.read(*entries[index][0][:2]),
+        )
+
+    return Source(listing.where, layout.splits, part, layout.lost)
+
+
+def open_images(
+    data: Data, split: str | None = None, *, skip_unreadable_classes: bool = False
+) -> Images:
+    """Finds labelled images, and decodes one of each class.
+
+    Folders contain one folder per class, or one per split with those inside:
+    `<class>/**/<image>` or `<split>/<class>/**/<image>`. Splits have one of the usual names,
+    whatever their case: `train`, `training`, `val`, `valid`, `validation`, `dev`, `test`,
+    `testing`, `eval` and some more. The names of the class folders, sorted, are the classes,
+    the same for all splits.
+
+    Files are images by their extension, or else by their content; HEIC is read where
+    pillow-heif is installed. Each file counts once per split, whatever links lead to it. What
+    is left out (other files, links that lead nowhere or in a circle, named pipes, devices) is
+    counted in the log of `bit_keras`, with a reason; hidden files are ignored.
+
+    Args:
+        data: What contains the images:
 
             - str or os.PathLike: a folder, or an uncompressed tar of such
-              folders, which is read where it lies and never unpacked;
+              folders, which is read where it is stored and never unpacked;
             - `"tfds:name"`, `"tfds:name/config"` or `"tfds:name/config:version"`: a
               data set of TensorFlow Datasets that is prepared on this machine,
               in `TFDS_DATA_DIR` or `~/tensorflow_datasets`; nothing is downloaded;
             - tuple `(pixels, labels)` or `(pixels, labels, classes)`: uint8
               pixels `(n, height, width, 3)` or a list of arrays of any sizes;
               labels as integers from 0 or as strings; the names of the classes.
-        split: str. Which split, where there are some. Defaults to `None`.
+        split: str. Which split, where there are some: its name, or another name of
+            the same use (`"validation"` finds a folder `Val`). Defaults to `None`.
+        skip_unreadable_classes: bool. Whether classes without a readable image are
+            left out, with a warning, instead of an error. Defaults to `False`.
 
     Returns:
         Images.
 
     Raises:
-        DataError: There is no such path, data set or split; no picture is
-            in it; pictures lie outside of class folders; the archive is
+        DataError: There is no such path, data set or split; no image is
+            in it; images are stored outside of class folders; folders may be splits as well
+            as classes; a class has no image that can be read; the archive is
             compressed or damaged; arrays and labels do not fit.
 
     Example:
@@ -52,13 +152,7 @@ def open_images(data: Data, split: str | None = None) -> Images:
     images.classes, images[3].shape  # (('cat', 'dog'), (40, 50, 3))
     ```
     """
-    if isinstance(data, tuple):
-        require_split(split, (), "A pair of arrays")
-        return array_images(data)
-    if _is_tfds(data):
-        return tfds_images(os.fspath(data), split)
-    path = _existing(data)
-    return folder_images(path, split) if path.is_dir() else tar_images(path, split)
+    return open_source(data).images(split, skip_unreadable_classes=skip_unreadable_classes)
 
 
 def splits_of(data: Data) -> tuple[str, ...]:
@@ -68,7 +162,7 @@ def splits_of(data: Data) -> tuple[str, ...]:
         data: What `open_images` takes.
 
     Returns:
-        tuple of str.
+        tuple of str, splits to train with first.
 
     Raises:
         DataError: As `open_images`, of which only the split is not needed.
@@ -79,12 +173,7 @@ def splits_of(data: Data) -> tuple[str, ...]:
     bit_keras.data.splits_of((np.zeros((2, 40, 50, 3), "uint8"), [0, 1]))  # ()
     ```
     """
-    if isinstance(data, tuple):
-        return ()
-    if _is_tfds(data):
-        return tfds_splits(os.fspath(data))
-    path = _existing(data)
-    return folder_splits(path) if path.is_dir() else tar_splits(path)
+    return open_source(data).splits
 
 
 def _is_tfds(data: str | os.PathLike) -> bool:
@@ -106,13 +195,22 @@ def existing_folder(data: Data) -> Path | None:
 def _existing(data: str | os.PathLike) -> Path:
     if not isinstance(data, str | os.PathLike):
         raise DataError(
-            f"An object of type {type(data).__name__} holds no pictures; pass the path of a folder "
-            "or of a tar, 'tfds:name', or a tuple (pixels, labels)."
+            f"An object of type {type(data).__name__} does not contain images; pass the path of a "
+            "folder or of a tar, 'tfds:name', or a tuple (pixels, labels)."
         )
     path = Path(data)
-    if not path.exists():
-        raise DataError(
-            f"There is no folder or archive {path}; for TensorFlow Datasets, write "
-            f"{PREFIX}{path.name}."
-        )
-    return path
+    try:
+        if path.is_dir() or path.is_file():
+            return path
+        if path.exists():
+            raise DataError(f"{shown(str(path))} is neither a folder nor an ordinary file.")
+    # A folder on the way may be closed to this user; a name may contain what no path does.
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{shown(str(path))} cannot be read ({reason}).") from error
+    raise DataError(
+        f"There is no folder or archive {shown(str(path))}; for TensorFlow Datasets, write "
+        f"{PREFIX}{shown(path.name)}."
+    )

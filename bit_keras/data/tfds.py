@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bit_keras.data.images import Images, read_part
-from bit_keras.data.layout import require_split
 from bit_keras.errors import DataError
 
 if TYPE_CHECKING:
@@ -33,39 +32,48 @@ _CHECKSUM = 4
 _Record = Callable[[], bytes]
 
 
-def tfds_splits(data: str) -> tuple[str, ...]:
-    """The splits of a prepared data set."""
-    return tuple(_builder(data).info.splits)
+class TfdsData:
+    """A data set `tfds:name[/config][:version]` that is prepared on this machine.
 
+    Args:
+        data: str. With the prefix.
 
-def tfds_images(data: str, split: str | None) -> Images:
-    """The pictures of a split of `tfds:name[/config][:version]`."""
-    info = _builder(data).info
-    require_split(split, tuple(info.splits), data)
-    image_key, label_key = _keys(info, data)
-    paths = [Path(path) for path in info.splits[split].filepaths]
-    try:
-        records = list(_records(paths, info.file_format.value, data))
-        targets, sizes = np.empty((2, len(records)), np.int64)
-        for index, record in enumerate(records):
-            features = _features(record)
-            targets[index] = features[label_key].int64_list.value[0]
-            sizes[index] = len(features[image_key].bytes_list.value[0])
-    # Damaged records break the reader or the parser, each in its own way.
-    except (OSError, ValueError, IndexError, RuntimeError, struct.error) as error:
-        raise _damaged(data, error) from error
-    if np.any(targets < 0):
-        raise DataError(
-            f"{np.sum(targets < 0)} of {len(targets)} pictures of {data}, split {split}, have no "
-            f"label; take another of its splits, {', '.join(info.splits)}."
+    Attributes:
+        splits: tuple of str.
+    """
+
+    def __init__(self, data: str) -> None:
+        self._data = data
+        self._info = _builder(data).info
+        self.splits = tuple(self._info.splits)
+
+    def images(self, split: str | None) -> Images:
+        """The images of a split, whose labels are read for that."""
+        info, data = self._info, self._data
+        image_key, label_key = _keys(info, data)
+        paths = [Path(path) for path in info.splits[split].filepaths]
+        try:
+            records = list(_records(paths, info.file_format.value, data))
+            targets, sizes = np.empty((2, len(records)), np.int64)
+            for index, record in enumerate(records):
+                features = _features(record)
+                targets[index] = features[label_key].int64_list.value[0]
+                sizes[index] = len(features[image_key].bytes_list.value[0])
+        # Damaged records break the reader or the parser, each in its own way.
+        except (OSError, ValueError, IndexError, RuntimeError, struct.error) as error:
+            raise _damaged(data, error) from error
+        if np.any(targets < 0):
+            raise DataError(
+                f"{np.sum(targets < 0)} of {len(targets)} pictures of {data}, split {split}, have "
+                f"no label; take another of its splits, {', '.join(info.splits)}."
+            )
+        return Images(
+            info.features[label_key].names,
+            targets,
+            [f"{info.full_name} {split}[{index}]" for index in range(len(records))],
+            sizes,
+            lambda index: _features(records[index])[image_key].bytes_list.value[0],
         )
-    return Images(
-        info.features[label_key].names,
-        targets,
-        [f"{info.full_name} {split}[{index}]" for index in range(len(records))],
-        sizes,
-        lambda index: _features(records[index])[image_key].bytes_list.value[0],
-    )
 
 
 def _builder(data: str) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from bit_keras.data.layout import same_name
 from bit_keras.errors import UnknownLabelsError
 from bit_keras.preprocessing import Labels
 
@@ -14,10 +15,10 @@ _SHOWN = 10
 def match_classes(classes: Sequence[str], labels: Labels) -> np.ndarray:
     """The model's class of each class of the data.
 
-    A class is known by its id or its label, exactly; else by its label whatever
-    the case, with `_` and `-` as spaces, and for ImageNet by a single one of the
-    comma-separated names in its label that no other class has. Data may have some
-    of the model's classes only.
+    A class is known by its id or its label, exactly but for how Unicode spells it (NFC
+    or NFD); else by its label whatever the case, with `_` and `-` as spaces, and for
+    ImageNet by a single one of the comma-separated names in its label that no other
+    class has. Data may have some of the model's classes only.
 
     Args:
         classes: sequence of str. The names of the data's classes, for example of
@@ -38,10 +39,14 @@ def match_classes(classes: Sequence[str], labels: Labels) -> np.ndarray:
     bit_keras.evaluation.match_classes(["n01440764", "tabby_cat"], labels).tolist()  # [0, 281]
     ```
     """
-    ids = {class_id: {index} for index, class_id in enumerate(labels.ids)}
+    ids: dict[str, set[int]] = {}
+    for index, class_id in enumerate(labels.ids):
+        ids.setdefault(same_name(class_id), set()).add(index)
     exact, loose = _names(labels)
     found = {
-        name: ids.get(name) or exact.get(name) or loose.get(_loosened(name), set())
+        name: ids.get(same_name(name))
+        or exact.get(same_name(name))
+        or loose.get(_loosened(name), set())
         for name in classes
     }
     _require_known([name for name in classes if not found[name]], len(classes), labels)
@@ -62,7 +67,7 @@ def _names(labels: Labels) -> tuple[dict[str, set[int]], dict[str, set[int]]]:
     loose: dict[str, set[int]] = {}
     for index, label in enumerate(labels.names):
         # Even whole labels are not unique: ImageNet-1k has two cranes.
-        exact.setdefault(label, set()).add(index)
+        exact.setdefault(same_name(label), set()).add(index)
         # Only WordNet's labels are lists of names; a comma elsewhere may be part of one.
         names = [label, *label.split(", ")] if labels.name.startswith("imagenet") else [label]
         for name in names:
@@ -71,7 +76,7 @@ def _names(labels: Labels) -> tuple[dict[str, set[int]], dict[str, set[int]]]:
 
 
 def _loosened(name: str) -> str:
-    return name.lower().replace("_", " ").replace("-", " ").strip()
+    return same_name(name).lower().replace("_", " ").replace("-", " ").strip()
 
 
 def _require_known(unknown: Sequence[str], count: int, labels: Labels) -> None:

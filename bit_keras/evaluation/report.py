@@ -4,6 +4,7 @@ import base64
 import importlib.resources
 import io
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ import numpy as np
 
 from bit_keras.atomic import new_directory
 from bit_keras.data import Images
-from bit_keras.errors import BitKerasError
-from bit_keras.evaluation.metrics import Evaluation
+from bit_keras.errors import BitKerasError, ImageError
+from bit_keras.evaluation.metrics import Evaluation, Mistake
+from bit_keras.fonts import lettering_for
 from bit_keras.preprocessing import load_image
 
 PAGE, DOCUMENT = "report.html", "evaluation.json"
+
+_logger = logging.getLogger("bit_keras")
 
 #: More names than that cannot be read beside a picture.
 _MOST_NAMES = 40
@@ -87,12 +91,20 @@ def _page(evaluation: Evaluation, images: Images, model: str, data: str) -> str:
         model=model,
         data=data,
         classes=sorted(evaluation.classes, key=lambda result: result.accuracy),
-        confusion=_data_uri(_confusion_picture(evaluation), "png"),
-        mistakes=[
-            (mistake, _data_uri(_thumbnail(images[mistake.picture]), "jpeg"))
-            for mistake in evaluation.mistakes
-        ],
+        confusion=_confusion_uri(evaluation),
+        mistakes=[(mistake, _thumbnail_uri(images, mistake)) for mistake in evaluation.mistakes],
     )
+
+
+def _confusion_uri(evaluation: Evaluation) -> str | None:
+    """The picture of the confusion matrix; None, with a warning, where it cannot be drawn."""
+    try:
+        return _data_uri(_confusion_picture(evaluation), "png")
+    # Whatever matplotlib meets, fonts and settings of a user among it: the measured numbers are
+    # worth more than the picture.
+    except Exception as error:
+        _logger.warning("The confusion matrix cannot be drawn (%s); %s lists it.", error, DOCUMENT)
+        return None
 
 
 def _confusion_picture(evaluation: Evaluation) -> bytes:
@@ -110,8 +122,10 @@ def _confusion_picture(evaluation: Evaluation) -> bytes:
     axes.set_xlabel("answer of the network")
     axes.set_ylabel("true class")
     if len(counts) <= _MOST_NAMES:
-        axes.set_xticks(range(len(names)), names, rotation=90)
-        axes.set_yticks(range(len(counts)), names[: len(counts)])
+        lettering = lettering_for(names)
+        drawn = [lettering.drawable(name) for name in names]
+        axes.set_xticks(range(len(names)), drawn, rotation=90, **lettering.options())
+        axes.set_yticks(range(len(counts)), drawn[: len(counts)], **lettering.options())
     if len(counts) <= _MOST_COUNTS:
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if shares[row, column] > 0.5 else "black"
@@ -135,6 +149,15 @@ def _columns_of_the_data(evaluation: Evaluation) -> tuple[np.ndarray, list[str]]
     return np.column_stack([counts, others]), [*names, "other classes"]
 
 
+def _thumbnail_uri(images: Images, mistake: Mistake) -> str | None:
+    """A small copy of an image; None where it has become unreadable since it was evaluated."""
+    try:
+        return _data_uri(_thumbnail(images[mistake.picture]), "jpeg")
+    except (ImageError, OSError) as error:
+        _logger.warning("%s is not shown in the report: %s", mistake.name, error)
+        return None
+
+
 def _thumbnail(picture: Any) -> bytes:
     image = load_image(picture)
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
@@ -151,9 +174,11 @@ def require_free(folder: Path) -> None:
     """Raises where a report could not be written to `folder`, before hours of work.
 
     Raises:
-        BitKerasError: The folder exists, or its parent does not.
+        BitKerasError: The folder exists, or its parent does not or cannot be written.
     """
     if folder.exists():
         raise BitKerasError(f"{folder} exists already; remove it or choose another path.")
     if not folder.parent.is_dir():
         raise BitKerasError(f"The folder {folder.parent} does not exist; create it first.")
+    if not os.access(folder.parent, os.W_OK):
+        raise BitKerasError(f"The folder {folder.parent} cannot be written; choose another path.")

@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bit_keras.data import open_images, splits_of
 from bit_keras.data.folder import loose_images
 from bit_keras.data.images import Images
-from bit_keras.data.sources import Data, existing_folder
+from bit_keras.data.sources import Data, existing_folder, open_source
 from bit_keras.errors import DataError, ImageError
 from bit_keras.preprocessing import EvalTransform
 
@@ -64,7 +63,7 @@ def calibration_images(
             break
         try:
             chosen.append(transform(images[index]))
-        except ImageError as error:
+        except (ImageError, OSError) as error:
             reason = str(error)
             images.note_unreadable(index, reason)
         else:
@@ -83,6 +82,7 @@ def _unlabelled(data: Data, split: str | None) -> Images:
     loose = None if folder is None else loose_images(folder)
     if loose is not None:
         return loose
-    splits = splits_of(data)
-    default = "train" if "train" in splits else next(iter(splits), None)
-    return open_images(data, split or default)
+    source = open_source(data)
+    if split is None:
+        split = source.split_for("train") or next(iter(source.splits), None)
+    return source.unlabelled(split)

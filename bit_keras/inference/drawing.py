@@ -11,6 +11,7 @@ import numpy as np
 
 from bit_keras.atomic import replaced_file
 from bit_keras.errors import BitKerasError
+from bit_keras.fonts import Lettering, lettering_for
 from bit_keras.inference.explain import Explanation
 
 if TYPE_CHECKING:
@@ -85,11 +86,13 @@ def write_explanations(explanations: Sequence[Explanation], path: str | os.PathL
     columns = 1 + max(len(explanation.classes) for explanation in explanations)
     require_drawing(path, len(explanations), columns - 1)
     rows = [(_title_height(each), _panel_height(each)) for each in explanations]
+    names = [text for each in explanations for text in _names(each)]
+    lettering = lettering_for(names)
     figure = _figure(_width(columns), _height(rows))
     bottom = figure.get_figheight() - _MARGIN
     for explanation, (title, panel) in zip(explanations, rows, strict=True):
         bottom -= title + panel
-        _draw_row(figure, explanation, bottom, panel)
+        _draw_row(figure, explanation, bottom, panel, lettering)
         bottom -= _GAP
     path = Path(path)
     with replaced_file(path) as partial:
@@ -142,8 +145,11 @@ def _height(rows: Sequence[tuple[float, float]]) -> float:
 
 
 def _title_height(explanation: Explanation) -> float:
-    names = [explanation.name, *(label for _, label, _ in explanation.classes)]
-    return _FIGURES + _LINE * max(_wrapped(name).count("\n") + 1 for name in names)
+    return _FIGURES + _LINE * max(_wrapped(name).count("\n") + 1 for name in _names(explanation))
+
+
+def _names(explanation: Explanation) -> list[str]:
+    return [explanation.name, *(label for _, label, _ in explanation.classes)]
 
 
 def _panel_height(explanation: Explanation) -> float:
@@ -161,17 +167,23 @@ def _figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def _draw_row(figure: "Figure", explanation: Explanation, bottom: float, height: float) -> None:
+def _draw_row(
+    figure: "Figure",
+    explanation: Explanation,
+    bottom: float,
+    height: float,
+    lettering: Lettering,
+) -> None:
     """A picture, its class maps and their colour bar, `bottom` inches above the figure's."""
     axes = _panel(figure, 0, bottom, height)
-    _title(figure, axes, explanation.name)
+    _title(figure, axes, lettering, explanation.name)
     _draw_photo(axes, np.asarray(explanation.image))
     grey = np.asarray(explanation.image.convert("L"))
     limit = float(np.abs(explanation.maps).max()) or 1.0
     entries = zip(explanation.classes, explanation.logits, explanation.maps, strict=True)
     for column, ((_, label, score), logit, class_map) in enumerate(entries, start=1):
         axes = _panel(figure, column, bottom, height)
-        _title(figure, axes, label, f"{score:.4f} (logit {logit:.2f})")
+        _title(figure, axes, lettering, label, f"{score:.4f} (logit {logit:.2f})")
         drawn = _draw_map(axes, explanation, grey, class_map, limit)
     _draw_bar(figure, drawn, 1 + len(explanation.classes), bottom, height)
 
@@ -184,13 +196,14 @@ def _panel(figure: "Figure", column: int, bottom: float, height: float) -> "Axes
     return axes
 
 
-def _title(figure: "Figure", axes: "Axes", name: str, figures: str = "") -> None:
+def _title(
+    figure: "Figure", axes: "Axes", lettering: Lettering, name: str, figures: str = ""
+) -> None:
     """Text above a panel, made smaller where it would leave the panel's column."""
     for text, size, colour, inches in (
         (figures, 7.5, "0.35", 0.05),
-        (_wrapped(name), 8.5, "black", _FIGURES),
+        (lettering.drawable(_wrapped(name)), 8.5, "black", _FIGURES),
     ):
-        # Names are text, in which a dollar sign begins no formula.
         drawn = axes.annotate(
             text,
             (0.5, 1.0),
@@ -202,7 +215,7 @@ def _title(figure: "Figure", axes: "Axes", name: str, figures: str = "") -> None
             ha="center",
             va="baseline",
             linespacing=1.05,
-            parse_math=False,
+            **lettering.options(),
         )
         width = drawn.get_window_extent().width / figure.dpi
         drawn.set_fontsize(size * min(1.0, _PANEL / max(width, _PANEL)))

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from bit_keras.errors import ImageError, SizeError
+from bit_keras.preprocessing.heif import EXTRA, is_heif, register_heif
 from bit_keras.registry import MINIMUM_SIZE, Checkpoint, Resizing, model_info
 
 ImageSource = str | os.PathLike | bytes | bytearray | Image.Image | np.ndarray
@@ -378,8 +379,15 @@ def _open_file(path: str | os.PathLike) -> BinaryIO:
 
 
 def _read_header(file: BinaryIO) -> Image.Image:
-    with _silent_metadata():
-        return Image.open(file)
+    register_heif()
+    try:
+        with _silent_metadata():
+            return Image.open(file)
+    except UnidentifiedImageError:
+        file.seek(0)
+        if is_heif(file.read(12)):
+            raise ValueError(f"HEIC needs {EXTRA}") from None
+        raise
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

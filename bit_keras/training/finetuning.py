@@ -12,7 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bit_keras.data import Images, hold_out, open_images, splits_of
+from bit_keras.data import Images, hold_out
+from bit_keras.data.sources import Source, open_source
 from bit_keras.errors import ImageError, TrainingError
 from bit_keras.models import create_classifier
 from bit_keras.preprocessing import EvalTransform, Labels, Task
@@ -32,15 +33,15 @@ FREEZABLE = {"stem": "stem_conv", **{f"block{i}": f"block{i}" for i in range(1, 
 RULES = ("code", "paper", "big_vision", "scratch")
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
-#: Names of the split that a training may look at; `test` is none of them.
-_VALIDATION_SPLITS = ("validation", "val", "valid")
-
 #: What big_transfer holds out of CIFAR (`bit_tf2/input_pipeline_tf2_or_jax.py`, `train[:98%]`),
 #: and what a small task needs, to have more than a handful of pictures to measure on.
 _HELD_OUT, _HELD_OUT_OF_SMALL = 0.02, 0.1
 
 #: Pictures whose size stands for that of all.
 _SIZED = 64
+
+#: Classes that a message lists before it only counts the rest.
+_SHOWN = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +50,10 @@ class FineTuned:
 
     Attributes:
         path: Path. The folder of the run.
-        best_step: int. Whose weights `best.npz` holds.
-        best_accuracy: float. Of validation, in [0, 1].
-        last_step: int. Whose weights `last.npz` holds.
-        last_accuracy: float. Of validation, in [0, 1].
+        best_step: int. Whose weights `best.npz` contains; the last one without validation.
+        best_accuracy: float or None. Of validation, in [0, 1]; `None` without validation.
+        last_step: int. Whose weights `last.npz` contains.
+        last_accuracy: float or None. Of validation, in [0, 1]; `None` without validation.
         seconds: float. Over all processes, without what a kill lost.
         images_per_second: float. Of training, without validation.
         unreadable: dict from picture to reason.
@@ -60,9 +61,9 @@ class FineTuned:
 
     path: Path
     best_step: int
-    best_accuracy: float
+    best_accuracy: float | None
     last_step: int
-    last_accuracy: float
+    last_accuracy: float | None
     seconds: float
     images_per_second: float
     unreadable: dict[str, str]
@@ -87,13 +88,16 @@ def finetune(
     validation: str | float | None = None,
     patience: int | None = None,
     seed: int = 0,
+    skip_unreadable_classes: bool = False,
 ) -> FineTuned:
     """Trains a network on one's own pictures, into a folder that other commands take.
 
     The head is new and zero, the optimizer SGD, the loss the softmax cross-entropy.
-    About ten times a training the network is validated, on the split `validation`,
-    `val` or `valid` of the data where there is one, else on pictures held out of
-    training: 2 % from 20,000 pictures up, 10 % below. A test split is never looked at.
+    About ten times a training the network is validated, on the split for validation
+    of the data where there is one, else on images held out of training: of each class 2 %
+    from 20,000 images up, 10 % below, but at least one, and none of a class with a
+    single one. Without images to validate with, the last weights are the best. A test
+    split is never looked at.
 
     The same call on a folder that exists goes on where it stopped, however that
     was, and gives the weights of a training that never stopped: to the bit on one
@@ -124,10 +128,13 @@ def finetune(
             gradients are the same; mixup pairs pictures of one part. Defaults to `1`.
         remat: bool. Keep activations between blocks only, and compute the others
             again for the gradients: less memory, more time. Defaults to `False`.
-        validation: str or float. Name of a split, or the fraction to hold out.
+        validation: str or float. Name of a split, or the fraction to hold out; 0 trains on
+            everything without validation.
         patience: int. Stop after so many validations without a better one.
             Defaults to `None`, never.
         seed: int. Of the order, the crops, the split and random weights. Defaults to `0`.
+        skip_unreadable_classes: bool. Whether classes without a readable image are
+            left out, with a warning, instead of an error. Defaults to `False`.
 
     Returns:
         FineTuned.
@@ -174,8 +181,16 @@ def finetune(
     _check(options)
     require_packages()
     path = Path(out)
-    images = _training_images(data)
-    train, held_out, origin = _split(images, data, validation, seed)
+    source = open_source(data)
+    images = _training_images(source, skip_unreadable_classes)
+    train, held_out, origin = _split(
+        images, source, validation, seed, skip_unreadable_classes=skip_unreadable_classes
+    )
+    if held_out is None and patience is not None:
+        raise TrainingError(
+            f"`patience` counts validations, and there are none ({origin}); omit it, or add "
+            "images to validate with."
+        )
     chosen = _rule(options, checkpoint, images, len(train))
     task = _task(images.classes, chosen, path)
     document = {
@@ -193,7 +208,7 @@ def finetune(
         if results is not None:
             _logger.info("%s is finished; nothing is left to do.", path)
             return FineTuned(path, **results)
-        _explain(chosen, document)
+        _explain(chosen, document["model"], train, held_out, origin)
         with _quiet_backend(seed):
             training = Training(
                 path,
@@ -240,42 +255,55 @@ def _check(options: dict[str, Any]) -> None:
         )
 
 
-def _training_images(data: Any) -> Images:
-    splits = splits_of(data)
-    if splits and "train" not in splits:
+def _training_images(source: Source, skip_unreadable_classes: bool) -> Images:
+    split = source.split_for("train")
+    if source.splits and split is None:
         raise TrainingError(
-            f"The data has the splits {', '.join(splits)} and none called train to learn from."
+            f"The data has the splits {', '.join(source.splits)} and none called train to learn "
+            "from."
         )
-    images = open_images(data, "train" if splits else None)
-    present = np.unique(images.targets)
-    if len(present) < 2:
-        raise TrainingError(
-            f"All {len(images):,} pictures to learn from are of one class, "
-            f"{images.classes[present[0]]!r}; add pictures of a second one."
-        )
+    images = source.images(split, skip_unreadable_classes=skip_unreadable_classes)
     # Sources give one list of classes for all splits.
-    absent = sorted(set(images.classes) - {images.classes[index] for index in present})
-    if absent:
+    absent = [name for name, count in images.counts().items() if not count]
+    if absent and skip_unreadable_classes:
+        _logger.warning("There are no images to learn %s from; left out.", _listed(absent))
+        images = images.drop_classes(absent)
+    elif absent:
         raise TrainingError(
-            f"There are no pictures to learn {', '.join(absent)} from; the train split needs some "
+            f"There are no images to learn {_listed(absent)} from; the train split needs some "
             "of every class that the data names."
+        )
+    if len(images.classes) < 2:
+        raise TrainingError(
+            f"All {len(images):,} images to learn from are of one class, "
+            f"{images.classes[0]!r}; add images of a second one."
         )
     return images
 
 
 def _split(
-    images: Images, data: Any, validation: str | float | None, seed: int
-) -> tuple[Images, Images, str]:
-    """Pictures to learn from, pictures to validate with, and where the latter come from."""
-    if validation is None:
-        splits = splits_of(data)
-        validation = next((name for name in _VALIDATION_SPLITS if name in splits), None)
-    if isinstance(validation, str):
-        return images, open_images(data, validation), f"the split {validation}"
-    if validation is None:
-        validation = _HELD_OUT if len(images) >= MEDIUM else _HELD_OUT_OF_SMALL
-    train, other = hold_out(images, validation, seed)
-    return train, other, f"{validation:.0%} held out of training"
+    images: Images,
+    source: Source,
+    validation: str | float | None,
+    seed: int,
+    *,
+    skip_unreadable_classes: bool,
+) -> tuple[Images, Images | None, str]:
+    """Images to learn from, images to validate with if any, and where the latter come from."""
+    chosen = source.split_for("validation") if validation is None else validation
+    if isinstance(chosen, str):
+        other = source.images(chosen, skip_unreadable_classes=skip_unreadable_classes)
+        other = other.drop_classes(set(other.classes) - set(images.classes))
+        return images, other, f"the split {chosen}"
+    if chosen == 0:
+        return images, None, "none was requested"
+    if chosen is None:
+        if max(images.counts().values()) == 1:
+            return images, None, "a single image per class leaves none to hold out"
+        chosen = _HELD_OUT if len(images) >= MEDIUM else _HELD_OUT_OF_SMALL
+    train, other = hold_out(images, chosen, seed)
+    share = len(other) / len(images)
+    return train, other, f"{share:.0%} ({len(other):,} of {len(images):,}) held out of training"
 
 
 def _rule(options: dict[str, Any], checkpoint: Checkpoint, images: Images, training: int) -> Rule:
@@ -326,14 +354,18 @@ def _task(classes: tuple[str, ...], rule: Rule, path: Path) -> Task:
     return Task(labels, EvalTransform(rule.size, resizing))
 
 
-def _description(data: Any, train: Images, validation: Images, origin: str) -> dict[str, Any]:
+def _description(
+    data: Any, train: Images, validation: Images | None, origin: str
+) -> dict[str, Any]:
     return {
         "path": os.fspath(data) if isinstance(data, str | os.PathLike) else "arrays",
         "classes": list(train.classes),
-        "train": np.bincount(train.targets, minlength=len(train.classes)).tolist(),
+        "train": list(train.counts().values()),
         "train_fingerprint": train.fingerprint,
-        "validation": np.bincount(validation.targets, minlength=len(train.classes)).tolist(),
-        "validation_fingerprint": validation.fingerprint,
+        "validation": [0] * len(train.classes)
+        if validation is None
+        else list(validation.counts().values()),
+        "validation_fingerprint": None if validation is None else validation.fingerprint,
         "validation_from": origin,
     }
 
@@ -361,19 +393,20 @@ def _network(checkpoint: Checkpoint, task: Task, options: dict[str, Any]) -> ker
     return model
 
 
-def _explain(rule: Rule, document: dict[str, Any]) -> None:
-    data, model = document["data"], document["model"]
+def _explain(rule: Rule, model: str, train: Images, validation: Images | None, origin: str) -> None:
     for line in rule.explain().splitlines():
         _logger.info("%s", line)
-    _logger.info(
-        "%s learns %d classes from %s pictures, with a new head, all zero; validation on %s "
-        "pictures, %s. A test split is not looked at.",
-        model,
-        len(data["classes"]),
-        f"{sum(data['train']):,}",
-        f"{sum(data['validation']):,}",
-        data["validation_from"],
-    )
+    _logger.info("%s learns, with a new head, all zero: %s.", model, train.describe())
+    if validation is None:
+        _logger.info("Without validation (%s): the last weights are the best.", origin)
+    else:
+        _logger.info("Validation, %s: %s.", origin, validation.describe())
+    _logger.info("A test split is not looked at.")
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 @contextlib.contextmanager

@@ -45,7 +45,8 @@ class Training:
         model: keras.Model. Images to logits.
         rule: Rule.
         train: Images.
-        validation: Images, with targets that fit the model's logits.
+        validation: Images, with targets that fit the model's logits; or None: the last
+            weights are then the best.
         transform: EvalTransform. What validation pictures go through.
         accumulate: int. Parts of a batch.
         patience: int or None. Validations without a better one, before the end.
@@ -61,7 +62,7 @@ class Training:
         model: keras.Model,
         rule: Rule,
         train: Images,
-        validation: Images,
+        validation: Images | None,
         transform: EvalTransform,
         *,
         accumulate: int,
@@ -176,7 +177,8 @@ class Training:
 
     def _validate(self, speed: float) -> None:
         progress = self.progress
-        loss, accuracy = self._measured()
+        measured = self.validation is not None
+        loss, accuracy = self._measured() if measured else (None, None)
         row = {
             "step": progress.step,
             "loss": progress.loss_sum / progress.summed_steps,
@@ -187,20 +189,21 @@ class Training:
             "images_per_second": round(speed, 1),
         }
         best = progress.best
-        if best is None or _merit(row) > _merit(best):
+        if best is None or not measured or _merit(row) > _merit(best):
             progress.best_step = progress.step
         progress.rows.append(row)
         progress.loss_sum = progress.accuracy_sum = 0.0
         progress.summed_steps = 0
         _logger.info(
-            "step %s/%s: loss %.3f, accuracy %.3f, validation accuracy %.3f, "
-            "learning rate %.3g, %.0f images/s",
+            "step %s/%s: loss %.3f, accuracy %.3f, %slearning rate %.3g, %.0f images/s",
             *(f"{progress.step:,}", f"{self.rule.steps:,}", row["loss"], row["accuracy"]),
-            *(accuracy, row["learning_rate"], speed),
+            *("" if accuracy is None else f"validation accuracy {accuracy:.3f}, ",),
+            *(row["learning_rate"], speed),
         )
 
     def _measured(self) -> tuple[float, float]:
         """Cross-entropy and accuracy over every readable picture of the validation part."""
+        assert self.validation is not None
         losses, hits = [], []
         targets = self.validation.targets
         batch = self.rule.batch // self.accumulate
@@ -322,7 +325,7 @@ def _jit_compile() -> bool | str:
     return False if keras.backend.backend() == "tensorflow" and on_processors else "auto"
 
 
-def _merit(row: dict[str, float]) -> tuple[float, float]:
+def _merit(row: dict[str, Any]) -> tuple[float, float]:
     return row["validation_accuracy"], -row["validation_loss"]
 
 

@@ -14,7 +14,9 @@ from bit_keras.atomic import replaced_file
 from bit_keras.errors import TrainingError
 from bit_keras.progress import console
 
-Rows = Sequence[dict[str, float]]
+#: Numbers by name, at a validation; those of the validation are None where there is none.
+Row = dict[str, Any]
+Rows = Sequence[Row]
 
 _NEEDED = ("matplotlib", "tensorboard")
 
@@ -51,7 +53,8 @@ def draw_curve(path: Path, rows: Rows, title: str) -> None:
     for axes, quantity in ((loss, "loss"), (accuracy, "accuracy")):
         axes.plot(steps, [row[quantity] for row in rows], marker=".", label="training")
         validation = [row[f"validation_{quantity}"] for row in rows]
-        axes.plot(steps, validation, marker=".", label="validation")
+        if None not in validation:
+            axes.plot(steps, validation, marker=".", label="validation")
         axes.set_ylabel(quantity)
         axes.grid(alpha=0.3)
         axes.legend()
@@ -59,7 +62,7 @@ def draw_curve(path: Path, rows: Rows, title: str) -> None:
     rate.set_ylabel("learning rate")
     rate.set_xlabel("step")
     rate.grid(alpha=0.3)
-    loss.set_title(title)
+    loss.set_title(title, parse_math=False)
     with replaced_file(path) as partial:
         figure.savefig(partial, dpi=100)
 
@@ -77,10 +80,10 @@ class TensorBoardLogs:
         for row in rows:
             self.add(row)
 
-    def add(self, row: dict[str, float]) -> None:
+    def add(self, row: Row) -> None:
         with self._writer.as_default(step=int(row["step"])):
             for name, value in row.items():
-                if name != "step":
+                if name != "step" and value is not None:
                     self._summary.scalar(name.replace("validation_", "validation/"), value)
         self._writer.flush()
 

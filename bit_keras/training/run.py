@@ -30,6 +30,9 @@ HISTORY, CURVE, LOGS = "history.csv", "curve.png", "logs"
 #: What must be the same for a training to go on.
 _IDENTITY = ("model", "options", "rule", "data")
 
+#: What may differ: the same images may have moved to another path, and a sentence may change.
+_DESCRIPTIONS = (("data", "path"), ("data", "validation_from"))
+
 
 def is_run(path: str | os.PathLike) -> bool:
     """Whether a path is the folder of a training, finished or not.
@@ -188,8 +191,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
                 yield f"{section} was {old} and is {new}"
             continue
         for key in sorted(old.keys() | new.keys()):
-            # The same pictures may have moved to another path.
-            if (section, key) != ("data", "path") and old.get(key) != new.get(key):
+            if (section, key) not in _DESCRIPTIONS and old.get(key) != new.get(key):
                 yield f"{section} {key} was {_short(old.get(key))} and is {_short(new.get(key))}"
 
 

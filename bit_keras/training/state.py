@@ -36,7 +36,7 @@ class Progress:
     """
 
     step: int = 0
-    rows: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     best_step: int = 0
     seconds: float = 0.0
     loss_sum: float = 0.0
@@ -45,7 +45,7 @@ class Progress:
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
-    def best(self) -> dict[str, float] | None:
+    def best(self) -> dict[str, Any] | None:
         """The row of the best validation."""
         return next((row for row in self.rows if row["step"] == self.best_step), None)
 

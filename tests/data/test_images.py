@@ -119,6 +119,37 @@ def test_impossible_fraction(fraction):
         hold_out(with_labels([0, 0, 1, 1]), fraction, seed=0)
 
 
-def test_class_of_one_picture_cannot_give_one():
-    with pytest.raises(DataError, match=r"'class_1' has a single picture \(image 2\)"):
-        hold_out(with_labels([0, 0, 1]), 0.5, seed=0)
+def test_class_of_one_image_is_learnt_and_not_measured():
+    train, validation = hold_out(with_labels([0, 0, 1]), 0.5, seed=0)
+    assert (len(train), validation.targets.tolist()) == (2, [0])
+    assert set(train.targets) == {0, 1}
+
+
+def test_nothing_can_be_held_out_of_one_image_per_class():
+    with pytest.raises(DataError, match=r"2 images of 2 classes.*--validation 0"):
+        hold_out(with_labels([0, 1]), 0.5, seed=0)
+
+
+# Classes
+
+
+def test_counts_are_those_of_the_classes(greys):
+    pixels, _ = greys(4)
+    images = open_images((pixels, ["b", "a", "b", "b"], ["a", "b", "none"]))
+    assert images.counts() == {"a": 1, "b": 3, "none": 0}
+    assert images.describe() == "4 images of 2 classes: a (1), b (3)"
+    assert images.select([1]).describe() == "1 image of 1 class: a (1)"
+
+
+def test_description_of_many_classes_is_bounded():
+    images = with_labels([*range(1000), 999])
+    assert "1,001 images of 1,000 classes: class_0 (1), class_1 (1)" in images.describe()
+    assert "and 980 more with 1 to 2 images each" in images.describe()
+    assert len(images.describe()) < 500
+
+
+def test_dropped_classes_leave_the_others_in_order():
+    images = with_labels(["a", "b", "c", "a", "c"]).drop_classes(["b"])
+    assert images.classes == ("a", "c")
+    assert images.targets.tolist() == [0, 1, 0, 1]
+    assert list(images.names) == ["image 0", "image 2", "image 3", "image 4"]

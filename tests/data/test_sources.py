@@ -57,16 +57,20 @@ def test_hidden_and_other_files_are_ignored_and_counted(make_folder, encoded, ca
             "cat/a.jpg": encoded(1),
             "cat/.hidden.jpg": b"",
             ".cache/dog/a.jpg": encoded(2),
+            "__MACOSX/dog/a.jpg": encoded(2),
             "dog/a.jpg": encoded(3),
             "dog/notes.txt": b"text",
+            "dog/b.bin": b"\0\1\2",
             "Thumbs.db": b"",
+            "about.md": b"text",
         }
     )
     with caplog.at_level(logging.INFO, "bit_keras"):
         images = open_images(root)
     assert list(images.names) == ["cat/a.jpg", "dog/a.jpg"]
     assert [record.getMessage() for record in caplog.records] == [
-        f"{root}: 2 files that are no pictures are ignored."
+        f"{root}: 2 files are left out, such as about.md: a text.",
+        f"{root}: 1 file is left out, such as dog/b.bin: not an image that Pillow reads.",
     ]
 
 
@@ -88,22 +92,22 @@ def test_class_names_are_any_text(make_folder, encoded):
 @pytest.mark.parametrize(
     ("files", "split", "message"),
     [
-        ({".keep": b""}, None, "is empty; pictures lie in one folder per class"),
+        ({".keep": b""}, None, "is empty; images are stored in one folder per class"),
         (
             {"a.txt": b"", "b/c.py": b""},
             None,
-            r"holds 2 files and no picture \(the first is a.txt\)",
+            r"contains 2 files and not a single image \(the first is a.txt: an empty file\)",
         ),
         (
             {"a.jpg": b"", "cat/a.jpg": b""},
             None,
-            "holds 1 pictures outside of class folders, such as a.jpg",
+            "contains 1 images outside of class folders, such as a.jpg",
         ),
-        ({"cat/a.jpg": b""}, "train", "has no splits, and 'train' was asked for"),
+        ({"cat/a.jpg": b""}, "train", "has no splits, and 'train' was requested"),
         (
             {"train/cat/a.jpg": b"", "test/cat/a.jpg": b""},
             "val",
-            "has the splits train, test, and 'val' came; name one of them",
+            "has the splits train, test, and 'val' was requested; name one of them",
         ),
         ({"train/cat/a.jpg": b"", "test/cat/a.jpg": b""}, None, "and none was named"),
     ],
@@ -120,7 +124,7 @@ def test_no_such_path(find, tmp_path):
 
 
 def test_something_else_than_a_path():
-    with pytest.raises(DataError, match="type int holds no pictures"):
+    with pytest.raises(DataError, match="type int does not contain images"):
         open_images(3)
 
 

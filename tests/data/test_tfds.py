@@ -173,7 +173,7 @@ def test_configuration_must_be_named_where_there_are_several(root):
 
 
 def test_unknown_split(root):
-    with pytest.raises(DataError, match="has the splits train, test, and 'val' came"):
+    with pytest.raises(DataError, match="has the splits train, test, and 'val' was requested"):
         open_images("tfds:greys", "val")
 
 

@@ -37,10 +37,10 @@ def lettering_for(texts: Iterable[str]) -> Lettering:
 
     # A list in matplotlib's settings, so a user's own choice comes first.
     families = list(matplotlib.rcParams["font.family"])
-    missing = {character for text in texts for character in text if character.isprintable()}
-    # What is not printable (surrogates, control characters) has no glyph anywhere.
-    hidden = {c for text in texts for c in text if not c.isprintable() and c != "\n"}
-    missing = {c for c in missing if ord(c) not in _default_characters()}
+    characters = {character for text in texts for character in text} - {"\n"}
+    # What is not printable (bytes that are not UTF-8, control characters) has no glyph anywhere.
+    hidden = {character for character in characters if not character.isprintable()}
+    missing = {c for c in characters - hidden if ord(c) not in _default_characters()}
     for family, path in _installed() if missing else ():
         found = {character for character in missing if ord(character) in _characters(path)}
         if found:
@@ -66,12 +66,16 @@ def _default_characters() -> frozenset[int]:
 
 def _installed() -> list[tuple[str, str]]:
     """Family and file of upright fonts of normal weight, those without serifs first."""
+    import matplotlib
     from matplotlib import font_manager
 
     fonts = {
         font.name: font.fname
         for font in font_manager.fontManager.ttflist
-        if font.style == "normal" and font.weight in (400, "normal", "regular")
+        if font.style == "normal"
+        and font.weight in (400, "normal", "regular")
+        # Its own ones are for formulas, and one has a box for every character there is.
+        and not font.fname.startswith(matplotlib.get_data_path())
     }
     return sorted(fonts.items(), key=lambda font: ("sans" not in font[0].lower(), font))
 

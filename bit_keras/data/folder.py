@@ -117,11 +117,11 @@ class _Walk:
                 continue
             if not entries and folder.path:
                 self._leave_out(f"{folder.path}/", _EMPTY)
-            pending.extend(self._folders_of(folder, entries))
+            pending.extend(reversed([*self._folders_of(folder, entries)]))
 
     def _folders_of(self, folder: _Folder, entries: list[os.DirEntry]) -> Iterator[_Folder]:
-        """Notes the files and links of a folder; yields the folders in it, the last one first."""
-        for entry in reversed(entries):
+        """Notes the files and links of a folder; yields the folders in it."""
+        for entry in entries:
             path = f"{folder.path}/{entry.name}" if folder.path else entry.name
             if is_hidden(entry.name):
                 continue

@@ -91,7 +91,7 @@ def layout_of(listing: Listing) -> Layout:
     spelled = _spellings([(split, folder) for split, folder, _ in placed], where)
     placed = [(split, spelled[folder], file) for split, folder, file in placed]
     kept, repeated = _each_once(placed, where)
-    log_left_out(where, [*left_out, *outside, *repeated])
+    log_left_out(where, sorted([*left_out, *outside, *repeated]))
     classes = tuple(sorted(set(spelled.values())))
     number = {name: index for index, name in enumerate(classes)}
     parts: dict[str | None, list] = defaultdict(list)
@@ -169,8 +169,8 @@ def _require_no_splits(
     """Raises where folders that would be taken for classes are splits, or may be."""
     if len({role_of(top) for top in named}) > 1 and not unknown:
         raise DataError(
-            f"{where} has the splits {_list(named)}, and their images are not in class folders; "
-            "arrange them as <split>/<class>/<image>."
+            f"{where} has the splits {_list(in_order(named))}, and their images are not in class "
+            "folders; arrange them as <split>/<class>/<image>."
         )
     if len(unknown) == 1 and not direct and len(below[unknown[0]]) > 1:
         (top,) = unknown

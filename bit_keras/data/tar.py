@@ -113,7 +113,8 @@ def _read_index(path: Path, _modified: int, size: int) -> _Index:
                 left_out.append((name, _SPECIAL))
         end = archive.offset
     _require_whole(path, end, size)
-    parents = {str(parent) for name in (*files, *links) for parent in PurePosixPath(name).parents}
+    direct = {posixpath.dirname(name) for name in (*files, *links)}
+    parents = direct | {str(parent) for name in direct for parent in PurePosixPath(name).parents}
     left_out.extend((f"{name}/", _EMPTY) for name in folders - parents if name)
     _resolve(links, files, folders | parents, left_out)
     depth = 1 if _is_wrapped([*files, *(name for name, _ in left_out)]) else 0

@@ -39,6 +39,8 @@ def test_it_says_the_rule_trains_and_says_what_is_next(photos, tmp_path):
     result = run("finetune", "bit_tiny.cifar10", "--data", photos, "--out", out, *SHORT)
     assert result.exit_code == 0, result.output
     assert "training from random weights (this project's own): 2 steps of 4" in result.stderr
+    assert "Validation, 20% (2 of 10) held out of training" in result.stderr
+    assert "animals (1), machines (1)" in result.stderr
     assert "step 2/2: loss" in result.stderr
     assert "validation accuracy" in result.stdout
     assert f"bit-keras evaluate {out} --data {photos}" in result.stdout

@@ -142,7 +142,8 @@ def test_the_rule_and_every_validation_are_logged(colours, tmp_path, log_lines):
     text = "\n".join(log_lines)
     assert "training from random weights (this project's own): 4 steps of 12 pictures" in text
     assert "4 steps were asked for instead of" in text
-    assert "a new head, all zero; validation on 6 pictures, 10% held out of training" in text
+    assert "a new head, all zero: 54 images of 3 classes: blue (18), green (18), red (18)" in text
+    assert "Validation, 10% (6 of 60) held out of training: 6 images of 3 classes" in text
     assert "A test split is not looked at." in text
     lines = [line for line in log_lines if line.startswith("step ")]
     assert len(lines) == 4
@@ -210,6 +211,22 @@ def test_a_validation_split_is_used_and_a_test_split_is_not(coloured, tmp_path):
     assert document["data"]["validation"] == [2, 2, 2]
     assert document["data"]["train"] == [8, 8, 8]
     assert result.unreadable == {}
+
+
+@pytest.mark.long
+def test_without_validation_a_stopped_training_ends_in_the_same_weights(
+    coloured, tmp_path, monkeypatch
+):
+    few = coloured(3)
+    whole = finetune(NAME, few, tmp_path / "whole", **SHORT, validation=0)
+    assert (whole.best_step, whole.best_accuracy, whole.last_accuracy) == (4, None, None)
+    assert same(tmp_path / "whole" / "best.npz", tmp_path / "whole" / "last.npz")
+    with monkeypatch.context() as patch:
+        stop_at(2, patch)
+        with pytest.raises(Interrupted):
+            finetune(NAME, few, tmp_path / "parts", **SHORT, validation=0)
+    finetune(NAME, few, tmp_path / "parts", **SHORT, validation=0)
+    assert same(tmp_path / "whole" / "last.npz", tmp_path / "parts" / "best.npz")
 
 
 @pytest.mark.long

@@ -15,7 +15,7 @@ import click
 import bit_keras
 from bit_keras.cli.interrupts import heeded_interrupts
 from bit_keras.cli.manual import PROGRAM, Group
-from bit_keras.cli.printing import LogHandler
+from bit_keras.cli.printing import LogHandler, accept_any_name
 from bit_keras.errors import BitKerasError
 
 _PURPOSES = {
@@ -150,6 +150,7 @@ def main(ctx: click.Context, debug: bool, locked: bool) -> None:
     """
     logger = logging.getLogger("bit_keras")
     logger.handlers = [LogHandler()]
+    accept_any_name()
     logger.setLevel(logging.INFO)
     ctx.with_resource(heeded_interrupts())
     if locked:

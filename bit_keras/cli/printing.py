@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import io
 import json
 import logging
 import os
@@ -17,6 +18,13 @@ import rich.text
 
 import bit_keras.progress
 from bit_keras.cli.interrupts import ended_by_ctrl_c
+
+
+def accept_any_name() -> None:
+    """Lets standard output escape what its encoding lacks, such as names that are not UTF-8."""
+    # Notebooks and tests have other objects in its place.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def console() -> rich.console.Console:

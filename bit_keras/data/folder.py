@@ -1,5 +1,6 @@
 """Images in a folder with one folder per class."""
 
+import functools
 import os
 import stat
 from collections.abc import Iterator
@@ -50,8 +51,7 @@ def loose_images(root: Path) -> Images | None:
     paths = [
         path
         for path, size in sizes.items()
-        if why_not_an_image(path.name, size, lambda count, path=path: read_start(path, count))
-        is None
+        if why_not_an_image(path.name, size, functools.partial(read_start, path)) is None
     ]
     if not paths:
         return None

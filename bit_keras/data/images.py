@@ -4,7 +4,7 @@ import functools
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -103,11 +103,11 @@ class Images:
         part.unreadable = self.unreadable
         return part
 
-    def drop_classes(self, names: Sequence[str]) -> "Images":
+    def drop_classes(self, names: Collection[str]) -> "Images":
         """The images of the other classes, whose targets are counted anew.
 
         Args:
-            names: sequence of str. Classes to remove.
+            names: collection of str. Classes to remove.
 
         Returns:
             Images.

@@ -1,6 +1,7 @@
 """Class folders: what the paths of a folder or of an archive say about splits and classes."""
 
 import dataclasses
+import functools
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -66,7 +67,7 @@ def layout_of(listing: Listing) -> Layout:
         raise DataError(f"{where} is empty; {_EXPECTED}.")
     images = []
     for file in files:
-        reason = why_not_an_image(*file[:2], lambda size, file=file: listing.read(file.path, size))
+        reason = why_not_an_image(*file[:2], functools.partial(listing.read, file.path))
         if reason is None:
             images.append(file)
         else:

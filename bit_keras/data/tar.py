@@ -101,7 +101,8 @@ def _read_index(path: Path, _modified: int, size: int) -> _Index:
         for member in _members(archive, size):
             name = _normal(member.name)
             if member.isreg():
-                pieces = None if member.sparse is None else tuple(member.sparse)
+                sparse = _pieces(member)
+                pieces = None if sparse is None else tuple(sparse)
                 files[name] = _Member(member.offset_data, member.size, pieces)
             elif member.islnk():
                 links[name] = _normal(member.linkname)
@@ -124,6 +125,11 @@ def _read_index(path: Path, _modified: int, size: int) -> _Index:
     )
 
 
+def _pieces(member: tarfile.TarInfo) -> list[tuple[int, int]] | None:
+    """Place and length of each stored piece of a sparse file; None for any other."""
+    return member.sparse  # type: ignore[return-value]
+
+
 def _members(archive: tarfile.TarFile, size: int) -> Iterator[tarfile.TarInfo]:
     """The members of an archive, whose places and sizes were checked.
 
@@ -133,9 +139,10 @@ def _members(archive: tarfile.TarFile, size: int) -> Iterator[tarfile.TarInfo]:
     before = -1
     while (member := archive.next()) is not None:
         # It keeps all of them otherwise.
-        archive.members = []
-        stored = member.size if member.sparse is None else sum(n for _, n in member.sparse)
-        pieces = member.sparse or []
+        archive.members = []  # type: ignore[attr-defined]
+        sparse = _pieces(member)
+        stored = member.size if sparse is None else sum(n for _, n in sparse)
+        pieces = sparse or []
         fits = all(start >= 0 and n >= 0 and start + n <= member.size for start, n in pieces)
         forward = before < member.offset < member.offset_data <= archive.offset
         if member.size < 0 or stored < 0 or not fits or not forward:

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from bit_keras.data import Images, hold_out
+from bit_keras.data.listing import shown
 from bit_keras.data.sources import Source, open_source
 from bit_keras.errors import ImageError, TrainingError
 from bit_keras.models import create_classifier
@@ -208,7 +209,7 @@ def finetune(
         if results is not None:
             _logger.info("%s is finished; nothing is left to do.", path)
             return FineTuned(path, **results)
-        _explain(chosen, document["model"], train, held_out, origin)
+        _explain(chosen, checkpoint.name, train, held_out, origin)
         with _quiet_backend(seed):
             training = Training(
                 path,
@@ -348,7 +349,7 @@ def _typical_size(images: Images) -> tuple[int, int]:
 
 
 def _task(classes: tuple[str, ...], rule: Rule, path: Path) -> Task:
-    labels = Labels(f"the classes of {path.name}", classes, classes)
+    labels = Labels(f"the classes of {shown(path.name)}", classes, classes)
     # HyperRule's own is no crop (big_transfer, `bit_tf2/input_pipeline_tf2_or_jax.py`).
     resizing = Resizing("squash", rule.evaluation_side or rule.size, "bilinear", rule.source)
     return Task(labels, EvalTransform(rule.size, resizing))

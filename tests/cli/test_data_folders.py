@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from bit_keras.cli import main
 from tests.cifar10 import SAMPLES
-from tests.cli.running import fails, run, succeeds
+from tests.cli.running import fails, run, run_in_a_shell, succeeds
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="The commands are tested once."
@@ -230,3 +230,14 @@ def test_unusable_paths_end_with_one_sentence(tmp_path):
         assert result.exit_code == 1
         assert fact in result.stderr
         assert "unexpected" not in result.stderr
+
+
+def test_a_path_that_is_not_utf8_is_printed(tmp_path):
+    data = pets(tmp_path / os.fsdecode(b"caf\xe9"), 1)
+    result = run_in_a_shell("evaluate", TINY, "--data", data)
+    assert result.returncode == 0, result.stderr
+    assert r"caf\xe9, all of it" in result.stdout
+    result = run_in_a_shell("evaluate", data / "none.npz", "--data", data)
+    assert result.returncode == 1
+    assert "none.npz" in result.stderr
+    assert "Traceback" not in result.stderr

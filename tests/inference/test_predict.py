@@ -90,7 +90,7 @@ def test_a_damaged_keras_file_is_named(tmp_path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
-    with pytest.raises(BitKerasError, match=r"model\.keras cannot be loaded by Keras"):
+    with pytest.raises(BitKerasError, match=r"model\.keras is damaged"):
         load_predictor(path)
 
 

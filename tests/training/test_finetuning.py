@@ -394,7 +394,7 @@ def test_a_size_that_the_network_cannot_take_is_refused(colours, tmp_path):
 
 
 def test_one_class_is_nothing_to_learn(colours, tmp_path):
-    with pytest.raises(TrainingError, match="are of one class, 'blue'; add pictures of a second"):
+    with pytest.raises(TrainingError, match="are of one class, 'blue'"):
         finetune(NAME, (colours[0], ["blue"] * 60), tmp_path / "run", **SHORT)
 
 

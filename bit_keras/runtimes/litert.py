@@ -25,6 +25,7 @@ from bit_keras.runtimes.program import (
     loaded,
     missing,
 )
+from bit_keras.runtimes.tflite_file import require_loadable
 
 #: The file identifier of the format, at bytes 4 to 8 (`tensorflow/lite/schema/schema.fbs`).
 IDENTIFIER = b"TFL3"
@@ -32,6 +33,10 @@ IDENTIFIER = b"TFL3"
 #: Largest difference of one image in a batch and alone, in units of the largest value. The files
 #: of this package give the same bits; one step of 8 bits is more.
 _ROUNDING = 1e-4
+
+
+#: The side of images that a file for any size is tried with.
+_TRIED_SIZE = 64
 
 
 class LiteRTProgram(Program):
@@ -202,6 +207,15 @@ def dequantized(array: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
     return ((array.astype(np.float32) - zero_point) * scale).astype(np.float32)
 
 
+def run_once(path: str) -> None:
+    """Runs a file on one image and on several, for `require_loadable`."""
+    program = LiteRTProgram(Path(path))
+    for name, signature in program.signatures.items():
+        for count in (1, 3):
+            sides = [side or _TRIED_SIZE for side in signature.input_shape[1:]]
+            program(np.zeros((count, *sides), signature.input_dtype), name)
+
+
 def intermediate_tensors(path: os.PathLike, images: np.ndarray) -> Iterator[Intermediate]:
     """The result of every operation behind `serving_default`, in the order of execution.
 
@@ -219,6 +233,7 @@ def intermediate_tensors(path: os.PathLike, images: np.ndarray) -> Iterator[Inte
     Raises:
         ExportError: The file is damaged, or the package is missing.
     """
+    require_loadable(path)
     engine, interpreter_class, resolvers, schema = _modules("litert")
     with warnings.catch_warnings():
         # That it takes memory to keep all tensors is known here.

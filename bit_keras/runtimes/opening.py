@@ -104,7 +104,10 @@ def _open(path: Path, threads: int | None, engine: str, trust: bool) -> Program:
         return SavedModelProgram(path, threads, trust)
     if engine in ("litert", "tf.lite"):
         from bit_keras.runtimes.litert import LiteRTProgram
+        from bit_keras.runtimes.tflite_file import require_loadable
 
+        if engine == "litert":
+            require_loadable(path)
         return LiteRTProgram(path, threads, engine)
     if engine == "onnxruntime":
         from bit_keras.runtimes.onnx_runtime import OnnxProgram

@@ -159,7 +159,9 @@ def test_other_images_are_refused(file, name):
 @pytest.mark.parametrize(("name", "engine"), [(name, engine) for name, engine, _ in ENGINES[3:6]])
 def test_files_that_are_cut_are_refused(file, name, engine, tmp_path):
     content = file(name).read_bytes()
-    for length in np.linspace(16, len(content) - 1, 12).astype(int):
+    # What LiteRT may crash on is tried in a process, which takes a second.
+    count = 4 if name == "tflite" and engine is None else 12
+    for length in np.linspace(16, len(content) - 1, count).astype(int):
         path = tmp_path / f"{length}.cut"
         path.write_bytes(content[:length])
         with pytest.raises(ExportError, match=r"\.cut (cannot be loaded by|is no file|takes)"):

@@ -28,7 +28,7 @@ from bit_keras.export.tflite.operators import require_fits, require_operators
 from bit_keras.export.tflite.signatures import with_signatures
 from bit_keras.preprocessing import Task
 from bit_keras.registry import RGB
-from bit_keras.runtimes import open_program
+from bit_keras.runtimes.litert import LiteRTProgram
 from bit_keras.runtimes.program import DEFAULT_SIGNATURE, FEATURES
 
 Quantization = Literal["none", "float16", "dynamic", "int8", "int8-pure"]
@@ -181,7 +181,7 @@ def _difference(content: bytes, golden: dict[str, np.ndarray]) -> float:
     with scratch_directory() as folder:
         file = folder / "model.tflite"
         file.write_bytes(content)
-        program = open_program(file)
+        program = LiteRTProgram(file)
         answers = {
             name: answer
             for signature in program.signatures

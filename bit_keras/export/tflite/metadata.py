@@ -25,6 +25,7 @@ from bit_keras.export.tflite.flatbuffer import ALIGNMENT, BUFFERS, METADATA, New
 from bit_keras.preprocessing import Task
 from bit_keras.registry import model_info
 from bit_keras.runtimes.program import CLASS_MAPS
+from bit_keras.runtimes.tflite_file import DIGEST, digest_of
 
 #: The member of the archive that has the labels, one a line.
 LABELS = "labels.txt"
@@ -118,7 +119,7 @@ def with_metadata(
         metadata: Metadata. Of the artifact.
         task: Task, or None where labels are not known.
         members: mapping from a path to the content of a file. What else is in the
-            archive at the end.
+            archive at the end, where the digest of all before it is too.
 
     Returns:
         bytes. The same for the same arguments.
@@ -131,6 +132,8 @@ def with_metadata(
     file = io.BytesIO()
     file.write(_root_with_entry(model, content))
     file.write(model)
+    with file.getbuffer() as content_before:
+        files[DIGEST] = digest_of(content_before).encode()
     # Offsets count from the beginning of the file, where it is read from.
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for path, data in files.items():

@@ -15,6 +15,7 @@ from bit_keras.errors import ExportError
 from bit_keras.export.tflite.metadata import with_metadata
 from bit_keras.preprocessing import Labels, load_labels, task_of
 from bit_keras.registry import model_info
+from bit_keras.runtimes.tflite_file import DIGEST
 from tests.export.tflite.metadata import described
 from tests.export.tflite.models import NAME, extractor, model_of
 
@@ -173,7 +174,7 @@ def test_a_feature_extractor_has_no_labels():
     _, found = read(file)
     [features] = found.subgraphMetadata[0].outputTensorMetadata
     assert (features.name, features.associatedFiles) == (b"features", None)
-    assert zipfile.ZipFile(io.BytesIO(file)).namelist() == list(MEMBERS)
+    assert zipfile.ZipFile(io.BytesIO(file)).namelist() == [*MEMBERS, DIGEST]
 
 
 def test_the_archive_has_the_labels_and_the_members_as_they_are():

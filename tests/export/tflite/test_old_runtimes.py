@@ -30,8 +30,12 @@ CLIENTS = {
     "tensorflow": "tf.lite.Interpreter, older",
 }
 
-#: The lowest version of TensorFlow, and of tflite-runtime, whose interpreter runs a form.
-LOWEST = dict.fromkeys(FORMS, (2, 5)) | {"tflite --quantize int8-pure": (2, 10)}
+#: The lowest version of TensorFlow and of tflite-runtime that runs a form, of those tried; every
+#: version of ai-edge-litert does. tflite-runtime 2.8 and 2.9 load int8-pure and compute it wrongly.
+LOWEST = dict.fromkeys(FORMS, (2, 3)) | {
+    "tflite --quantize dynamic": (2, 4),
+    "tflite --quantize int8-pure": (2, 10),
+}
 
 
 @pytest.mark.parametrize("python", PYTHONS or [None])

@@ -9,11 +9,14 @@ import os
 import zipfile
 from pathlib import Path
 
+from bit_keras.archives import open_archive, read_member
 from bit_keras.errors import ExportError
 from bit_keras.processes import ProcessError, run_in_process
 
 #: The member of the archive at the end of a file that has the SHA-256 of all before the archive.
 DIGEST = "assets.extra/model.sha256"
+
+_DIGEST_BYTES = 2 * hashlib.sha256().digest_size
 
 #: What the process that tries a file may take besides what the file does: 50 MB are Python's and
 #: LiteRT's own.
@@ -55,16 +58,12 @@ def require_loadable(path: os.PathLike) -> None:
 
 
 def _stated_digest(path: Path) -> tuple[int, str] | None:
-    """Where the archive of a file begins, and the digest in it."""
+    """Where the archive of a file begins, and the digest in it; None where there is none."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             start = min(member.header_offset for member in archive.infolist())
-            member = archive.getinfo(DIGEST)
-            if member.file_size != 2 * hashlib.sha256().digest_size:
-                return None
-            return start, archive.read(member).decode("ascii")
-    # Whatever `zipfile` raises at a file that is no archive, or a damaged one.
-    except Exception:
+            return start, read_member(archive, DIGEST, _DIGEST_BYTES).decode("ascii")
+    except (zipfile.BadZipFile, ValueError):
         return None
 
 

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from tensorflow.lite.python import schema_py_generated as schema
 
 from bit_keras.errors import ExportError, SizeError
 from bit_keras.export.artifact import Metadata, read_golden, relative_difference
@@ -121,6 +122,28 @@ def test_statistics_of_int8_stay_in_float_and_those_of_int8_pure_do_not(files):
     assert fast["DEQUANTIZE"] == 23
     assert "DEQUANTIZE" not in pure
     assert pure["QUANTIZE"] == 4  # The input and three outputs, between int8 and uint8.
+
+
+#: The versions of operators above 1 that a form may need: those that the lowest versions of
+#: TensorFlow in docs/deploy.md have.
+VERSIONS = {
+    "none": {},
+    "float16": {"DEQUANTIZE": 3},
+    "dynamic": {"CONV_2D": 5},
+    "int8": {"CONV_2D": 3, "DEQUANTIZE": 2, "MAX_POOL_2D": 2, "PAD": 2, "SOFTMAX": 2},
+    "int8-pure": {"CONV_2D": 3, "FULLY_CONNECTED": 4, "MUL": 3, "TILE": 3}
+    | dict.fromkeys(("ADD", "MAX_POOL_2D", "MEAN", "PAD", "RSQRT", "SOFTMAX", "SUB"), 2),
+}
+
+
+def test_no_operator_is_newer_than_the_versions_of_the_page(files):
+    names = {number: name for name, number in vars(schema.BuiltinOperator).items()}
+    for quantize, path in files.items():
+        root = schema.Model.GetRootAs(path.read_bytes())
+        for index in range(root.OperatorCodesLength()):
+            code = root.OperatorCodes(index)
+            name = names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+            assert code.Version() <= VERSIONS[quantize].get(name, 1), f"{quantize}: {name}"
 
 
 def test_the_same_model_gives_the_same_bytes(trained, tmp_path):

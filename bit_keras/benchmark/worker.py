@@ -53,7 +53,7 @@ def load_file(job: dict[str, Any], threads: int) -> Loaded:
     program = open_program(
         contestant.path, threads=threads, engine=engine_of(contestant), trust=contestant.trust
     )
-    dtype = program.signatures["serving_default"].input_dtype
+    dtype = next(iter(program.signatures.values())).input_dtype
 
     def prepare(batch: int) -> Call:
         images = images_of(contestant.network, batch, dtype)

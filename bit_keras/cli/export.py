@@ -1,5 +1,6 @@
 """`bit-keras export`: an artifact that other programs load."""
 
+import functools
 import shlex
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from bit_keras.cli.printing import megabytes, progress, progress_bar, start_kera
 from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.export.artifact import (
     CALIBRATED,
+    DEFAULT_SIGNATURES,
     OPSET,
     PRECISIONS,
     QUANTIZATIONS,
@@ -36,20 +38,22 @@ if TYPE_CHECKING:
     from bit_keras.preprocessing import Task
 
 _CALIBRATION = {"calibrate", "calibration_images", "calibration_split", "seed"}
-_ONNX_OPTIONS = {"batch", "opset", "layout"}
+_ONNX_OPTIONS = {"batch", "opset", "layout", "version"}
+_SERVING_OPTIONS = {"version", "batch_sizes", "default_signature", "max_pixels"}
 
 #: The options that only some targets take.
 _OPTIONS = {
     "hub": {"input_range", "folded", "class_maps", "max_pixels"},
-    "serving": {
-        *("input_range", "size", "precision", "version", "batch_sizes", "class_maps", "max_pixels"),
-    },
+    "serving": {"input_range", "size", "precision", "class_maps", "layout", *_SERVING_OPTIONS},
     "tflite": {"input_range", "size", "quantize", "class_maps"} | _CALIBRATION,
     "onnx": {"input_range", "size", "quantize", "class_maps"} | _CALIBRATION | _ONNX_OPTIONS,
     "openvino": {"input_range", "size", "quantize", "class_maps"},
     "keras": set(),
 }
 _RANGES = {"-1,1": (-1.0, 1.0), "0,1": (0.0, 1.0)}
+
+#: The value of --layout that is the layout of a folder, not of images.
+_TRITON = "triton"
 
 #: Titles of the options that only some targets take, in the help.
 _SMALLER, _SERVED, _ONNX = "Smaller files", "Serving", "ONNX"
@@ -198,7 +202,7 @@ class _Size(click.ParamType):
     group=_SERVED,
     metavar="N",
     type=int,
-    help="Number of the version, from 1, which is the default.  [serving]",
+    help="Number of the version, from 1, which is the default.  [serving, --layout triton]",
 )
 @option(
     "--batch-sizes",
@@ -214,6 +218,13 @@ class _Size(click.ParamType):
     type=int,
     help="The most pixels of an image that a server decodes; 25,000,000 by default.  [serving, "
     "hub with --folded]",
+)
+@option(
+    "--default-signature",
+    group=_SERVED,
+    type=click.Choice(DEFAULT_SIGNATURES),
+    help="What serving_default takes: inputs, images as numbers (the default), or image_bytes, "
+    "image files, for managed endpoints that call no other signature.  [serving]",
 )
 @option(
     "--batch",
@@ -232,9 +243,10 @@ class _Size(click.ParamType):
 @option(
     "--layout",
     group=_ONNX,
-    type=click.Choice(LAYOUTS),
+    type=click.Choice((*LAYOUTS, _TRITON)),
     help="The order of the axes of the images: nhwc, channels last (the default), or nchw, as "
-    "OpenCV and most vision code in browsers have them.  [onnx]",
+    "OpenCV and most vision code in browsers have them. triton writes a folder of Triton's model "
+    "repository, with channels last.  [onnx; triton also serving]",
 )
 @click.option(
     "--out",
@@ -286,7 +298,8 @@ def command(
     if stored and weights != "pretrained":
         raise click.UsageError(f"{source} has weights of its own; --weights goes with a NAME.")
     name = source if stored else model_info(source).name
-    written = out / str(options.get("version", 1)) if target == "serving" else out
+    versioned = target == "serving" or options.get("layout") == _TRITON
+    written = out / str(options.get("version", 1)) if versioned else out
     if written.exists():  # Before the minutes that a large network takes.
         raise BitKerasError(f"{written} exists already; remove it or choose another path.")
 
@@ -330,13 +343,18 @@ def _require_fitting(target: str, options: dict[str, Any]) -> None:
             raise click.UsageError(
                 f"--{name.replace('_', '-')} goes with --to {' or '.join(fitting)}."
             )
+    _require_fitting_layout(target, options)
     quantize = options.get("quantize", "none")
     if quantize not in QUANTIZATIONS.get(target, ("none",)):
         raise click.UsageError(
             f"--to {target} is quantised to {', '.join(QUANTIZATIONS[target])}; {quantize} came."
         )
     if target == "onnx":
-        of_onnx = {name: options[name] for name in _ONNX_OPTIONS if name in options}
+        of_onnx = {
+            name: options[name]
+            for name in ("batch", "opset", "layout")
+            if name in options and options[name] != _TRITON
+        }
         try:
             require_onnx_options(quantize, **of_onnx)
         except ExportError as error:
@@ -354,6 +372,18 @@ def _require_fitting(target: str, options: dict[str, Any]) -> None:
     if given and quantize not in CALIBRATED:
         raise click.UsageError(
             f"--{given[0].replace('_', '-')} goes with --quantize {' or '.join(CALIBRATED)}."
+        )
+
+
+def _require_fitting_layout(target: str, options: dict[str, Any]) -> None:
+    triton = options.get("layout") == _TRITON
+    if target == "serving" and "layout" in options and not triton:
+        raise click.UsageError(f"--layout {options['layout']} goes with --to onnx.")
+    if target == "onnx" and "version" in options and not triton:
+        raise click.UsageError("--version goes with --to serving or --layout triton.")
+    if triton and "batch_sizes" in options:
+        raise click.UsageError(
+            "--batch-sizes is for TensorFlow Serving; with --layout triton edit config.pbtxt."
         )
 
 
@@ -428,7 +458,12 @@ def _write(
     model: "keras.Model", task: "Task | None", target: str, out: Path, options: dict[str, Any]
 ) -> None:
     exporter: Callable[..., Any]
-    if target == "hub":
+    if options.get("layout") == _TRITON:
+        from bit_keras.export.triton import export_triton
+
+        exporter = functools.partial(export_triton, target=target)
+        options = {name: value for name, value in options.items() if name != "layout"}
+    elif target == "hub":
         from bit_keras.export.hub import export_hub
 
         exporter = export_hub

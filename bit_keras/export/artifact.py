@@ -15,6 +15,7 @@ import tokenize
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +34,9 @@ VARIANTS: tuple[Variant, ...] = ("classification", "feature_extraction")
 #: The kinds of SavedModel, the numbers that one computes with.
 TARGETS = ("hub", "serving")
 PRECISIONS = ("float32", "bfloat16")
+
+#: What the signature `serving_default` of a SavedModel for servers can take.
+DEFAULT_SIGNATURES = ("inputs", "image_bytes")
 
 #: How the weights and the arithmetic of a file can be changed, by target. What is in int8 is
 #: calibrated with pictures; such TFLite files take 8-bit pixels.
@@ -75,6 +79,10 @@ SMALLEST_QUANTISED_TOLERANCE = 1e-4
 #: The files of an artifact that say what it is and prove it; members of a `.keras` file.
 METADATA = "assets.extra/bit_keras.json"
 GOLDEN = "assets.extra/golden.npz"
+
+#: What a version in a Triton model repository is called, by target
+#: (`triton-inference-server/server`, `docs/user_guide/model_repository.md`).
+TRITON_FILES = MappingProxyType({"serving": "model.savedmodel", "onnx": "model.onnx"})
 
 #: Five times the images and class maps that prove the largest artifact.
 _GOLDEN_BYTES = 100_000_000
@@ -174,7 +182,7 @@ class Metadata:
 def located(path: Path) -> Path:
     """The artifact at a path: the folder of a graph, or the newest in a folder of versions.
 
-    TensorFlow Serving serves the version with the highest number too.
+    TensorFlow Serving and Triton serve the version with the highest number too.
     """
     if path.name in ("model.xml", "saved_model.pb"):
         return path.parent
@@ -184,7 +192,9 @@ def located(path: Path) -> Path:
     versions = [
         folder for folder in path.iterdir() if folder.name.isdecimal() and len(folder.name) < 20
     ]
-    return max(versions, key=lambda folder: int(folder.name), default=path)
+    newest = max(versions, key=lambda folder: int(folder.name), default=path)
+    of_triton = (newest / name for name in TRITON_FILES.values())
+    return next((file for file in of_triton if file.exists()), newest)
 
 
 def _content(artifact: Path, name: str, most_bytes: int) -> bytes | None:

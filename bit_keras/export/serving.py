@@ -16,6 +16,7 @@ import tensorflow as tf
 from bit_keras.atomic import new_directory, scratch_directory
 from bit_keras.errors import ExportError
 from bit_keras.export.artifact import (
+    DEFAULT_SIGNATURES,
     PRECISIONS,
     Metadata,
     golden_pictures,
@@ -51,6 +52,7 @@ def export_serving(
     class_maps: bool = False,
     allow_nonfinite: bool = False,
     max_pixels: int = MAX_PIXELS,
+    default_signature: str = DEFAULT_SIGNATURES[0],
 ) -> Metadata:
     """Writes a model as a SavedModel for servers, in a folder named after its version.
 
@@ -90,13 +92,16 @@ def export_serving(
         allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to `False`.
         max_pixels: int. The most pixels of an encoded image, which its header states;
             resizing one takes about 30 bytes a pixel. Defaults to 25,000,000.
+        default_signature: `"inputs"`, or `"image_bytes"`: `serving_default` takes encoded
+            images, for managed endpoints that call no other signature, and the signature
+            `inputs` takes what it takes otherwise. Defaults to `"inputs"`.
 
     Returns:
         Metadata, as stored in the artifact.
 
     Raises:
-        ExportError: Another backend, an unknown range or precision, a model that is
-            no BiT, a task with another number of classes, class maps of a feature
+        ExportError: Another backend, an unknown range, precision or default signature, a
+            model that is no BiT, a task with another number of classes, class maps of a feature
             extractor, a version or `max_pixels` below 1, the extra `serving` is missing,
             or TensorFlow cannot write.
         SizeError: No size is given and none is known, or it is below 32.
@@ -112,6 +117,7 @@ def export_serving(
     export_serving(model, "bit_tiny").size  # 64
     ```
     """
+    _checked("default_signature", default_signature, DEFAULT_SIGNATURES)
     require_warm_up(batch_sizes)  # Before the minutes that a large network takes.
     metadata = describe(model, "serving", input_range, task, allow_nonfinite)
     if class_maps:
@@ -119,16 +125,18 @@ def export_serving(
     transform, task = transform_and_task(model, size, task)
     metadata = dataclasses.replace(
         metadata,
-        precision=_checked(precision),
+        precision=_checked("precision", precision, PRECISIONS),
         folded=True,
         size=transform.size,
         tolerance=tolerance_of(precision),
         task=None if task is None else task.to_json(),
         max_pixels=checked_max_pixels(max_pixels),
     )
-    with _version_folder(Path(path), version) as folder:
+    with version_folder(Path(path), version) as folder:
         with scratch_directory() as scratch:
-            root = ServingModel(model, metadata, task, transform, scratch, class_maps)
+            root = ServingModel(
+                model, metadata, task, transform, scratch, class_maps, default_signature
+            )
             save(root, root.endpoints, folder, path)
         if batch_sizes:
             inputs = {
@@ -150,6 +158,7 @@ class ServingModel(tf.train.Checkpoint):
         folder: Path. Where the class list is written, for `tf.saved_model.save` to
             copy.
         class_maps: bool. Whether there is an endpoint `class_maps`.
+        default: str. What the endpoint `serving_default` takes, one of `DEFAULT_SIGNATURES`.
     """
 
     def __init__(
@@ -160,6 +169,7 @@ class ServingModel(tf.train.Checkpoint):
         transform: EvalTransform,
         folder: Path,
         class_maps: bool = False,
+        default: str = DEFAULT_SIGNATURES[0],
     ) -> None:
         super().__init__()
         folded = fold_weight_standardization(model, allow_nonfinite=True)
@@ -169,7 +179,9 @@ class ServingModel(tf.train.Checkpoint):
         self.variables = [variable.value for variable in network.variables]
         self.labels = None if task is None else labels_asset(task.labels, folder)
         images = tf.TensorSpec((None, transform.size, transform.size, 3), tf.float32)
-        self.endpoints = serving_signatures(network, metadata, images, task, transform, class_maps)
+        self.endpoints = serving_signatures(
+            network, metadata, images, task, transform, class_maps, default
+        )
         #: The endpoint that `keras.layers.TFSMLayer` calls unless told otherwise.
         self.serve = self.endpoints["serving_default"]
 
@@ -190,7 +202,7 @@ def _in_bfloat16(folded: keras.Model) -> keras.Model:
 
 
 @contextlib.contextmanager
-def _version_folder(path: Path, version: int) -> Iterator[Path]:
+def version_folder(path: Path, version: int) -> Iterator[Path]:
     """The folder to write a version into; whole or absent, as is that of all versions."""
     if version < 1:
         raise ExportError(f"Versions count from 1. Received: version={version}")
@@ -203,9 +215,7 @@ def _version_folder(path: Path, version: int) -> Iterator[Path]:
             yield folder / str(version)
 
 
-def _checked(precision: str) -> str:
-    if precision not in PRECISIONS:
-        raise ExportError(
-            f"precision must be one of {', '.join(PRECISIONS)}. Received: precision={precision!r}"
-        )
-    return precision
+def _checked(name: str, value: str, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        raise ExportError(f"{name} must be one of {', '.join(allowed)}. Received: {name}={value!r}")
+    return value

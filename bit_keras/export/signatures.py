@@ -8,11 +8,11 @@ import keras
 import tensorflow as tf
 
 from bit_keras.errors import ExportError
-from bit_keras.export.artifact import Metadata
+from bit_keras.export.artifact import DEFAULT_SIGNATURES, Metadata
 from bit_keras.export.image_bytes import decode_images
 from bit_keras.preprocessing import EvalTransform, Labels, Task
 from bit_keras.preprocessing.task import Activation
-from bit_keras.runtimes.program import CLASS_MAPS
+from bit_keras.runtimes.program import CLASS_MAPS, DEFAULT_SIGNATURE, INPUTS
 
 #: Classes that `image_bytes` returns, best first.
 TOP = 5
@@ -49,6 +49,7 @@ def serving_signatures(
     task: Task | None,
     transform: EvalTransform,
     class_maps: bool = False,
+    default: str = DEFAULT_SIGNATURES[0],
 ) -> dict[str, Any]:
     """The endpoints of a network behind a server, as `tf.saved_model.save` takes them.
 
@@ -56,7 +57,9 @@ def serving_signatures(
     - `features`: `inputs` -> `features`;
     - `image_bytes`: encoded pictures, `image_bytes` -> `scores`, `classes` and
       `class_ids` of the best classes, or `features`;
-    - `class_maps`, where they are asked for: `inputs` -> `class_maps`.
+    - `class_maps`, where they are asked for: `inputs` -> `class_maps`;
+    - with the default `"image_bytes"`, `serving_default` takes what `image_bytes` takes, and
+      the signature `inputs` what it takes otherwise.
 
     No output's name ends in `_bytes`: TensorFlow Serving's REST interface would
     encode it in base64.
@@ -69,6 +72,7 @@ def serving_signatures(
         task: Task, or None for a feature extractor.
         transform: EvalTransform. Of encoded pictures.
         class_maps: bool. Whether there is a signature `class_maps`.
+        default: str. What `serving_default` takes, one of `DEFAULT_SIGNATURES`.
 
     Returns:
         dict from the name of a signature to its function.
@@ -108,11 +112,16 @@ def serving_signatures(
     inputs = tf.TensorSpec(images.shape, tf.float32, name="inputs")
     encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
     endpoints = {
-        "serving_default": _endpoint(serving_default, inputs),
+        DEFAULT_SIGNATURE: _endpoint(serving_default, inputs),
         "features": _endpoint(features, inputs),
         "image_bytes": _endpoint(image_bytes, encoded),
     }
-    return endpoints | ({CLASS_MAPS: _endpoint(maps, inputs)} if class_maps else {})
+    if class_maps:
+        endpoints[CLASS_MAPS] = _endpoint(maps, inputs)
+    if default == "image_bytes":
+        endpoints[INPUTS] = endpoints[DEFAULT_SIGNATURE]
+        endpoints[DEFAULT_SIGNATURE] = endpoints["image_bytes"]
+    return endpoints
 
 
 def rescaled(images: tf.Tensor, input_range: tuple[float, float]) -> tf.Tensor:

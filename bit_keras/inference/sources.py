@@ -111,7 +111,7 @@ def _task_of(metadata: Metadata) -> Task | None:
 
 def is_artifact(path: Path) -> bool:
     """Whether it is an exported file that answers without a network of Keras."""
-    return _is_saved_model(path) or kind_of(path) in _WITHOUT_WEIGHTS
+    return _is_saved_model(path) or kind_of(located(path)) in _WITHOUT_WEIGHTS
 
 
 def _is_saved_model(path: Path) -> bool:
@@ -119,7 +119,7 @@ def _is_saved_model(path: Path) -> bool:
 
 
 def _require_weights(path: Path) -> None:
-    kind = kind_of(path)
+    kind = kind_of(located(path))
     if kind in _WITHOUT_WEIGHTS:
         raise BitKerasError(
             f"{path} is {_WITHOUT_WEIGHTS[kind]}, whose weights are changed for inference; name "

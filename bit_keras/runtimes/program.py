@@ -14,6 +14,10 @@ from bit_keras.registry import RGB
 #: The signature that is asked unless another is named, as TensorFlow calls it.
 DEFAULT_SIGNATURE = "serving_default"
 
+#: The input of SavedModels that takes images, and the signature that has it where the default
+#: one takes encoded images.
+INPUTS = "inputs"
+
 #: The signature, and its only output, of the pooled features.
 FEATURES = "features"
 
@@ -72,16 +76,15 @@ class Program(abc.ABC):
     engine: str
     signatures: dict[str, Signature]
 
-    def __call__(
-        self, images: np.ndarray, signature: str = DEFAULT_SIGNATURE
-    ) -> dict[str, np.ndarray]:
+    def __call__(self, images: np.ndarray, signature: str | None = None) -> dict[str, np.ndarray]:
         """Runs images through the file.
 
         Args:
             images: array `(batch, height, width, channels)` of the shape and the dtype that
                 the signature states. Any number of them is answered: where a file takes a
                 certain number alone, they go through it in pieces.
-            signature: str. One of `signatures`. Defaults to `"serving_default"`.
+            signature: str. One of `signatures`. Defaults to the first of them, which is
+                `"serving_default"` wherever that takes images.
 
         Returns:
             dict from the name of each output to its array. What is quantised in the file is
@@ -90,6 +93,7 @@ class Program(abc.ABC):
         Raises:
             ExportError: No such signature, images that it does not take, or the engine fails.
         """
+        signature = signature or next(iter(self.signatures))
         self._require_images(images, signature)
         size = self._piece(images, signature) or len(images)
         pieces = [
@@ -169,7 +173,7 @@ def checked_threads(threads: int | None) -> int | None:
 
 def default_first(names: Iterable[str]) -> list[str]:
     """Names of signatures in one order, whatever that of the file is."""
-    return sorted(names, key=lambda name: (name != DEFAULT_SIGNATURE, name))
+    return sorted(names, key=lambda name: (name != DEFAULT_SIGNATURE, name != INPUTS, name))
 
 
 def dimensions(shape: Iterable[object]) -> tuple[int | None, ...]:

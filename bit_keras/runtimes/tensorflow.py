@@ -9,16 +9,20 @@ import tensorflow as tf
 
 from bit_keras.checkpoints.files.tensor_bundle import checked_index
 from bit_keras.errors import ExportError
-from bit_keras.runtimes.program import Program, Signature, default_first, dimensions, loaded
+from bit_keras.runtimes.program import (
+    INPUTS,
+    Program,
+    Signature,
+    default_first,
+    dimensions,
+    loaded,
+)
 from bit_keras.runtimes.saved_model_graph import (
     KNOWN_OPERATIONS,
     operations_of,
     require_same_graph,
 )
 from bit_keras.runtimes.trust import require_known_operations
-
-#: What a signature that takes images calls them.
-_INPUTS = "inputs"
 
 
 class SavedModelProgram(Program):
@@ -44,16 +48,16 @@ class SavedModelProgram(Program):
         self._functions = {
             name: functions[name]
             for name in default_first(functions)
-            if list(functions[name].structured_input_signature[1]) == [_INPUTS]
+            if list(functions[name].structured_input_signature[1]) == [INPUTS]
         }
         if not self._functions:
             raise ExportError(
-                f"{path} has no signature that takes images alone, called {_INPUTS!r}."
+                f"{path} has no signature that takes images alone, called {INPUTS!r}."
             )
         self.signatures = {name: _signature(function) for name, function in self._functions.items()}
 
     def _run(self, images: np.ndarray, signature: str) -> dict[str, np.ndarray]:
-        answers = self._functions[signature](**{_INPUTS: tf.constant(images)})
+        answers = self._functions[signature](**{INPUTS: tf.constant(images)})
         return {name: answer.numpy() for name, answer in answers.items()}
 
 
@@ -80,7 +84,7 @@ def load_saved_model(path: str | os.PathLike, trust: bool = False) -> Any:
 
 
 def _signature(function: Any) -> Signature:
-    spec = function.structured_input_signature[1][_INPUTS]
+    spec = function.structured_input_signature[1][INPUTS]
     return Signature(
         input_shape=dimensions(spec.shape),
         input_dtype=spec.dtype.name,

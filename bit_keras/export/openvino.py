@@ -29,6 +29,7 @@ from bit_keras.export.saved_model import golden_answers
 from bit_keras.export.signatures import labels_asset
 from bit_keras.preprocessing import Task
 from bit_keras.registry import RGB
+from bit_keras.runtimes.checksums import seal
 
 #: The graph, beside `model.bin` with the weights.
 MODEL = "model.xml"
@@ -162,3 +163,4 @@ def _write_proof(folder: Path, metadata: Metadata, golden: Mapping[str, np.ndarr
     (folder / METADATA).parent.mkdir()
     (folder / METADATA).write_text(metadata.to_json())
     (folder / GOLDEN).write_bytes(golden_bytes(golden))
+    seal(folder)

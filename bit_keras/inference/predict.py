@@ -16,8 +16,11 @@ from bit_keras.inference.sources import is_artifact, load_network
 from bit_keras.preprocessing import Task, decode_predictions, load_image
 from bit_keras.preprocessing.evaluation import ImageSource
 from bit_keras.registry import checkpoint_of
-from bit_keras.runtimes import Program, open_program
+from bit_keras.runtimes import Program, kind_of, open_program
+from bit_keras.runtimes.checksums import has_checksums
+from bit_keras.runtimes.opening import CHECKED
 from bit_keras.runtimes.program import CLASS_MAPS
+from bit_keras.runtimes.trial import require_runs
 
 #: Images that go through the network at once.
 _BATCH = 16
@@ -180,6 +183,8 @@ def _from_artifact(path: Path, size: int | None, trust: bool) -> Predictor:
     path = located(path)
     metadata = Metadata.read(path)
     _require_classifier(str(path), is_classifier=metadata.variant == "classification")
+    if kind_of(path) in CHECKED and not has_checksums(path):
+        require_runs(path)
     program = open_program(path, trust=trust)
     signature, of_maps = _signature_with(program, _LOGITS), _signature_with(program, CLASS_MAPS)
     if signature is None:

@@ -44,6 +44,7 @@ class OnnxProgram(Program):
     def __init__(self, path: os.PathLike, threads: int | None = None) -> None:
         runtime = _runtime()
         self.engine = f"ONNX Runtime {runtime.__version__}"
+        require_contained(path)
         self._session = loaded(path, self.engine, lambda: _session(runtime, path, threads))
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or len(inputs[0].shape) != IMAGE_RANK or inputs[0].type not in _DTYPES:
@@ -62,6 +63,19 @@ class OnnxProgram(Program):
             name: answer.astype(np.float32, copy=False)
             for name, answer in zip(outputs, answers, strict=True)
         }
+
+
+def require_contained(path: os.PathLike) -> None:
+    """Raises where a graph is not valid, or has weights that are not in ordinary files beside it.
+
+    Raises:
+        ExportError: It says what is wrong.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise missing("onnx", "onnx") from None
+    loaded(path, f"onnx {onnx.__version__}", lambda: onnx.checker.check_model(os.fspath(path)))
 
 
 def signatures_of(

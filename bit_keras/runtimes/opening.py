@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from bit_keras.errors import ExportError
+from bit_keras.runtimes.checksums import require_intact
 from bit_keras.runtimes.program import Program, checked_threads
 
 #: The kinds of file that programs run.
@@ -22,6 +23,9 @@ ENGINES: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
         "openvino": ("openvino", "openvino-bfloat16"),
     }
 )
+
+#: The kinds that have checksums of this package where it wrote them.
+CHECKED: tuple[Kind, ...] = ("onnx", "openvino")
 
 #: What each engine is imported as.
 _PACKAGES: Mapping[str, str] = MappingProxyType(
@@ -93,6 +97,8 @@ def open_program(
         raise ExportError(
             f"The engine {engine!r} does not run {path}; {' and '.join(ENGINES[kind])} do."
         )
+    if kind in CHECKED:
+        require_intact(path.parent if path.suffix == ".xml" else path)
     return _open(path, threads, engine, trust)
 
 

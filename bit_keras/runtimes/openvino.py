@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bit_keras.errors import ExportError
-from bit_keras.runtimes.onnx_runtime import signatures_of
+from bit_keras.runtimes.onnx_runtime import require_contained, signatures_of
 from bit_keras.runtimes.program import IMAGE_RANK, Program, dimensions, loaded, missing
 
 #: The file of a folder of OpenVINO IR that is opened; the weights lie in `model.bin`.
@@ -50,7 +50,12 @@ class OpenVinoProgram(Program):
         if threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = threads
         self._core = openvino.Core()
-        self._network = loaded(path, self.engine, lambda: self._core.read_model(_file(Path(path))))
+        file = _file(Path(path))
+        if file.suffix != ".xml" and file.is_file():
+            require_contained(file)
+        elif file.suffix == ".xml" and not file.with_suffix(".bin").is_file():
+            raise ExportError(f"{file} has no weights: {file.stem}.bin is not an ordinary file.")
+        self._network = loaded(path, self.engine, lambda: self._core.read_model(file))
         shape, dtype = _taken(path, self._network.inputs)
         names = tuple(_name(output) for output in self._network.outputs)
         self.signatures = signatures_of(shape, dtype, names)

@@ -67,6 +67,7 @@ def test_the_folder_says_what_it_is_and_proves_it(folder):
         "labels.tsv",
         "assets.extra/bit_keras.json",
         "assets.extra/golden.npz",
+        "assets.extra/SHA256SUMS",
     }
     metadata, golden = Metadata.read(folder), read_golden(folder)
     assert (metadata.target, metadata.precision, metadata.folded) == ("openvino", "float32", True)

@@ -14,6 +14,7 @@ from bit_keras.export.openvino import export_openvino
 from bit_keras.export.tflite.export import export_tflite
 from bit_keras.inference import load_network, load_predictor
 from bit_keras.models import create_classifier, create_feature_extractor
+from tests.onnx_files import without_checksum
 
 
 def saved(folder, **arguments):
@@ -142,6 +143,7 @@ def in_pixels(source, path):
         graph.node.insert(0, node)
     images.type.tensor_type.elem_type = onnx.TensorProto.UINT8
     metadata = dataclasses.replace(Metadata.read(source), input_range=(0.0, 255.0))
+    without_checksum(model)
     for entry in model.metadata_props:
         if entry.key == METADATA:
             entry.value = metadata.to_json()

@@ -32,10 +32,8 @@ from bit_keras.preprocessing import Task
 from bit_keras.preprocessing.task import Activation
 from bit_keras.registry import RGB, checkpoint_of, model_info
 from bit_keras.runtimes import is_installed, open_program
+from bit_keras.runtimes.checksums import DATA_SUFFIX, seal
 from bit_keras.runtimes.program import Layout, in_layout
-
-#: What is added to the name of a file for that of its weights, where those lie apart.
-DATA_SUFFIX = ".data"
 
 
 def export_onnx(
@@ -61,7 +59,8 @@ def export_onnx(
     `class_maps` also with these, `(batch, height / 32, width / 32, classes)` in either
     layout, sides rounded up, what `bit_keras.create_class_maps` gives. Nodes
     and weights are called like the layers. The metadata, and a stored input and output
-    for `bit_keras.export.verify`, are entries of the model's metadata.
+    for `bit_keras.export.verify`, are entries of the model's metadata; the last one is a
+    checksum of the file, which is refused where it differs.
 
     Weights of 2 GB and more lie in a second file, the name with `.data` behind it: the
     two belong together.
@@ -301,6 +300,7 @@ def _add_entries(file: Path, metadata: Metadata, golden: Mapping[str, np.ndarray
         entries["labels"] = "\n".join(Task.from_json(metadata.task).labels.names)
     onnx.helper.set_model_props(model, entries)
     onnx.save(model, file)
+    seal(file)
     onnx.checker.check_model(file, full_check=True)
 
 

@@ -92,10 +92,6 @@ class _Size(click.ParamType):
             "    --out flowers.tflite",
         ),
         (
-            "A file for ONNX Runtime, which also answers where each class is seen",
-            "bit-keras export run --to onnx --class-maps --out flowers.onnx",
-        ),
-        (
             "A file of fixed shape with channels first, for OpenCV and browsers",
             "bit-keras export run --to onnx --layout nchw --batch 1 --size 224 \\\n"
             "    --out flowers-nchw.onnx",

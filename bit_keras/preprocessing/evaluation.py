@@ -379,13 +379,13 @@ def _open_file(path: str | os.PathLike) -> BinaryIO:
 
 
 def _read_header(file: BinaryIO) -> Image.Image:
-    register_heif()
+    has_decoder = register_heif()
     try:
         with _silent_metadata():
             return Image.open(file)
     except UnidentifiedImageError:
         file.seek(0)
-        if is_heif(file.read(12)):
+        if is_heif(file.read(12)) and not has_decoder:
             raise ValueError(f"HEIC needs {EXTRA}") from None
         raise
 

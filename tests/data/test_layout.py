@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from bit_keras.data import open_images, splits_of
+from bit_keras.data import open_images, recognition, splits_of
 from bit_keras.data.sources import open_source
 from bit_keras.data.splits import role_of
 from bit_keras.errors import DataError
@@ -156,7 +156,10 @@ def test_images_are_known_by_their_content(make_folder, encoded):
     ],
 )
 def test_class_without_an_image_stops(make_folder, encoded, files, reason, caplog, monkeypatch):
-    monkeypatch.setattr("bit_keras.data.recognition.register_heif", lambda: False)
+    # Without the decoder, also where it is installed.
+    formats = tuple(name for name in recognition._formats() if name != "HEIF")
+    monkeypatch.setattr(recognition, "_formats", lambda: formats)
+    monkeypatch.setattr(recognition, "_extensions", recognition._extensions.__wrapped__)
     monkeypatch.setattr("bit_keras.preprocessing.evaluation.register_heif", lambda: False)
     root = make_folder({"cat/a.jpg": encoded(1), "owl/a.jpg": encoded(2), **files})
     with pytest.raises(DataError, match=r"'dog' \(2 files, such as dog/") as error:

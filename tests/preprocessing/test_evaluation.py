@@ -508,6 +508,18 @@ def test_the_size_is_read_from_the_header(monkeypatch):
         image_size(file.getvalue())
 
 
+def test_photographs_of_phones(tmp_path):
+    heif = pytest.importorskip("pillow_heif", reason="the extra heic is not installed")
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[:, 30:] = (200, 80, 40)
+    heif.from_pillow(Image.fromarray(pixels)).save(tmp_path / "IMG_1", quality=100)
+    image = np.asarray(load_image(tmp_path / "IMG_1"), int)
+    assert image.shape == (40, 60, 3)
+    # HEVC is lossy; away from the edge the colours are flat.
+    assert np.abs(image[:, :25]).max() <= 4
+    assert np.abs(image[:, 35:] - (200, 80, 40)).max() <= 4
+
+
 # Real pictures, and the cost of the import
 
 

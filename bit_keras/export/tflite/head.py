@@ -6,7 +6,6 @@ from keras import ops
 from bit_keras.layers.moments import Tensor
 
 
-@keras.saving.register_keras_serializable("bit_keras")
 class ConvolutionHead(keras.layers.Dense):
     """A dense layer as a convolution, of one pixel or of every pixel of a map.
 

@@ -49,8 +49,6 @@ def require_harmless(found, path, seed):
     size = path.stat().st_size
     assert found["slowest"] < 10, seed
     assert found["memory"] < 4 * size + 200e6, seed
-    # With Python and the interpreter in it.
-    assert found["largest_child"] < 4 * size + 300e6, seed
 
 
 def require_refused(artifact, count, seed):

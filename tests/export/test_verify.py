@@ -18,6 +18,7 @@ from bit_keras.export.onnx import export_onnx
 from bit_keras.export.openvino import export_openvino
 from bit_keras.export.tflite.export import export_tflite
 from bit_keras.export.verify import verify
+from bit_keras.runtimes.checksums import SUMS
 from bit_keras.runtimes.saved_model_graph import DIGEST
 
 

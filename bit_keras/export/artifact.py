@@ -53,7 +53,7 @@ OPSET = 17
 
 #: The versions that there are: `Pad` takes its widths as an input
 #: from 11 on, `DequantizeLinear` a scale for each channel from 13 on, and 23 is the newest that
-#: ONNX Runtime 1.23 reads, the lowest of the extra `onnx`.
+#: ONNX Runtime 1.23 reads in float; int8 needs 1.24.1, the lowest of the extra `onnx`.
 _OLDEST_OPSETS = {"none": 11, "float16": 11, "int8": 13}
 _NEWEST_OPSET = 23
 

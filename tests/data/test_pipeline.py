@@ -66,7 +66,9 @@ def test_view_is_scaled_as_evaluation_does():
     pixels = np.arange(256, dtype=np.uint8)[:, None, None, None]
     data = open_images((np.tile(pixels, (1, 32, 32, 3)), np.arange(256) % 2))
     ((images, _),) = batches(train_pipeline(data, TRANSFORM, 256, seed=0, stop=1))
-    expected = {float(np.float32(value) / np.float32(127.5) - 1) for value in range(256)}
+    # NumPy 1 makes float64 of a float32 scalar and a Python integer.
+    one, half = np.float32(1), np.float32(127.5)
+    expected = {float(np.float32(value) / half - one) for value in range(256)}
     assert {float(image[0, 0, 0]) for image in images} == expected
 
 

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
 from bit_keras.errors import ExportError, SizeError
@@ -78,11 +79,28 @@ def test_both_interpreters_give_the_answers_of_keras(quantize, engine, files, im
 def test_the_interpreters_agree(quantize, files, images):
     engines = [open_program(files[quantize], engine=name) for name in ("litert", "tf.lite")]
     first, second = (program(given(program, images)) for program in engines)
-    # Kernels of two builds may add in another order; rounding to 8 bits hides that, or makes a
-    # step of it: 7 of 255 in one of the features of int8-pure.
+    # XNNPACK's kernels differ between the two builds. Rounding to 8 bits hides that, or makes
+    # steps of it: 7 of 255 in one of the features of int8-pure.
     tolerance = {"int8": 0.0, "int8-pure": 0.05}.get(quantize, 1e-5)
     for name in first:
         assert relative_difference(second[name], first[name]) <= tolerance
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")
+@pytest.mark.parametrize("kind", ["int8", "int8-pure"])
+def test_the_interpreters_own_kernels_agree_to_the_bit(kind, files, images):
+    from ai_edge_litert import interpreter as litert
+
+    features = []
+    for module, kinds in ((litert, litert), (tf.lite, tf.lite.experimental)):
+        interpreter = module.Interpreter(
+            str(files[kind]),
+            experimental_op_resolver_type=kinds.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+        runner = interpreter.get_signature_runner("serving_default")
+        pixels = np.rint((images[:1] + 1) * 127.5).astype("uint8")
+        features.append(runner(inputs=pixels)["features"])
+    np.testing.assert_array_equal(*features)
 
 
 def test_a_file_says_what_it_is(quantize, files):

@@ -47,3 +47,7 @@ class UnknownLabelsError(BitKerasError, LookupError):
 
 class DecodingError(BitKerasError, ValueError):
     """Logits that do not fit the classes they are to be read with."""
+
+
+class ProcessError(BitKerasError, RuntimeError):
+    """A process that crashed, took too long or needed too much memory; its message says which."""

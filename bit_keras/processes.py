@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import bit_keras.errors
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import BitKerasError, ProcessError
 
 _POLL = 0.05  # Seconds between two looks at a child's memory.
 
@@ -30,10 +30,6 @@ _RESERVED = 4 << 30
 
 #: Seconds beyond the time limit until a child ends by itself, where its parent was killed.
 _GRACE = 10
-
-
-class ProcessError(BitKerasError, RuntimeError):
-    """A process that crashed, took too long or needed too much memory; its message says which."""
 
 
 def run_in_process(

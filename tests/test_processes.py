@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bit_keras.errors import DataError
-from bit_keras.processes import ProcessError, run_in_process
+from bit_keras.errors import DataError, ProcessError
+from bit_keras.processes import run_in_process
 
 HERE = "functions_of_a_child"
 

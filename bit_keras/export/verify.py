@@ -4,9 +4,9 @@ import dataclasses
 import os
 from pathlib import Path
 
-from bit_keras.errors import ExportError
+from bit_keras.errors import ExportError, ProcessError
 from bit_keras.export.artifact import Metadata, has_golden, located
-from bit_keras.processes import ProcessError, run_in_process
+from bit_keras.processes import run_in_process
 
 #: Seconds: the largest network of the registry takes minutes on one slow core.
 _TIMEOUT = 3600.0

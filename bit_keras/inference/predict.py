@@ -22,6 +22,9 @@ from bit_keras.runtimes.opening import CHECKED
 from bit_keras.runtimes.program import CLASS_MAPS
 from bit_keras.runtimes.trial import require_runs
 
+#: Bytes of memory that Python, the engines of ONNX files and their libraries take.
+_LIBRARIES = 600_000_000
+
 #: Images that go through the network at once.
 _BATCH = 16
 
@@ -184,7 +187,7 @@ def _from_artifact(path: Path, size: int | None, trust: bool) -> Predictor:
     metadata = Metadata.read(path)
     _require_classifier(str(path), is_classifier=metadata.variant == "classification")
     if kind_of(path) in CHECKED and not has_checksums(path):
-        require_runs(path)
+        require_runs(path, "bit_keras.runtimes.opening:run_once", _LIBRARIES)
     program = open_program(path, trust=trust)
     signature, of_maps = _signature_with(program, _LOGITS), _signature_with(program, CLASS_MAPS)
     if signature is None:

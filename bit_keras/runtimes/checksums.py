@@ -35,14 +35,14 @@ def seal(artifact: Path) -> None:
         artifact: The file, its weights beside it; or the folder.
     """
     if artifact.is_file():
-        digest = _digest(_files_of(artifact))
+        digest = digest_of_files(_files_of(artifact))
         with artifact.open("ab") as file:
             file.write(_START + digest.encode())
         return
     names = sorted(
         path.relative_to(artifact).as_posix() for path in artifact.rglob("*") if path.is_file()
     )
-    lines = [f"{_digest([artifact / name])}  {name}\n" for name in names]
+    lines = [f"{digest_of_files([artifact / name])}  {name}\n" for name in names]
     (artifact / SUMS).write_text("".join(lines), "utf-8")
 
 
@@ -71,7 +71,8 @@ def require_intact(artifact: Path) -> None:
     if not has_checksums(artifact):
         return
     if artifact.is_file():
-        if _digest(_files_of(artifact), without=len(_START) + _DIGITS) != _stored(artifact):
+        length = artifact.stat().st_size - len(_START) - _DIGITS
+        if digest_of_files(_files_of(artifact), length) != _stored(artifact):
             raise _changed(artifact)
         return
     for line in (artifact / SUMS).read_bytes().decode("utf-8", "replace").splitlines():
@@ -79,7 +80,7 @@ def require_intact(artifact: Path) -> None:
         if found is None or ".." in Path(found["name"]).parts:
             raise _changed(artifact / SUMS)
         path = artifact / found["name"]
-        if not path.is_file() or _digest([path]) != found["digest"]:
+        if not path.is_file() or digest_of_files([path]) != found["digest"]:
             raise _changed(path)
 
 
@@ -100,16 +101,16 @@ def _files_of(file: Path) -> list[Path]:
     return [file, data] if data.is_file() else [file]
 
 
-def _digest(files: Iterable[Path], without: int = 0) -> str:
-    """The SHA-256 of files one after the other, the first one without its last bytes."""
+def digest_of_files(files: Iterable[Path], length: int | None = None) -> str:
+    """The SHA-256 of files one after the other, of the first one only so many bytes."""
     digest = hashlib.sha256()
     for path in files:
-        left = path.stat().st_size - without
+        left = path.stat().st_size if length is None else length
         with path.open("rb") as stream:
             while left > 0 and (block := stream.read(min(left, 1 << 20))):
                 digest.update(block)
                 left -= len(block)
-        without = 0
+        length = None
     return digest.hexdigest()
 
 

@@ -26,6 +26,7 @@ from bit_keras.runtimes.program import (
     missing,
 )
 from bit_keras.runtimes.tflite_file import require_loadable
+from bit_keras.runtimes.trial import run
 
 #: The file identifier of the format, at bytes 4 to 8 (`tensorflow/lite/schema/schema.fbs`).
 IDENTIFIER = b"TFL3"
@@ -33,10 +34,6 @@ IDENTIFIER = b"TFL3"
 #: Largest difference of one image in a batch and alone, in units of the largest value. The files
 #: of this package give the same bits; one step of 8 bits is more.
 _ROUNDING = 1e-4
-
-
-#: The side of images that a file for any size is tried with.
-_TRIED_SIZE = 64
 
 
 class LiteRTProgram(Program):
@@ -208,12 +205,8 @@ def dequantized(array: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
 
 
 def run_once(path: str) -> None:
-    """Runs a file on one image and on several, for `require_loadable`."""
-    program = LiteRTProgram(Path(path))
-    for name, signature in program.signatures.items():
-        for count in (1, 3):
-            sides = [side or _TRIED_SIZE for side in signature.input_shape[1:]]
-            program(np.zeros((count, *sides), signature.input_dtype), name)
+    """Tries a file in a process of its own, for `require_loadable`."""
+    run(LiteRTProgram(Path(path)))
 
 
 def intermediate_tensors(path: os.PathLike, images: np.ndarray) -> Iterator[Intermediate]:

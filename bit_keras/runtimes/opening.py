@@ -110,8 +110,9 @@ def _open(path: Path, threads: int | None, engine: str, trust: bool) -> Program:
         return SavedModelProgram(path, threads, trust)
     if engine in ("litert", "tf.lite"):
         from bit_keras.runtimes.litert import LiteRTProgram
-        from bit_keras.runtimes.tflite_file import require_loadable
+        from bit_keras.runtimes.tflite_file import require_builtin_operators, require_loadable
 
+        require_builtin_operators(path, trust)
         if engine == "litert":
             require_loadable(path)
         return LiteRTProgram(path, threads, engine)
@@ -187,3 +188,10 @@ def is_installed(engine: str) -> bool:
     ```
     """
     return importlib.util.find_spec(_PACKAGES[engine]) is not None
+
+
+def run_once(path: str) -> None:
+    """Tries an ONNX file or OpenVINO IR in a process of its own; see `trial.require_runs`."""
+    from bit_keras.runtimes.trial import run
+
+    run(open_program(path, threads=1))

@@ -5,30 +5,35 @@ run once in a process of its own, with limits on time and memory.
 """
 
 import hashlib
+import mmap
 import os
+import struct
 import zipfile
 from pathlib import Path
 
+from flatbuffers import encode, packer
+from flatbuffers.table import Table
+
 from bit_keras.archives import open_archive, read_member
 from bit_keras.errors import ExportError
-from bit_keras.processes import ProcessError, run_in_process
+from bit_keras.runtimes.checksums import digest_of_files
+from bit_keras.runtimes.trial import require_runs
+from bit_keras.runtimes.trust import require_known_operations
 
 #: The member of the archive at the end of a file that has the SHA-256 of all before the archive.
 DIGEST = "assets.extra/model.sha256"
 
 _DIGEST_BYTES = 2 * hashlib.sha256().digest_size
 
-#: What the process that tries a file may take besides what the file does: 50 MB are Python's and
-#: LiteRT's own.
-_MEMORY = 250e6
-_SECONDS = 10
+#: Python's and LiteRT's own memory are 50 MB of these.
+_LIBRARIES = 250_000_000
 
-#: Per byte of the file.
-_MEMORY_PER_BYTE = 4
-_SECONDS_PER_BYTE = 1 / 20e6
+# Places in tables (`schema.fbs` of `tensorflow/tensorflow`): `Model.operator_codes` and
+# `OperatorCode.custom_code`, the second field of either.
+_SECOND_FIELD = 6
 
-#: Bytes that are read at once.
-_CHUNK = 1 << 20
+#: TFLite has about two hundred operators, some in several versions.
+_MOST_OPERATORS = 10_000
 
 
 def digest_of(model: bytes | memoryview) -> str:
@@ -49,12 +54,52 @@ def require_loadable(path: os.PathLike) -> None:
     path = Path(path)
     stated = _stated_digest(path)
     if stated is None:
-        _try(path)
-    elif stated[1] != _digest(path, stated[0]):
+        require_runs(path, "bit_keras.runtimes.litert:run_once", _LIBRARIES)
+    elif stated[1] != digest_of_files([path], length=stated[0]):
         raise ExportError(
             f"{path} is damaged: its model is not the one that it was written with; "
             "export it again."
         )
+
+
+def require_builtin_operators(path: os.PathLike, trust: bool = False) -> None:
+    """Raises where a file has operators that the interpreter takes from a library.
+
+    Interpreters that are built with TensorFlow's Flex delegate have all operations of
+    TensorFlow as such, those that read and write files among them.
+
+    Args:
+        path: A TFLite file.
+        trust: bool. Whether the user trusts the file whatever it contains.
+
+    Raises:
+        ExportError: It contains others, with their names; or it is damaged.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            custom = _custom_operators(data)
+    # What reading numbers and text at damaged places leads to.
+    except (IndexError, OverflowError, TypeError, ValueError, struct.error) as error:
+        raise ExportError(f"{path} is damaged ({error}); export it again.") from error
+    require_known_operations(path, custom, (), trust)
+
+
+def _custom_operators(model: mmap.mmap) -> set[str]:
+    root = Table(model, encode.Get(packer.uoffset, model, 0))
+    codes = root.Offset(_SECOND_FIELD)
+    if not codes:
+        return set()
+    first, count = root.Vector(codes), root.VectorLen(codes)
+    if count > _MOST_OPERATORS:
+        raise ValueError(f"it has {count:,} operators")
+    found = set()
+    for place in range(first, first + 4 * count, 4):
+        code = Table(model, root.Indirect(place))
+        name = code.Offset(_SECOND_FIELD)
+        if name:
+            found.add(code.String(name + code.Pos).decode("utf-8", "replace"))
+    return found
 
 
 def _stated_digest(path: Path) -> tuple[int, str] | None:
@@ -65,28 +110,3 @@ def _stated_digest(path: Path) -> tuple[int, str] | None:
             return start, read_member(archive, DIGEST, _DIGEST_BYTES).decode("ascii")
     except (zipfile.BadZipFile, ValueError):
         return None
-
-
-def _digest(path: Path, length: int) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(min(length, _CHUNK)):
-            digest.update(chunk)
-            length -= len(chunk)
-    return digest.hexdigest()
-
-
-def _try(path: Path) -> None:
-    size = path.stat().st_size
-    try:
-        run_in_process(
-            "bit_keras.runtimes.litert:run_once",
-            str(path),
-            timeout=_SECONDS + _SECONDS_PER_BYTE * size,
-            memory=int(_MEMORY + _MEMORY_PER_BYTE * size),
-        )
-    except ProcessError as error:
-        raise ExportError(
-            f"{path} cannot be loaded: in the process that tried, {error}. It is damaged or no "
-            "model, so export it again."
-        ) from error

@@ -5,51 +5,56 @@ from pathlib import Path
 
 import numpy as np
 
-from bit_keras.errors import ExportError
-from bit_keras.processes import ProcessError, run_in_process
-from bit_keras.runtimes.opening import open_program
+from bit_keras.errors import ExportError, ProcessError
+from bit_keras.processes import run_in_process
+from bit_keras.runtimes.program import Program
 
-#: What a file may take while it is tried, as its readers need it: seconds to start and for each
-#: megabyte, bytes of memory for the libraries and for each byte of the file.
-_SECONDS, _SECONDS_PER_MEGABYTE = 10.0, 0.05
-_LIBRARIES, _COPIES = 600_000_000, 4
+#: What a file may take while it is tried: seconds to start and for each byte, and bytes of
+#: memory for each of its own, besides what the libraries take.
+_SECONDS, _SECONDS_PER_BYTE = 10.0, 1 / 20e6
+_MEMORY_PER_BYTE = 4
 
 #: Side of the images where a file takes any, and the largest that it may take.
 _SIDE, _LARGEST = 64, 4096
 
+#: Images that a file for any batch is run on: one, and several.
+_BATCHES = (1, 3)
 
-def require_runs(path: str | os.PathLike) -> None:
-    """Raises where a file does not answer one image within limits, in a process of its own.
+
+def require_runs(path: str | os.PathLike, function: str, libraries: int) -> None:
+    """Raises where a file does not answer images within limits, in a process of its own.
 
     Args:
-        path: What `open_program` takes.
+        path: The file or the folder.
+        function: str. `"package.module:function"`, which opens it and calls `run`.
+        libraries: int. Bytes of memory that Python and the libraries take.
 
     Raises:
-        ExportError: It crashes or exceeds a limit, or `open_program` refuses it.
+        ExportError: It crashes or exceeds a limit, or cannot be opened.
     """
     path = Path(path)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files)
     try:
         run_in_process(
-            "bit_keras.runtimes.trial:run",
+            function,
             os.fspath(path),
-            timeout=_SECONDS + _SECONDS_PER_MEGABYTE * size / 1e6,
-            memory=_LIBRARIES + _COPIES * size,
+            timeout=_SECONDS + _SECONDS_PER_BYTE * size,
+            memory=libraries + _MEMORY_PER_BYTE * size,
         )
     except ProcessError as error:
         raise ExportError(
-            f"{path} has no checksums, and could not be run in a process of its own: {error}. It "
-            "is damaged or made to do harm; export the model again."
+            f"{path} cannot be loaded: it has no checksum, and in the process that tried, {error}. "
+            "It is damaged or made to do harm; export the model again."
         ) from error
 
 
-def run(path: str) -> None:
-    """Answers one image, as the process does it."""
-    program = open_program(path, threads=1)
+def run(program: Program) -> None:
+    """Runs a program on black images, as the process does it."""
     for name, signature in program.signatures.items():
         _, *sides, channels = signature.input_shape
-        shape = (1, *(side or _SIDE for side in sides), channels or 3)
+        shape = (*(side or _SIDE for side in sides), channels or 3)
         if max(shape) > _LARGEST:
-            raise ExportError(f"{path} takes images {shape}; sides are at most {_LARGEST} pixels.")
-        program(np.zeros(shape, signature.input_dtype), name)
+            raise ExportError(f"It takes images {shape}; sides are at most {_LARGEST} pixels.")
+        for count in _BATCHES:
+            program(np.zeros((count, *shape), signature.input_dtype), name)

@@ -58,6 +58,41 @@ def test_it_is_run_where_it_is_trusted(spy):
     assert not verify(spy, trust=True).passed
 
 
+@pytest.fixture
+def tflite_spy(tmp_path):
+    """A TFLite file that reads and writes files by operations of TensorFlow."""
+    (tmp_path / "secret").write_text("password")
+    module = Spy(tmp_path / "secret", tmp_path / "stolen")
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 32, 32, 3), name="inputs")])
+    def serve(inputs):
+        return module.serve(inputs)
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [serve.get_concrete_function()], module
+    )
+    converter.target_spec.supported_ops = [
+        tf.lite.OpsSet.TFLITE_BUILTINS,
+        tf.lite.OpsSet.SELECT_TF_OPS,
+    ]
+    path = tmp_path / "spy.tflite"
+    path.write_bytes(converter.convert())
+    return path
+
+
+def test_operations_of_tensorflow_in_a_tflite_file_need_trust(tflite_spy):
+    images = np.zeros((1, 32, 32, 3), "float32")
+    for engine in ("litert", "tf.lite"):
+        with pytest.raises(ExportError) as info:
+            open_program(tflite_spy, engine=engine)(images)
+        for fact in ("FlexReadFile", "FlexWriteFile", "--trust"):
+            assert fact in str(info.value)
+    assert not (tflite_spy.parent / "stolen").exists()
+    # TensorFlow's own wheel has no Flex delegate, and says so.
+    with pytest.raises(ExportError, match="Select TensorFlow op"):
+        open_program(tflite_spy, engine="tf.lite", trust=True)(images)
+
+
 def test_the_operations_that_save_are_known_only_where_nothing_else_calls_them(
     classifier_artifact, tmp_path
 ):

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from bit_keras.layers import StdConv2D
-from bit_keras.models.folding import clone_with
+from bit_keras.models.folding import clone_with, require_same_outputs
 
 
 def with_folded_kernels(model: keras.Model) -> tuple[keras.Model, "KernelFiller"]:
@@ -19,6 +19,9 @@ def with_folded_kernels(model: keras.Model) -> tuple[keras.Model, "KernelFiller"
     Returns:
         The network, and what fills its folded kernels. A SavedModel of the network has to
         contain both.
+
+    Raises:
+        BitKerasError: The network computes something else than `model`.
     """
     layers: dict[str, StdConv2D] = {}
     folded: dict[str, tf.Variable] = {}
@@ -30,7 +33,9 @@ def with_folded_kernels(model: keras.Model) -> tuple[keras.Model, "KernelFiller"
         folded[layer.name] = _unsaved_variable(layer.standardized_kernel(), layer.name)
         return FoldedConv2D(layer, folded[layer.name])
 
-    return clone_with(model, swap), KernelFiller(layers, folded)
+    network = clone_with(model, swap)
+    require_same_outputs(model, network)
+    return network, KernelFiller(layers, folded)
 
 
 def _unsaved_variable(value: tf.Tensor, name: str) -> tf.Variable:

@@ -160,3 +160,13 @@ def test_a_file_that_computes_something_else_is_not_written(tmp_path):
     with pytest.raises(BitKerasError, match="computes something else"):
         fold_weight_standardization(model)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folded_kernels_that_compute_something_else_are_not_written(tmp_path):
+    model = create_classifier("bit_tiny.cifar10")
+    convolution = model.get_layer("stem_conv")
+    call = convolution.call
+    convolution.call = lambda x: call(x) + 0.1
+    with pytest.raises(BitKerasError, match=r"stem_conv.*computes something else"):
+        export_hub(model, tmp_path / "hub", folded=True)
+    assert list(tmp_path.iterdir()) == []

@@ -81,7 +81,9 @@ def require_builtin_operators(path: os.PathLike, trust: bool = False) -> None:
             custom = _custom_operators(data)
     # What reading numbers and text at damaged places leads to.
     except (IndexError, OverflowError, TypeError, ValueError, struct.error) as error:
-        raise ExportError(f"{path} is damaged ({error}); export it again.") from error
+        raise ExportError(
+            f"{path} is damaged: its list of operators cannot be read; export it again."
+        ) from error
     require_known_operations(path, custom, (), trust)
 
 

@@ -164,7 +164,7 @@ def test_files_that_are_cut_are_refused(file, name, engine, tmp_path):
     for length in np.linspace(16, len(content) - 1, count).astype(int):
         path = tmp_path / f"{length}.cut"
         path.write_bytes(content[:length])
-        with pytest.raises(ExportError, match=r"\.cut (cannot be loaded by|is no file|takes)"):
+        with pytest.raises(ExportError, match=r"\.cut (cannot be loaded by|is damaged|takes)"):
             open_program(path, engine=engine)
 
 

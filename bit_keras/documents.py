@@ -23,7 +23,7 @@ def read_document(path: Path, kind: Any = Any) -> Any:
 
     Args:
         path: Path.
-        kind: What `typed` takes. Defaults to whatever JSON holds.
+        kind: What `typed` takes. Defaults to any JSON value.
 
     Raises:
         OSError: It cannot be read.
@@ -44,7 +44,7 @@ def parsed(
 
     Args:
         text: bytes of UTF-8, or str.
-        kind: What `typed` takes. Defaults to whatever JSON holds.
+        kind: What `typed` takes. Defaults to any JSON value.
         pairs: What `json.loads` takes as `object_pairs_hook`.
 
     Raises:

@@ -29,7 +29,7 @@ def accept_any_name() -> None:
 
 def console() -> rich.console.Console:
     """Standard output; wide where nobody looks, so that a pipe gets whole rows."""
-    # Names of classes and files are text: `[x]` in them is no markup, `:cat:` no emoji.
+    # Names of classes and files are text: `[x]` in them is not markup, `:cat:` not an emoji.
     return rich.console.Console(
         width=None if sys.stdout.isatty() else 240,
         highlight=False,

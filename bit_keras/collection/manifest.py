@@ -68,7 +68,7 @@ class Manifest:
             collection = {field: stored.collection[field] for field in _FIELDS}
         except (KeyError, ValueError) as error:
             raise ExportError(
-                f"{path} is no manifest of a collection ({error}); `bit-keras collection` "
+                f"{path} is not the manifest of a collection ({error}); `bit-keras collection` "
                 "writes one."
             ) from error
         return cls(collection, tuple(Record.from_json(model) for model in stored.models))

@@ -57,7 +57,7 @@ def layout_of(listing: Listing) -> Layout:
     """Finds splits, classes and images, and logs what is left out.
 
     Raises:
-        DataError: There are no images, some lie outside class folders, folders may be splits
+        DataError: There are no images, some are outside class folders, folders may be splits
             as well as classes, a name is not UTF-8, or one file is in two classes.
     """
     where = listing.where

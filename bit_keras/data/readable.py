@@ -47,7 +47,7 @@ def with_readable_classes(
     if not skip:
         raise DataError(
             f"{message} Repair or convert the files, or remove the folders; "
-            "--skip-unreadable-classes (skip_unreadable_classes=True in Python) goes on without "
+            "--skip-unreadable-classes (skip_unreadable_classes=True in Python) continues without "
             "these classes."
         )
     _logger.warning("%s The others are used.", message)

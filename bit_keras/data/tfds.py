@@ -1,7 +1,7 @@
 """Pictures of TensorFlow Datasets, from what is prepared on this machine.
 
 Labels are stored inside the records, so opening a split reads it once; after
-that, pictures are read by their place, as from any other source.
+that, images are read by their place, as from any other source.
 """
 
 import functools
@@ -28,7 +28,7 @@ PREFIX = "tfds:"
 _LENGTH = struct.Struct("<Q")
 _CHECKSUM = 4
 
-# A record's bytes, read again whenever they are asked for.
+# A record's bytes, read again whenever they are requested.
 _Record = Callable[[], bytes]
 
 
@@ -64,7 +64,7 @@ class TfdsData:
             raise _damaged(data, error) from error
         if np.any(targets < 0):
             raise DataError(
-                f"{np.sum(targets < 0)} of {len(targets)} pictures of {data}, split {split}, have "
+                f"{np.sum(targets < 0)} of {len(targets)} images of {data}, split {split}, have "
                 f"no label; take another of its splits, {', '.join(info.splits)}."
             )
         return Images(
@@ -128,7 +128,7 @@ def _versions(folder: Path) -> list[str]:
 
 
 def _keys(info: Any, data: str) -> tuple[str, str]:
-    """The names of the picture and of its class among the features."""
+    """The names of the image and of its class among the features."""
     from tensorflow_datasets import features
 
     kinds = (features.Image, features.ClassLabel)
@@ -141,7 +141,7 @@ def _keys(info: Any, data: str) -> tuple[str, str]:
         return supervised[0], supervised[1]
     if [len(found) for found in keys] != [1, 1]:
         raise DataError(
-            f"{data} is no data set of pictures with one label each; its features are "
+            f"{data} is not a data set of images with one label each; its features are "
             f"{', '.join(info.features)}."
         )
     return keys[0][0], keys[1][0]

@@ -149,7 +149,7 @@ class Metadata:
         """Reads the metadata of an artifact.
 
         Raises:
-            ExportError: The path is no artifact of this package.
+            ExportError: The path is not an artifact of this package.
         """
         content = _content(artifact, METADATA, MOST_BYTES)
         if content is None:
@@ -170,7 +170,7 @@ class Metadata:
         if self.target not in (*TARGETS, "keras", *QUANTIZATIONS):
             raise ValueError(f"its target {self.target[:80]!r} is unknown")
         if not low < high or self.outputs < 1 or not 0 < self.tolerance < math.inf:
-            raise ValueError("its input range, outputs or tolerance is no such thing")
+            raise ValueError("its input range, outputs or tolerance is of another type")
         if self.size is not None and not MINIMUM_SIZE <= self.size <= _LARGEST_SIZE:
             raise ValueError(
                 f"its size {self.size} is not between {MINIMUM_SIZE} and {_LARGEST_SIZE}"
@@ -225,7 +225,7 @@ def _content(artifact: Path, name: str, most_bytes: int) -> bytes | None:
 
 @contextlib.contextmanager
 def _opened(artifact: Path) -> Iterator[Path | zipfile.Path]:
-    """The folder that holds the files of an artifact, or what acts like it in a single file."""
+    """The folder of an artifact's files, or what acts like it in a single file."""
     if artifact.suffix == ".onnx" and artifact.is_file():
         with zipfile.ZipFile(_members_of_onnx(artifact)) as archive:
             yield zipfile.Path(archive)
@@ -343,7 +343,7 @@ def read_golden(artifact: Path) -> dict[str, np.ndarray]:
 
 def _is_numeric(name: str, array: np.ndarray) -> bool:
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"{name!r} holds {array.dtype} values")
+        raise ValueError(f"{name!r} has the type {array.dtype}")
     return True
 
 

@@ -65,7 +65,7 @@ def export_serving(
       `scores`, float32, `classes` and `class_ids`, string, `(batch, 5)`, best first.
       Pictures go through the checkpoint's own evaluation transform, bit for bit,
       without the turn that EXIF asks for;
-    - `class_maps`, where they are asked for: `inputs` -> `class_maps`, float32 `(batch,
+    - `class_maps`, where they are requested: `inputs` -> `class_maps`, float32 `(batch,
       size / 32, size / 32, classes)`, what `bit_keras.create_class_maps` gives.
 
     A feature extractor returns `features` from the first three. The labels lie in

@@ -31,12 +31,12 @@ def labels_asset(labels: Labels, folder: Path) -> tf.saved_model.Asset:
         folder: Path. Where the file waits for `tf.saved_model.save` to copy it.
 
     Raises:
-        ExportError: A label holds a tab or a line break.
+        ExportError: A label contains a tab or a line break.
     """
     rows = list(zip(labels.ids, labels.names, strict=True))
     for text in (text for row in rows for text in row):
         if "\t" in text or len(text.splitlines()) > 1:
-            raise ExportError(f"The label {text!r} holds a tab or a line break; rename it.")
+            raise ExportError(f"The label {text!r} contains a tab or a line break; rename it.")
     file = folder / "labels.tsv"
     file.write_text("".join(f"{id}\t{name}\n" for id, name in rows), "utf-8")
     return tf.saved_model.Asset(str(file))
@@ -57,7 +57,7 @@ def serving_signatures(
     - `features`: `inputs` -> `features`;
     - `image_bytes`: encoded pictures, `image_bytes` -> `scores`, `classes` and
       `class_ids` of the best classes, or `features`;
-    - `class_maps`, where they are asked for: `inputs` -> `class_maps`;
+    - `class_maps`, where they are requested: `inputs` -> `class_maps`;
     - with the default `"image_bytes"`, `serving_default` takes what `image_bytes` takes, and
       the signature `inputs` what it takes otherwise.
 

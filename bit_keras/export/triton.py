@@ -71,7 +71,7 @@ def export_triton(
         Metadata, as stored in the artifact.
 
     Raises:
-        ExportError: An unknown target, a folder that is no model of a repository, a version
+        ExportError: An unknown target, a folder that is not a model of a repository, a version
             with other inputs, outputs or labels than the former ones, and as `export_serving`
             and `export_onnx`.
         SizeError, BitKerasError: As `export_serving` and `export_onnx`.

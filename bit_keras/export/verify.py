@@ -49,7 +49,7 @@ def verify(artifact: str | os.PathLike, trust: bool = False) -> Verification:
         tolerance does not raise.
 
     Raises:
-        ExportError: The path is no such artifact, it cannot be loaded or has to be trusted, or
+        ExportError: The path is not such an artifact, it cannot be loaded or has to be trusted, or
             the package that runs it is missing.
 
     Example:
@@ -68,7 +68,7 @@ def verify(artifact: str | os.PathLike, trust: bool = False) -> Verification:
     metadata = Metadata.read(artifact)
     if not has_golden(artifact):
         raise ExportError(
-            f"{artifact} holds no input and output to compare with: it was converted. "
+            f"{artifact} contains no input and output to compare with: it was converted. "
             "`bit-keras export` writes a file that proves itself."
         )
     try:

@@ -24,7 +24,7 @@ ENGINES: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
     }
 )
 
-#: The kinds that have checksums of this package where it wrote them.
+#: The formats that have checksums of this package where it wrote them.
 CHECKED: tuple[Kind, ...] = ("onnx", "openvino")
 
 #: What each engine is imported as.
@@ -69,7 +69,7 @@ def open_program(
         Program.
 
     Raises:
-        ExportError: No such file, none of these kinds, a damaged file, one that has to be
+        ExportError: No such file, none of these formats, a damaged file, one that has to be
             trusted, an engine that does not run it or is not installed, or no number of
             threads.
 
@@ -90,7 +90,7 @@ def open_program(
     threads = checked_threads(threads)
     kind = kind_of(path)
     if kind is None:
-        what = "is not there" if not path.exists() else "is no file that a program can run"
+        what = "is not there" if not path.exists() else "is not a file that a program can run"
         raise ExportError(f"{path} {what}; {_FORMATS} is taken.")
     engine = engine or ENGINES[kind][0]
     if engine not in ENGINES[kind]:
@@ -103,7 +103,7 @@ def open_program(
 
 
 def _open(path: Path, threads: int | None, engine: str, trust: bool) -> Program:
-    # Each engine is a package of hundreds of megabytes, imported where it is asked for.
+    # Each engine is a package of hundreds of megabytes, imported where it is used.
     if engine == "tensorflow":
         from bit_keras.runtimes.tensorflow import SavedModelProgram
 

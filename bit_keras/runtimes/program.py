@@ -56,7 +56,7 @@ class Intermediate:
 
     Attributes:
         name: str. That of the tensor in the file.
-        dtype: str. What the file holds it in.
+        dtype: str. What the file stores it in.
         values: float32 array.
     """
 
@@ -161,10 +161,10 @@ def available_cores() -> int:
 
 
 def checked_threads(threads: int | None) -> int | None:
-    """The number of threads that was asked for, or None.
+    """The requested number of threads, or None.
 
     Raises:
-        ExportError: It is no integer from 1.
+        ExportError: It is not an integer from 1.
     """
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise ExportError(f"`threads` must be an integer from 1, or None; {threads!r} came.")

@@ -22,7 +22,7 @@ _BATCHES = (1, 3)
 
 
 def require_runs(path: str | os.PathLike, function: str, libraries: int) -> None:
-    """Raises where a file does not answer images within limits, in a process of its own.
+    """Raises where a file does not return outputs within limits, in a process of its own.
 
     Args:
         path: The file or the folder.

@@ -275,7 +275,7 @@ def test_other_documents_in_their_place_are_refused(collection):
     (collection / "sent-to-kaggle.json").write_text("{")
     assert "repair it, or remove it to send everything" in fails(collection, "--to", "kaggle")
     (collection / "manifest.json").write_text("[]")
-    assert "is no manifest of a collection" in fails(collection, "--to", "kaggle")
+    assert "is not the manifest of a collection" in fails(collection, "--to", "kaggle")
 
 
 # Calls of the client libraries, which must fit their real signatures

@@ -201,7 +201,7 @@ def test_data_without_pictures(tmp_path, monkeypatch):
 def test_split_without_labels(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(prepare(Unlabelled, tmp_path)))
     assert len(open_images("tfds:unlabelled", "train")) == 7
-    with pytest.raises(DataError, match=r"3 of 3 pictures of .*, split test, have no label"):
+    with pytest.raises(DataError, match=r"3 of 3 images of .*, split test, have no label"):
         open_images("tfds:unlabelled", "test")
 
 

@@ -123,7 +123,7 @@ def test_own_labels_are_what_image_bytes_answers(tmp_path):
 def test_labels_that_would_break_the_file_are_refused(classifier, tmp_path):
     names = ("one\ttwo", *"bcdefghij")
     task = Task(Labels("tabs", tuple("abcdefghij"), names), eval_transform("bit_tiny.cifar10"))
-    with pytest.raises(ExportError, match=r"'one\\ttwo' holds a tab or a line break; rename it"):
+    with pytest.raises(ExportError, match=r"'one\\ttwo' contains a tab or a line break; rename it"):
         export_serving(classifier, tmp_path / "a", task=task)
     assert list(tmp_path.iterdir()) == []
 

@@ -112,9 +112,9 @@ def test_other_files_are_refused(tmp_path):
         open_program(tmp_path / "nowhere.tflite")
     for name, content in {"a.tflite": b"", "b.onnx": b"text", "c.xml": b"<html/>"}.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ExportError, match="is no file that a program can run"):
+        with pytest.raises(ExportError, match="is not a file that a program can run"):
             open_program(tmp_path / name)
-    with pytest.raises(ExportError, match="is no file that a program can run"):
+    with pytest.raises(ExportError, match="is not a file that a program can run"):
         open_program(tmp_path)
 
 

@@ -38,7 +38,7 @@ _PART = 1 << 16
 
 
 class Arrays(Mapping[str, np.ndarray]):
-    """Named arrays, each made or read when it is asked for.
+    """Named arrays, each made or read when it is requested.
 
     Attributes:
         shapes: dict from name to shape, in the order of the arrays.
@@ -54,7 +54,7 @@ class Arrays(Mapping[str, np.ndarray]):
 
 
 class ArrayFile(Arrays, abc.ABC):
-    """Named arrays in a file, each read when it is asked for.
+    """Named arrays in a file, each read when it is requested.
 
     Opening reads no values. A file is damaged, or it gives each array as it was
     written: names, shapes and the place of every byte are checked against each other.
@@ -139,7 +139,7 @@ def require_file(path: Path, kind: str) -> None:
 
 
 def require_finite(path: Path, name: str, array: np.ndarray) -> None:
-    """Raises where an array holds infinities or what is not a number.
+    """Raises where an array contains infinite values or NaN.
 
     Raises:
         CheckpointError: With the name, and how many values these are.

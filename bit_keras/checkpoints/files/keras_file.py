@@ -75,7 +75,7 @@ class KerasArchive(DatasetFile):
     def _read_metadata(self) -> None:
         if not is_keras_file(self.path):
             raise CheckpointError(
-                f"{self.path} is not a Keras file: it is no zip archive with {_CONFIG} and "
+                f"{self.path} is not a Keras file: it is not a zip archive with {_CONFIG} and "
                 f"{_WEIGHTS}."
             )
         self._zip = open_archive(self._file)
@@ -101,7 +101,7 @@ class KerasArchive(DatasetFile):
         member = self._zip.getinfo(_WEIGHTS)
         if member.compress_type != zipfile.ZIP_STORED:
             raise CheckpointError(
-                f"{self.path} holds its weights compressed, which Keras does not do; save the "
+                f"{self.path} stores its weights compressed, which Keras does not do; save the "
                 "model with Keras again."
             )
         # Compares the header in front of the member with the index.
@@ -131,7 +131,7 @@ class KerasFile(KerasArchive):
         path: The file.
 
     Raises:
-        CheckpointError: The file is no Keras file, is damaged, holds two layers of one
+        CheckpointError: The file is not a Keras file, is damaged, contains two layers of one
             name, or is not as Keras writes it.
 
     Example:
@@ -170,7 +170,7 @@ def write_keras(
     arrays: Arrays,
     members: Mapping[str, str],
 ) -> None:
-    """Writes a `.keras` file one array at a time, without a model that holds them.
+    """Writes a `.keras` file one array at a time, without a model that contains them.
 
     Args:
         path: The file to create or to replace. Whole or absent; the disk needs twice its

@@ -34,7 +34,7 @@ _GRAPH_BYTES = 10_000_000
 #: What follows the path of an object in a key.
 _ATTRIBUTES = "/.ATTRIBUTES/"
 
-#: How often something was saved, which is no weight.
+#: How often something was saved, which is not a weight.
 _COUNTER = "save_counter"
 
 
@@ -93,7 +93,7 @@ class SavedModelFile(ArrayFile):
             entry = entries[key]
             if not (entry.dtype.is_floating or entry.dtype.is_integer or entry.dtype.is_bool):
                 raise CheckpointError(
-                    f"{self.path} holds {entry.dtype.name} values in {name!r}; save the weights as "
+                    f"{self.path} stores {name!r} as {entry.dtype.name}; save the weights as "
                     "float32."
                 )
             self._keys[name] = key
@@ -127,7 +127,7 @@ def _require_graph(entry: Entry) -> None:
 
 
 def is_saved_model(path: Path) -> bool:
-    """Whether a folder holds a SavedModel with variables."""
+    """Whether a folder is a SavedModel with variables."""
     return (path / _MODEL).is_file() and (path / _INDEX).is_file()
 
 
@@ -188,4 +188,4 @@ def _value(node: Any) -> Any:
     for attribute in node.attributes:
         if attribute.name == _VALUE:
             return attribute
-    raise ValueError("its list of variables holds something else")
+    raise ValueError("its list of variables contains something else")

@@ -200,7 +200,7 @@ def test_a_changed_value_is_refused_by_its_checksum(small, tmp_path):
 
 def test_compressed_weights_are_refused(small, tmp_path):
     path = rewritten(small, tmp_path / "a.keras", {}, zipfile.ZIP_DEFLATED)
-    assert "holds its weights compressed, which Keras does not do" in refusal(path)
+    assert "stores its weights compressed, which Keras does not do" in refusal(path)
 
 
 def test_a_configuration_that_unpacks_to_gigabytes_is_refused(small, tmp_path):

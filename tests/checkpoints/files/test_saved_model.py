@@ -158,12 +158,12 @@ def test_every_number_is_read(tmp_path, dtype):
 
 def test_texts_are_refused(tmp_path):
     path = saved(tmp_path / "a", variables=[tf.Variable("a", name="x")])
-    assert "holds string values in 'x'; save the weights as float32" in refusal(path)
+    assert "stores 'x' as string; save the weights as float32" in refusal(path)
 
 
 def test_a_list_with_something_else_in_it_is_refused(tmp_path):
     path = saved(tmp_path / "a", variables=[variable([1], "x"), tf.train.Checkpoint()])
-    assert "its list of variables holds something else" in refusal(path)
+    assert "its list of variables contains something else" in refusal(path)
 
 
 def test_missing_values_are_refused_on_opening(small, of_tensorflow_1, tmp_path):

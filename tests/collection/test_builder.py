@@ -502,7 +502,11 @@ def flip(path):
         (lambda c: (c / "models/tiny_classifier/record.json").unlink(), "cannot be read"),
         (lambda c: shutil.rmtree(c / "models" / "tiny_classifier"), "cannot be read"),
         (lambda c: (c / "manifest.json").unlink(), "goes on with it"),
-        (lambda c: (c / "manifest.json").write_text("[]"), "is not the manifest of a collection"),
+        (lambda c: (c / "manifest.json").write_text("[]"), "must be an object"),
+        (
+            lambda c: (c / "manifest.json").write_text('{"collection": {}, "models": []}'),
+            "is not the manifest of a collection",
+        ),
         (
             lambda c: (c / "manifest.json").write_text(
                 (c / "manifest.json").read_text().replace('"outputs": 10', '"outputs": 11')

@@ -51,11 +51,11 @@ test-long: $(VENV)/.dev
 	KERAS_BACKEND=jax $(PYTEST) -m long $(EVERY_BACKEND)
 	KERAS_BACKEND=torch $(PYTEST) -m long $(EVERY_BACKEND)
 
-# Run by hand, for what a change touches: make test-full TESTS=tests/export
+# Run by hand, for what a change touches: make test-full TESTS=tests/exporters
 test-full: $(VENV)/.dev
 	KERAS_BACKEND=tensorflow $(PYTEST) -m full $(TESTS)
 
-# What is not installed keeps its rows: make clients TESTS=tests/export
+# What is not installed keeps its rows: make clients TESTS=tests/exporters
 clients: $(VENV)/.dev
 	KERAS_BACKEND=tensorflow $(PYTEST) -rs --record-clients $(TESTS)
 	$(BIN)/python docs/clients.py

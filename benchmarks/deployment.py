@@ -2,9 +2,9 @@
 
     python benchmarks/deployment.py cifar10.tar photos/
 
-Exports `bit_tiny.cifar10` in every format, calibrated with 200 of the training pictures
-of the first argument, and asks each file for the classes of all its test pictures. Then
-the same for an R50x1 with reproducible weights and the pictures of the second argument:
+Exports `bit_tiny.cifar10` in every format, calibrated with 200 of the training images
+of the first argument, and asks each file for the classes of all its test images. Then
+the same for an R50x1 with reproducible weights and the images of the second argument:
 half of them calibrate, all are answered. Everything is compared with Keras in float32.
 """
 
@@ -22,14 +22,15 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
 import bit_keras  # noqa: E402
+from bit_keras.artifacts.reference import relative_difference  # noqa: E402
 from bit_keras.checkpoints import fill_with_seeded_values  # noqa: E402
 from bit_keras.data import open_images  # noqa: E402
-from bit_keras.export.artifact import QUANTIZATIONS, relative_difference  # noqa: E402
-from bit_keras.export.calibration import calibration_images  # noqa: E402
-from bit_keras.export.onnx import export_onnx  # noqa: E402
-from bit_keras.export.openvino import export_openvino  # noqa: E402
-from bit_keras.export.serving import export_serving  # noqa: E402
-from bit_keras.export.tflite import export_tflite  # noqa: E402
+from bit_keras.exporters.calibration import calibration_images  # noqa: E402
+from bit_keras.exporters.onnx import export_onnx  # noqa: E402
+from bit_keras.exporters.openvino import export_openvino  # noqa: E402
+from bit_keras.exporters.serving import export_serving  # noqa: E402
+from bit_keras.exporters.targets import QUANTIZATIONS  # noqa: E402
+from bit_keras.exporters.tflite import export_tflite  # noqa: E402
 from bit_keras.inference import load_predictor  # noqa: E402
 
 SMALL, LARGE = "bit_tiny.cifar10", "bit_r50x1.distilled_in1k_224"
@@ -82,7 +83,7 @@ FORMATS: dict[str, Export] = {
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """What a format answers to the pictures, and what it weighs."""
+    """What a format answers to the images, and what it weighs."""
 
     name: str
     bytes: int
@@ -97,23 +98,23 @@ def main() -> None:
 
     test = open_images(arguments.cifar10, "test")
     transform = bit_keras.eval_transform(SMALL)
-    with progress("Reading the test pictures"):
+    with progress("Reading the test images"):
         images = np.stack([transform(test[index]) for index in range(len(test))])
         calibration = calibration_images(arguments.cifar10, transform)
     model = bit_keras.create_classifier(SMALL)
-    print(f"{SMALL}, {len(images):,} pictures\n")
-    print(table(answers_of(model, images, calibration), test.targets))
+    print(f"{SMALL}, {len(images):,} images\n")
+    print(table(outputs_of(model, images, calibration), test.targets))
 
     transform = bit_keras.eval_transform(LARGE)
     photos = sorted(path for path in arguments.photos.iterdir() if path.suffix == ".JPEG")
     images = np.stack([transform(path) for path in photos])
     model = bit_keras.create_classifier(LARGE, weights=None)
     fill_with_seeded_values(model)
-    print(f"\n{LARGE}, drawn weights, {len(images)} pictures\n")
-    print(table(answers_of(model, images, images[::2]), None))
+    print(f"\n{LARGE}, drawn weights, {len(images)} images\n")
+    print(table(outputs_of(model, images, images[::2]), None))
 
 
-def answers_of(
+def outputs_of(
     model: keras.Model, images: np.ndarray, calibration: np.ndarray
 ) -> Iterator[Answers]:
     """Keras first, then every format."""
@@ -140,28 +141,28 @@ def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def table(answers: Iterator[Answers], targets: np.ndarray | None) -> str:
+def table(outputs: Iterator[Answers], targets: np.ndarray | None) -> str:
     """A table in Markdown, with the accuracy where classes are known."""
-    keras_answers = next(answers)
+    keras_outputs = next(outputs)
     header = ["", "MB", "top-1", "same class as Keras", "largest difference", "correlation"]
-    rows = [row(answer, keras_answers.logits, targets) for answer in (keras_answers, *answers)]
+    rows = [row(output, keras_outputs.logits, targets) for output in (keras_outputs, *outputs)]
     if targets is None:
         header.remove("top-1")
     rule = ["---"] + ["---:"] * (len(header) - 1)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
 
 
-def row(answer: Answers, expected: np.ndarray, targets: np.ndarray | None) -> list[str]:
-    classes = answer.logits.argmax(-1)
+def row(output: Answers, expected: np.ndarray, targets: np.ndarray | None) -> list[str]:
+    classes = output.logits.argmax(-1)
     same = int((classes == expected.argmax(-1)).sum())
     accuracy = [] if targets is None else [f"{100 * (classes == targets).mean():.2f} %"]
-    correlation = np.corrcoef(answer.logits.ravel(), expected.ravel())[0, 1]
+    correlation = np.corrcoef(output.logits.ravel(), expected.ravel())[0, 1]
     return [
-        answer.name,
-        f"{answer.bytes / 1e6:.1f}",
+        output.name,
+        f"{output.bytes / 1e6:.1f}",
         *accuracy,
         f"{same:,} of {len(classes):,}",
-        f"{relative_difference(answer.logits, expected):.1e}",
+        f"{relative_difference(output.logits, expected):.1e}",
         f"{correlation:.6f}",
     ]
 

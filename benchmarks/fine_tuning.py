@@ -1,4 +1,4 @@
-"""A step of fine-tuning R50x1 beside timm and transformers under PyTorch, interleaved.
+"""A step of fine-tuning R50x1 next to timm and transformers under PyTorch, interleaved.
 
     python benchmarks/fine_tuning.py [--batch 8] [--size 160] [--rounds 9]
         [--precision float32 bfloat16] [--contenders NAME ...]
@@ -11,7 +11,7 @@ round by round (machines drift, ratios of neighbours do not), and the most memor
 that a process held. A contender that is not installed is named and left out.
 
 Only on a machine with nothing else to do: PyTorch's threads wait for one another
-actively, and beside other work its steps can take ten times as long.
+actively, and next to other work its steps can take ten times as long.
 """
 
 import argparse

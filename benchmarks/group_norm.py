@@ -1,8 +1,8 @@
-"""GroupNorm beside Keras's own layer, in a whole R50x1, interleaved in one process.
+"""GroupNorm next to Keras's own layer, in a whole R50x1, interleaved in one process.
 
     python benchmarks/group_norm.py [--batch 1 8] [--size 224] [--rounds 15]
 
-Prints the median time of a forward pass for both networks, which hold the same
+Prints the median time of a forward pass for both networks, which contain the same
 weights and give the same logits, and the median of the ratios round by round:
 machines drift, ratios of neighbours do not.
 """
@@ -58,8 +58,8 @@ def main() -> None:
     for batch in arguments.batch:
         images = np.random.default_rng(0).uniform(-1, 1, (batch, arguments.size, arguments.size, 3))
         networks = [jitted(ours), jitted(theirs)]
-        answers = [np.asarray(network(images)) for network in networks]
-        np.testing.assert_allclose(*answers, rtol=0, atol=1e-4 * np.abs(answers[0]).max())
+        outputs = [np.asarray(network(images)) for network in networks]
+        np.testing.assert_allclose(*outputs, rtol=0, atol=1e-4 * np.abs(outputs[0]).max())
         times = [
             [seconds(network, images) for network in networks] for _ in range(arguments.rounds)
         ]

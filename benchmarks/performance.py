@@ -1,11 +1,11 @@
-"""Every format beside its peers, in one interleaved run; writes docs/performance.md.
+"""Every format next to its peers, in one interleaved run; writes docs/performance.md.
 
     python benchmarks/performance.py [--batch 1 8] [--threads 2] [--rounds 20]
         [--model bit_r50x1.distilled_in1k_224] [--out docs]
 
 Exports the network in every format with the same reproducible weights, in the layout of
 the official file, and measures all of them with `bit_keras.benchmark`. The page and its
-picture hold nothing but what was measured. What cannot be exported is named with the
+image hold nothing but what was measured. What cannot be exported is named with the
 reason.
 """
 
@@ -20,21 +20,21 @@ from pathlib import Path
 
 import numpy as np
 
+from bit_keras.artifacts.reference import REFERENCE_SIZE, reference_images
 from bit_keras.atomic import replaced_file
 from bit_keras.benchmark import (
     Benchmark,
-    Contestant,
+    Entry,
     Row,
-    artifact_contestant,
-    peer_contestants,
+    artifact_entry,
+    peer_entries,
     ratio_to,
     run_benchmark,
-    write_picture,
+    write_plot,
 )
-from bit_keras.benchmark.contestants import FORMATS, Network
+from bit_keras.benchmark.entries import FORMATS, Network
 from bit_keras.benchmark.table import COLUMNS, cells_of
 from bit_keras.cli.printing import progress, start_keras
-from bit_keras.export.artifact import GOLDEN_SIZE, golden_images
 from bit_keras.registry import model_info
 
 PAGE, PICTURE = "performance.md", "performance.png"
@@ -68,27 +68,27 @@ def main() -> None:
     arguments = parser.parse_args()
 
     checkpoint = model_info(arguments.model)
-    size = checkpoint.size or GOLDEN_SIZE
+    size = checkpoint.size or REFERENCE_SIZE
     network = Network(checkpoint.name, size, size, checkpoint.classes)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        contestants = [exported(form, network, folder) for form in FORMS]
+        entries = [exported(form, network, folder) for form in FORMS]
         with progress("Writing the files of the peers"):
-            contestants += peer_contestants(network, folder, arguments.threads)
+            entries += peer_entries(network, folder, arguments.threads)
         with progress("Loading") as status:
             benchmark = run_benchmark(
-                contestants,
+                entries,
                 arguments.batch,
                 arguments.threads,
                 arguments.rounds,
                 advance=lambda step: status.update(step),
             )
-    write_picture(benchmark, arguments.out / PICTURE)
+    write_plot(benchmark, arguments.out / PICTURE)
     with replaced_file(arguments.out / PAGE) as partial:
         partial.write_text(page(benchmark, shlex.join(["python", *sys.argv])), "utf-8")
 
 
-def exported(form: str, network: Network, folder: Path) -> Contestant:
+def exported(form: str, network: Network, folder: Path) -> Entry:
     """The artifact of a form, or the reason why there is none.
 
     A process of its own exports it: what one leaves in memory does not slow the next.
@@ -102,11 +102,11 @@ def exported(form: str, network: Network, folder: Path) -> Contestant:
     ):
         try:
             pool.submit(export, target, precision, network, path).result()
-            return artifact_contestant(path, form)
+            return artifact_entry(path, form)
         # Whatever an exporter raises, or the end of its process, is the reason in its row.
         except Exception as error:
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            return Contestant(form, network, FORMATS[target], precision, failure=reason)
+            return Entry(form, network, FORMATS[target], precision, failure=reason)
 
 
 SUFFIXES = {"tflite": ".tflite", "onnx": ".onnx"}
@@ -124,31 +124,31 @@ def export(target: str, precision: str, network: Network, path: Path) -> None:
 
 
 def export_saved_model(model: object, path: Path, precision: str, size: int) -> None:
-    from bit_keras.export.serving import export_serving
+    from bit_keras.exporters.serving import export_serving
 
     export_serving(model, path, size=size, precision=precision, batch_sizes=())
 
 
 def export_hub(model: object, path: Path, precision: str, size: int) -> None:
-    from bit_keras.export import hub
+    from bit_keras.exporters import hub
 
     hub.export_hub(model, path)
 
 
 def export_tflite(model: object, path: Path, precision: str, size: int) -> None:
-    from bit_keras.export import tflite
+    from bit_keras.exporters import tflite
 
     tflite.export_tflite(model, path, size=size, **quantization(precision, size))
 
 
 def export_onnx(model: object, path: Path, precision: str, size: int) -> None:
-    from bit_keras.export import onnx
+    from bit_keras.exporters import onnx
 
     onnx.export_onnx(model, path, size=size, **quantization(precision, size))
 
 
 def export_openvino(model: object, path: Path, precision: str, size: int) -> None:
-    from bit_keras.export import openvino
+    from bit_keras.exporters import openvino
 
     openvino.export_openvino(model, path, size=size)
 
@@ -168,13 +168,13 @@ def quantization(precision: str, size: int) -> dict:
         return {}
     if not precision.startswith("int8"):
         return {"quantize": precision}
-    images = golden_images(size, size, (-1.0, 1.0))[np.arange(CALIBRATION_IMAGES) % 2]
+    images = reference_images(size, size, (-1.0, 1.0))[np.arange(CALIBRATION_IMAGES) % 2]
     return {"quantize": precision, "calibration": images}
 
 
 def page(benchmark: Benchmark, command: str) -> str:
     """The text of docs/performance.md."""
-    network = benchmark.rows[0].contestant.network
+    network = benchmark.rows[0].entry.network
     machine = benchmark.machine
     sections = [
         "# Performance",
@@ -190,7 +190,7 @@ def page(benchmark: Benchmark, command: str) -> str:
         ).strip(),
         "## Where and with what",
         f"{machine.processor}, {machine.cores} cores, {machine.system}; "
-        f"{benchmark.threads} threads for every contestant."
+        f"{benchmark.threads} threads for every entry."
         + (f" Instructions: {', '.join(machine.instructions)}." if machine.instructions else ""),
         ", ".join(f"{name} {version}" for name, version in machine.versions.items()) + ".",
         f"```sh\n{command}\n```",
@@ -201,11 +201,11 @@ def page(benchmark: Benchmark, command: str) -> str:
 READING = """
 ## How to read it
 
-Every contestant has a process of its own, and takes and returns NumPy arrays; networks of PyTorch
-take tensors. After warming up there are {rounds} rounds. In each, every contestant has one turn, in
+Every entry has a process of its own, and takes and returns NumPy arrays; networks of PyTorch
+take tensors. After warming up there are {rounds} rounds. In each, every entry has one turn, in
 an order drawn anew (seed {seed}), while the others sleep: a call that no clock runs for, and one
-that is timed. `ms` is the median of these calls, beside it the times between which eight tenths of
-them lie.
+that is timed. `ms` is the median of these calls, next to it the times between which eight tenths of
+them are.
 
 The peak is the fastest product of two float32 matrices of {side} x {side} by TensorFlow (oneDNN) in
 the same rounds. A share counts the multiply-adds of the convolutions and the head as two operations
@@ -228,18 +228,18 @@ def batch_section(benchmark: Benchmark, batch: int) -> str:
     if peak is not None:
         parts.append(f"The machine's peak: {peak / 1e9:.0f} GFLOP/s in float32.")
     parts.append(markdown(COLUMNS, [cells_of(benchmark, row) for row in rows]))
-    peers = [row for row in rows if row.contestant.peer]
-    own = [row for row in rows if not row.contestant.peer]
+    peers = [row for row in rows if row.entry.peer]
+    own = [row for row in rows if not row.entry.peer]
     if peers and own:
         parts.append("How many times as fast as each peer:")
-        header = ("", *(peer.contestant.name for peer in peers))
+        header = ("", *(peer.entry.name for peer in peers))
         parts.append(markdown(header, [ratios_to_peers(row, peers) for row in own]))
     return "\n\n".join(parts)
 
 
 def ratios_to_peers(row: Row, peers: list[Row]) -> tuple[str, ...]:
     ratios = (f"{ratio_to(peer.seconds, row.seconds):.2f}" for peer in peers)
-    return (row.contestant.name, *ratios)
+    return (row.entry.name, *ratios)
 
 
 def missing_section(benchmark: Benchmark) -> str:

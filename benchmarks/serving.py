@@ -1,11 +1,11 @@
-"""What folding is worth: a SavedModel for servers beside the one for TF Hub, interleaved.
+"""What folding is worth: a SavedModel for servers next to the one for TF Hub, interleaved.
 
     python benchmarks/serving.py [--batch 1 8] [--rounds 15] [--model bit_r50x1.distilled_in1k_224]
 
 Exports the network four times with the same reproducible weights, loads each SavedModel
 with TensorFlow alone, and prints the median time of `serving_default` and the median of
 the ratios to `hub`, round by round: machines drift, ratios of neighbours do not. The
-last column is `image_bytes` of encoded photographs beside `serving_default`: what
+last column is `image_bytes` of encoded photographs next to `serving_default`: what
 decoding, resizing and cropping cost.
 """
 
@@ -27,10 +27,10 @@ import tensorflow as tf  # noqa: E402
 from PIL import Image  # noqa: E402
 
 import bit_keras  # noqa: E402
+from bit_keras.artifacts.reference import reference_images  # noqa: E402
 from bit_keras.checkpoints import fill_with_seeded_values  # noqa: E402
-from bit_keras.export.artifact import golden_images  # noqa: E402
-from bit_keras.export.hub import export_hub  # noqa: E402
-from bit_keras.export.serving import export_serving  # noqa: E402
+from bit_keras.exporters.hub import export_hub  # noqa: E402
+from bit_keras.exporters.serving import export_serving  # noqa: E402
 
 
 def main() -> None:
@@ -70,14 +70,14 @@ def exported(name: str, folder: Path) -> dict[str, Path]:
 
 def row(loaded: dict, batch: int, size: int, rounds: int) -> list[str]:
     """Median milliseconds and ratios of one batch size."""
-    images = tf.constant(golden_images(size, size, (-1.0, 1.0))[np.arange(batch) % 2])
-    pictures = tf.constant([picture(size)] * batch)
+    images = tf.constant(reference_images(size, size, (-1.0, 1.0))[np.arange(batch) % 2])
+    encoded = tf.constant([photo(size)] * batch)
     calls = {
         name: lambda artifact=artifact: artifact.signatures["serving_default"](inputs=images)
         for name, artifact in loaded.items()
     }
     bytes_signature = loaded["serving"].signatures["image_bytes"]
-    calls["image_bytes"] = lambda: bytes_signature(image_bytes=pictures)
+    calls["image_bytes"] = lambda: bytes_signature(image_bytes=encoded)
     for call in calls.values():
         call()
     times = [{name: seconds(call) for name, call in calls.items()} for _ in range(rounds)]
@@ -90,9 +90,9 @@ def row(loaded: dict, batch: int, size: int, rounds: int) -> list[str]:
     return cells
 
 
-def picture(size: int) -> bytes:
+def photo(size: int) -> bytes:
     """A JPEG of 500 x 375 pixels, the usual size of an ImageNet photograph."""
-    pixels = golden_images(375, 500, (0.0, 1.0))[0]
+    pixels = reference_images(375, 500, (0.0, 1.0))[0]
     file = io.BytesIO()
     Image.fromarray(np.rint(255 * pixels).astype(np.uint8)).save(file, "JPEG")
     return file.getvalue()

@@ -5,7 +5,7 @@
 Cuts a folder of five classes from an archive of CIFAR-10 (class folders below `train`
 and `test`, as in the documentation), fine-tunes `bit_tiny.cifar10` on it by the README's
 command, once with its own weights and once with random ones, and evaluates both on the
-test pictures of the five classes.
+test images of the five classes.
 """
 
 import argparse
@@ -25,7 +25,7 @@ TEST_PICTURES = 1000  # Of each class, all there are.
 
 
 def cut(archive: Path, folder: Path, per_class: int) -> None:
-    """Writes `<split>/<class>/<picture>` for the five classes, the first pictures of each."""
+    """Writes `<split>/<class>/<image>` for the five classes, the first images of each."""
     counts = {"train": per_class, "test": TEST_PICTURES}
     with tarfile.open(archive) as tar:
         for member in tar:
@@ -45,7 +45,7 @@ def command(*arguments: object) -> str:
 
 
 def accuracy_after(weights: str, data: Path, run: Path, steps: int) -> float:
-    """Top-1 in percent on the test pictures after fine-tuning."""
+    """Top-1 in percent on the test images after fine-tuning."""
     options = ("--weights", weights, "--rule", "code", "--size", 64, "--steps", steps)
     command("finetune", "bit_tiny.cifar10", "--data", data, "--out", run, *options)
     report = json.loads(command("evaluate", run, "--data", data, "--split", "test", "--json"))
@@ -57,14 +57,14 @@ def main() -> None:
     parser.add_argument("archive", type=Path)
     parser.add_argument("--per-class", type=int, default=50)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--keep", type=Path, help="Folder for the pictures and the two runs.")
+    parser.add_argument("--keep", type=Path, help="Folder for the images and the two runs.")
     arguments = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary)
         data = folder / "five"
         cut(arguments.archive, data, arguments.per_class)
-        table = rich.table.Table("weights", "top-1 on 5,000 test pictures", box=None)
+        table = rich.table.Table("weights", "top-1 on 5,000 test images", box=None)
         for weights in ("pretrained", "random"):
             accuracy = accuracy_after(weights, data, folder / weights, arguments.steps)
             table.add_row(weights, f"{accuracy:.1f} %")

@@ -37,11 +37,12 @@ _HOMES = {
 }
 
 _SUBPACKAGES = (
+    "artifacts",
     "checkpoints",
     "collection",
     "data",
     "evaluation",
-    "export",
+    "exporters",
     "inference",
     "layers",
     "models",

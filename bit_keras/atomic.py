@@ -1,7 +1,7 @@
-"""Atomic writes: beside the target first, then renamed.
+"""Atomic writes: next to the target first, then renamed.
 
 A process killed at any moment leaves the old state or the new one, and at worst
-a hidden `.partial` beside it or a scratch folder, which the next write removes.
+a hidden `.partial` next to it or a scratch folder, which the next write removes.
 """
 
 import contextlib
@@ -84,10 +84,10 @@ def scratch_directory(beside: Path | None = None) -> Iterator[Path]:
     """Yields an empty folder that is deleted when the block ends.
 
     What killed processes left is removed by the next call, or by the next write to the
-    target that the folder stood beside.
+    target that the folder stood next to.
 
     Args:
-        beside: Path. The file that `replaced_file` yields, to have the folder on the same
+        next to: Path. The file that `replaced_file` yields, to have the folder on the same
             file system. Defaults to `None`, the system's folder for temporary files.
 
     Raises:

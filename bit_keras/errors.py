@@ -10,7 +10,7 @@ class BitKerasError(Exception):
 
 
 class UnknownModelError(BitKerasError, LookupError):
-    """A model name that the registry does not hold."""
+    """A model name that the registry does not contain."""
 
 
 class CheckpointError(BitKerasError, ValueError):
@@ -26,11 +26,11 @@ class ImageError(BitKerasError, ValueError):
 
 
 class DataError(BitKerasError, ValueError):
-    """Pictures to train on or to evaluate that are missing, unreadable or do not fit."""
+    """Images to train on or to evaluate that are missing, unreadable or do not fit."""
 
 
 class TrainingError(BitKerasError, ValueError):
-    """A training that cannot begin, go on or be read."""
+    """A training that cannot begin, continue or be read."""
 
 
 class ExportError(BitKerasError, ValueError):

@@ -42,7 +42,7 @@ STRIDE = 32
 #: The smallest input side whose last feature map still has a pixel to pool.
 MINIMUM_SIZE = STRIDE
 
-#: Channels of the pictures that every published network takes.
+#: Channels of the images that every published network takes.
 RGB = 3
 
 Shape = tuple[int, ...]
@@ -93,7 +93,7 @@ class Architecture:
 
         Args:
             classes: int. Width of the head; `None` leaves the head out.
-            in_channels: int. Channels of the pictures. Defaults to `3`.
+            in_channels: int. Channels of the images. Defaults to `3`.
 
         Example:
 
@@ -437,7 +437,7 @@ def _upstream() -> Iterator[Checkpoint]:
     for size in _SIZES:
         architecture = ARCHITECTURES[f"bit_{size}"]
         official, timm_size = size.upper().replace("X", "x"), size[1:]
-        # TF Hub holds no R152x2 (https://tfhub.dev/google/collections/bit/1).
+        # TF Hub contains no R152x2 (https://tfhub.dev/google/collections/bit/1).
         on_hub = size != "r152x2"
         yield Checkpoint(
             f"bit_{size}.in21k",
@@ -562,16 +562,16 @@ _VTAB_CLASSES: Mapping[str, int] = MappingProxyType(
 def _vtab() -> Iterator[Checkpoint]:
     for size in ("r50x1", "r50x3", "r101x1", "r101x3", "r152x4"):
         official = size.upper().replace("X", "x")
-        for task, classes in _VTAB_CLASSES.items():
+        for spec, classes in _VTAB_CLASSES.items():
             for run in range(3):
-                stem = f"BiT-M-{official}-run{run}-{task}"
+                stem = f"BiT-M-{official}-run{run}-{spec}"
                 yield Checkpoint(
-                    f"bit_{size}.in21k_ft_vtab_{task.replace('-', '_')}_run{run}",
+                    f"bit_{size}.in21k_ft_vtab_{spec.replace('-', '_')}_run{run}",
                     ARCHITECTURES[f"bit_{size}"],
                     OFFICIAL_ROOT + f"vtab/{stem}.npz",
                     classes=classes,
                     labels=None,
-                    description=f"BiT-M fine-tuned on 1000 images of VTAB's {task}, run {run}.",
+                    description=f"BiT-M fine-tuned on 1000 images of VTAB's {spec}, run {run}.",
                     aliases=_official(stem),
                 )
 
@@ -688,7 +688,7 @@ def model_info(name: str) -> Checkpoint:
         Checkpoint.
 
     Raises:
-        UnknownModelError: No model has that name; the message holds the nearest.
+        UnknownModelError: No model has that name; the message contains the nearest.
 
     Example:
 

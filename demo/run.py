@@ -1,6 +1,6 @@
 """The demo: a checkpoint becomes a SavedModel, and another program classifies with it.
 
-Run it with `make demo`. It writes to `demo/output/`: the SavedModel, and a picture
+Run it with `make demo`. It writes to `demo/output/`: the SavedModel, and a image
 of the predictions.
 """
 
@@ -31,8 +31,8 @@ import tensorflow_hub as hub  # noqa: E402
 import tf_keras  # noqa: E402
 
 import bit_keras  # noqa: E402
-from bit_keras.export.hub import export_hub  # noqa: E402
-from bit_keras.export.verify import verify  # noqa: E402
+from bit_keras.artifacts.verify import verify  # noqa: E402
+from bit_keras.exporters.hub import export_hub  # noqa: E402
 from bit_keras.preprocessing import load_image  # noqa: E402
 
 MODEL = "bit_tiny.cifar10"
@@ -67,9 +67,9 @@ def main(output: Path) -> None:
     right = sum(is_right(file, ranked) for file, ranked in zip(files, predictions, strict=True))
     say(f"   {right} of {len(files)} are right: each file is named after what it shows")
 
-    picture = output / "predictions.png"
-    draw(files, predictions, picture)
-    say(f"4. The top 5 beside each image: {os.path.relpath(picture)}")
+    image = output / "predictions.png"
+    draw(files, predictions, image)
+    say(f"4. The top 5 next to each image: {os.path.relpath(image)}")
 
 
 def say(text: str) -> None:
@@ -89,7 +89,7 @@ def print_table(files: list[Path], predictions: list) -> None:
 
 
 def draw(files: list[Path], predictions: list, path: Path) -> None:
-    """Two columns of pictures, each with bars for its five best classes."""
+    """Two columns of images, each with bars for its five best classes."""
     figure, axes = plt.subplots(5, 4, figsize=(10, 10), width_ratios=(1, 1.6, 1, 1.6))
     for file, ranked, (left, right) in zip(files, predictions, axes.reshape(-1, 2), strict=True):
         left.imshow(load_image(file))

@@ -101,7 +101,7 @@ below works as a name, too: timm ids, TF Hub handles, official file names.
 
 All take RGB, channels last, float32 in [-1, 1], any size from 32 pixels up.
 [`bit_keras.eval_transform(NAME)`](api/preprocessing.md#bit_keras.eval_transform) makes that of a
-picture, as the column *evaluation* says. Where no source states how pictures are resized, the crop
+image, as the column *evaluation* says. Where no source states how images are resized, the crop
 is {ratio} of the short side, which is resized bilinearly, and a warning says so.
 
 **Accuracies are the publishers' own**, each with its source; where sources disagree, all are
@@ -117,7 +117,7 @@ given where a source states it. What no source states is left empty.
 VTAB_SECTION = """\
 ## VTAB
 
-The BiT-M networks that their authors fine-tuned on 1,000 pictures of each task of
+The BiT-M networks that their authors fine-tuned on 1,000 images of each task of
 [VTAB](https://github.com/google-research/task_adaptation): {count} networks. Their names are
 `ARCHITECTURE.in21k_ft_vtab_TASK_runSEED`, for example `{example}`, whose file is
 `{file}`. The seeds are {seeds}; the architectures
@@ -245,7 +245,7 @@ def _names(model: Checkpoint) -> Sequence[str]:
 
 def _vtab() -> str:
     models = [model for name, model in CHECKPOINTS.items() if VTAB.fullmatch(name)]
-    tasks = {_vtab_part(model, "task"): model for model in models}
+    specs = {_vtab_part(model, "task"): model for model in models}
     seeds = sorted({_vtab_part(model, "seed") for model in models})
     architectures = dict.fromkeys(f"`{model.architecture.name}`" for model in models)
     return VTAB_SECTION.format(
@@ -254,9 +254,9 @@ def _vtab() -> str:
         example=models[0].name,
         file=models[0].file,
         architectures=", ".join(architectures),
-        tasks=_rows(
-            (f"`{task}`", f"`{_task_in_file(model)}`", str(model.classes))
-            for task, model in tasks.items()
+        specs=_rows(
+            (f"`{spec}`", f"`{_task_in_file(model)}`", str(model.classes))
+            for spec, model in specs.items()
         ),
     )
 

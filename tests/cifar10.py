@@ -1,4 +1,4 @@
-"""Real CIFAR-10 images for tests: the full set where it lies, the samples elsewhere."""
+"""Real CIFAR-10 images for tests: the full set where it is, the samples elsewhere."""
 
 import io
 import tarfile

@@ -40,7 +40,7 @@ class ClientRecord:
             form: str. The target and the options of `bit-keras export` that matter to the client,
                 for example `"tflite --quantize int8"`.
             difference: float or None. Largest absolute difference of an output to what Keras
-                returns in float32 for the images that the artifact stores (`read_golden`), in
+                returns in float32 for the images that the artifact stores (`read_reference`), in
                 units of the largest value (`relative_difference`). None where nothing was computed.
             note: str. What the page adds, for example `"does not load"`. Without a difference it is
                 needed.

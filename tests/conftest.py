@@ -91,7 +91,7 @@ def extractor():
 
 @pytest.fixture(scope="session")
 def classifier_artifact(classifier, tmp_path_factory):
-    from bit_keras.export.hub import export_hub
+    from bit_keras.exporters.hub import export_hub
 
     path = tmp_path_factory.mktemp("hub") / "classifier"
     export_hub(classifier, path)
@@ -100,7 +100,7 @@ def classifier_artifact(classifier, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def extractor_artifact(extractor, tmp_path_factory):
-    from bit_keras.export.hub import export_hub
+    from bit_keras.exporters.hub import export_hub
 
     path = tmp_path_factory.mktemp("hub") / "extractor"
     export_hub(extractor, path)
@@ -110,7 +110,7 @@ def extractor_artifact(extractor, tmp_path_factory):
 @pytest.fixture(scope="session")
 def folded_artifact(classifier, tmp_path_factory):
     """A classifier for TF Hub with the signatures of a server."""
-    from bit_keras.export.hub import export_hub
+    from bit_keras.exporters.hub import export_hub
 
     path = tmp_path_factory.mktemp("folded") / "classifier"
     export_hub(classifier, path, folded=True)
@@ -121,7 +121,7 @@ def folded_artifact(classifier, tmp_path_factory):
 def serving_artifact(classifier, tmp_path_factory):
     """The folder of the only version of a classifier for servers."""
     pytest.importorskip("tensorflow_serving.apis", reason="the warm-up file needs its protos")
-    from bit_keras.export.serving import export_serving
+    from bit_keras.exporters.serving import export_serving
 
     path = tmp_path_factory.mktemp("serving") / "classifier"
     export_serving(classifier, path)

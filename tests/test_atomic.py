@@ -1,4 +1,4 @@
-"""Writes are whole or absent, also when the process is killed."""
+"""Writes are atomic, also when the process is killed."""
 
 import contextlib
 import os

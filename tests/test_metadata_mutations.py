@@ -8,11 +8,13 @@ import shutil
 
 import pytest
 
+from bit_keras.artifacts.members import METADATA
+from bit_keras.artifacts.metadata import Metadata
+from bit_keras.artifacts.reference import read_reference
 from bit_keras.collection.manifest import Manifest
 from bit_keras.collection.record import Record
 from bit_keras.errors import BitKerasError
-from bit_keras.export.artifact import METADATA, Metadata, read_golden
-from bit_keras.preprocessing import Task, task_of
+from bit_keras.preprocessing import ClassifierSpec, spec_of
 from bit_keras.training import load_run
 from bit_keras.training.run import read_document
 from tests.checkpoints.mutations import mutated
@@ -78,9 +80,9 @@ def with_other_values(document):
 
 @pytest.fixture
 def artifact(tmp_path):
-    task = task_of("bit_tiny.cifar10").to_json()
+    spec = spec_of("bit_tiny.cifar10").to_json()
     metadata = Metadata(
-        "bit_tiny.cifar10", "hub", "classification", "float32", False, (-1.0, 1.0), None, 10, task,
+        "bit_tiny.cifar10", "hub", "classification", "float32", False, (-1.0, 1.0), None, 10, spec,
         1e-5, {"keras": "3"},
     )  # fmt: skip
     (tmp_path / "artifact" / "assets.extra").mkdir(parents=True)
@@ -94,8 +96,8 @@ def readers(artifact, tmp_path):
     run, collection = tmp_path / "run", tmp_path / "collection"
     run.mkdir()
     collection.mkdir()
-    task = json.loads((artifact / METADATA).read_text())["task"]
-    document = {"model": "bit_tiny.cifar10", "options": {}, "rule": {}, "data": {}, "task": task}
+    spec = json.loads((artifact / METADATA).read_text())["task"]
+    document = {"model": "bit_tiny.cifar10", "options": {}, "rule": {}, "data": {}, "task": spec}
     (run / "run.json").write_text(json.dumps(document))
     manifest = {"collection": dict.fromkeys(FIELDS, "x"), "models": [RECORD]}
     (collection / "manifest.json").write_text(json.dumps(manifest))
@@ -174,7 +176,7 @@ def test_damaged_reference_outputs_are_refused(classifier_artifact, tmp_path):
     for _, content in mutated(file.read_bytes(), 150):
         file.write_bytes(content)
         try:
-            read_golden(artifact)
+            read_reference(artifact)
         except BitKerasError:
             refused += 1
     assert refused > 75
@@ -185,5 +187,5 @@ def test_what_is_written_is_read(readers):
         if file.name != "run.json":
             assert read() is not None
     document = readers["run"][0].parent
-    assert Task.from_json(read_document(document)["task"]).activation == "softmax"
+    assert ClassifierSpec.from_json(read_document(document)["task"]).activation == "softmax"
     assert dataclasses.asdict(readers["record"][1]())["outputs"] == 10

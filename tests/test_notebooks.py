@@ -141,7 +141,7 @@ class Executed:
         return [data["text/plain"] for data in self.results]
 
     @property
-    def pictures(self):
+    def images(self):
         return [data["image/png"] for data in self.results if "image/png" in data]
 
 
@@ -206,7 +206,7 @@ def flower_photos(tmp_path_factory):
     with tarfile.open(folder / "flower_photos.tgz", "w:gz") as archive:
         for number, (image, target) in enumerate(zip(pixels, targets, strict=True)):
             if target < 5:
-                file = folder / "picture.jpg"
+                file = folder / "image.jpg"
                 Image.fromarray(((image + 1) * 127.5).round().astype("uint8")).save(file)
                 archive.add(file, f"flower_photos/{CLASSES[target]}/{number:04d}.jpg")
     return (folder / "flower_photos.tgz").as_uri()
@@ -220,7 +220,7 @@ def numbers(pattern, text):
 def test_images_are_classified(execute):
     photos = [(SAMPLES / f"{name}.jpg").as_uri() for name in ("cat", "ship", "frog")]
     executed = execute("01_classify_images.ipynb", MODEL=SMALL, PHOTOS=photos)
-    assert len(executed.pictures) == 3
+    assert len(executed.images) == 3
     # The network that was saved answers as before.
     assert executed.values.count("True") == 1
     assert re.search(r"cat\.jpg +cat +0\.\d", executed.text)
@@ -238,13 +238,13 @@ def test_a_network_is_fine_tuned_on_a_folder(execute, flower_photos):
         ACCUMULATE=2,
     )
     report = json.loads((executed.folder / "report" / "evaluation.json").read_text())
-    assert report["pictures"] == 25
+    assert report["images"] == 25
     # Every fifth would be right by chance.
     assert report["top1"] > 0.6
     assert (executed.folder / "run" / "best.npz").is_file()
     assert "within the tolerance" in executed.text
     # Classes, schedule, curves, confusions, predictions.
-    assert len(executed.pictures) == 5
+    assert len(executed.images) == 5
 
 
 @pytest.mark.long
@@ -260,7 +260,7 @@ def test_saved_models_work_in_both_layers(execute, photo, flower_photos):
     assert len(accuracies) == 3 and accuracies[-1] > 0.5
     # What was saved as a SavedModel again answers as before.
     assert executed.values.count("True") == 1
-    assert len(executed.pictures) == 3
+    assert len(executed.images) == 3
 
 
 @pytest.mark.long
@@ -281,7 +281,7 @@ def test_pictures_that_are_alike_are_neighbours(execute, flower_photos):
     (share,) = numbers(r"(\d+) % of the nearest neighbours", executed.text)
     # A fifth, if they were drawn.
     assert share > 60
-    assert len(executed.pictures) == 4
+    assert len(executed.images) == 4
     assert (executed.folder / "embeddings.npz").is_file()
 
 
@@ -295,7 +295,7 @@ def test_every_program_that_it_is_deployed_to_agrees(execute, photo, server):
     # The signature in the notebook's own process, and the server.
     assert len(re.findall(r"^ *(\S+) %  cat$", executed.text, re.M)) == 2
     assert "within the tolerance" in executed.text
-    assert len(executed.pictures) == 2
+    assert len(executed.images) == 2
 
 
 @pytest.fixture
@@ -305,9 +305,9 @@ def server(tmp_path):
         "tensorflow_serving.config.model_server_config_pb2",
         reason="The stand-in for the server takes the messages of the extra serving.",
     )
-    from bit_keras.export.serving import export_serving
+    from bit_keras.exporters.serving import export_serving
     from bit_keras.models import create_classifier
-    from tests.export.stand_in_server import stand_in_server
+    from tests.exporters.stand_in_server import stand_in_server
 
     export_serving(create_classifier(SMALL), tmp_path / "bit")
     config = text_format.Parse(

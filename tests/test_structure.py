@@ -18,28 +18,28 @@ ROWS = (
     {"registry", "archives", "atomic", "documents", "fonts", "processes", "progress"},
     {"layers", "preprocessing"},
     {"checkpoints", "rules"},
+    {"artifacts"},
     {"models"},
     {"data"},
-    {"training", "evaluation", "runtimes"},
-    {"export"},
+    {"exporters", "training", "evaluation"},
     {"inference", "collection", "benchmark"},
     {"cli"},
 )
 HEIGHT = {part: height for height, row in enumerate(ROWS) for part in row}
 
 # What `import bit_keras` loads is the registry, but it lends the functions of the parts up to
-# `models` on first use: only what lies above them may ask it.
+# `models` on first use: only what is above them may ask it.
 ROOT = "the root"
 HEIGHT[ROOT] = HEIGHT["models"]
 
 HEAVY = {"jax", "keras", "tensorflow", "tf_keras", "torch", "transformers"}
 MAY_IMPORT_TENSORFLOW = {
+    "artifacts",
     "benchmark",
     "collection",
     "data",
-    "export",
+    "exporters",
     "inference",
-    "runtimes",
     "training",
 }
 #: Read TensorFlow's own format, when they are asked to.

@@ -1,86 +1,86 @@
-"""Rounds in which every contestant has its turn, and all others sleep."""
+"""Rounds in which every entry has its turn, and all others sleep."""
 
 import contextlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-from bit_keras.benchmark.contestants import Contestant, require_distinct
+from bit_keras.artifacts.runtimes.program import available_cores
+from bit_keras.benchmark.entries import Entry, require_distinct
 from bit_keras.benchmark.machine import Machine
 from bit_keras.benchmark.process import ContestantProcess, ProcessFailure
 from bit_keras.benchmark.result import Benchmark, Row
 from bit_keras.benchmark.worker import MATRIX_SIDE
 from bit_keras.errors import BitKerasError
-from bit_keras.runtimes.program import available_cores
 
 #: Seconds after which a process counts as stuck. The largest networks take minutes to load,
 #: and many seconds for a batch.
 LOAD_TIMEOUT = 900.0
 CALL_TIMEOUT = 300.0
 
-#: The place of the matrix product among the contestants; no path is empty.
+#: The place of the matrix product among the entries; no path is empty.
 _PEAK = ""
 
 
 def run_benchmark(
-    contestants: Sequence[Contestant],
+    entries: Sequence[Entry],
     batches: Sequence[int] = (1, 8),
     threads: int | None = None,
     rounds: int = 20,
     seed: int = 0,
     advance: Callable[[str], None] = lambda step: None,
 ) -> Benchmark:
-    """Times contestants beside one another, each in a process of its own.
+    """Times entries next to one another, each in a process of its own.
 
-    In a round every contestant has one turn, in an order drawn anew, while the others
+    In a round every entry has one turn, in an order drawn anew, while the others
     sleep: a call that no clock runs for, and one that is timed. One of them is a product
-    of matrices, the machine's peak. A contestant that
-    fails is a row with its reason, and the others go on.
+    of matrices, the machine's peak. A entry that
+    fails is a row with its reason, and the others continue.
 
     Args:
-        contestants: sequence of Contestant, with different names. Ratios are to the
+        entries: sequence of Entry, with different names. Ratios are to the
             first.
         batches: sequence of int. Images in a call, one after the other. Defaults to
             `(1, 8)`.
-        threads: int. Of every contestant. Defaults to the cores there are.
-        rounds: int. Timed calls for each contestant and batch size. Defaults to `20`.
+        threads: int. Of every entry. Defaults to the cores there are.
+        rounds: int. Timed calls for each entry and batch size. Defaults to `20`.
         seed: int. Of the order within the rounds. Defaults to `0`.
-        advance: Is called with what has been done: loading a contestant, or a round.
+        advance: Is called with what has been done: loading a entry, or a round.
 
     Returns:
         Benchmark.
 
     Raises:
-        BitKerasError: A number below 1, two contestants of one name, or none.
+        BitKerasError: A number below 1, two entries of one name, or none.
 
     Example:
 
     ```python
-    from bit_keras.benchmark import artifact_contestant, run_benchmark
-    from bit_keras.export.hub import export_hub
+    from bit_keras.benchmark import artifact_entry, run_benchmark
+    from bit_keras.exporters.hub import export_hub
 
     export_hub(bit_keras.create_classifier("bit_tiny.cifar10"), "tiny")
-    benchmark = run_benchmark([artifact_contestant("tiny")], batches=(1,), rounds=2)
+    benchmark = run_benchmark([artifact_entry("tiny")], batches=(1,), rounds=2)
     len(benchmark.rows[0].seconds)  # 2
     ```
     """
     threads = available_cores() if threads is None else threads
     _require_positive(threads=threads, rounds=rounds, **{f"batch {b}": b for b in batches})
-    require_distinct(contestants)
+    require_distinct(entries)
     rows: list[Row] = []
     matrix_seconds: dict[int, tuple[float, ...]] = {}
-    with _field(contestants, threads, advance) as field:
+    with _field(entries, threads, advance) as field:
         for batch in batches:
             times = field.times(batch, rounds, random.Random(f"{seed} {batch}"), advance)
             if _PEAK in times:
                 matrix_seconds[batch] = times[_PEAK]
             rows += [
                 Row(
-                    contestant,
+                    entry,
                     batch,
-                    times.get(contestant.name, ()),
-                    field.failures.get(contestant.name),
+                    times.get(entry.name, ()),
+                    field.failures.get(entry.name),
                 )
-                for contestant in contestants
+                for entry in entries
             ]
     return Benchmark(
         Machine.here(),
@@ -94,13 +94,13 @@ def run_benchmark(
     )
 
 
-def steps_of(contestants: Sequence[Contestant], batches: Sequence[int], rounds: int) -> int:
+def steps_of(entries: Sequence[Entry], batches: Sequence[int], rounds: int) -> int:
     """How often `run_benchmark` calls `advance`."""
-    return len(contestants) + len(batches) * rounds
+    return len(entries) + len(batches) * rounds
 
 
 class _Field:
-    """The contestants that are in the race, and why the others are not."""
+    """The entries that are in the race, and why the others are not."""
 
     def __init__(self) -> None:
         self.processes: dict[str, ContestantProcess] = {}
@@ -108,7 +108,7 @@ class _Field:
         self.failures: dict[str, str] = {}
 
     def enter(self, name: str, process: ContestantProcess) -> None:
-        """Loads a contestant, which stands among the failures if that fails."""
+        """Loads a entry, which stands among the failures if that fails."""
         self.processes[name] = process
         with self._failing(name):
             self.engines[name] = process.load(LOAD_TIMEOUT)
@@ -126,8 +126,8 @@ class _Field:
             generator.shuffle(order)
             for name in order:
                 with self._failing(name):
-                    answer = self.processes[name].ask({}, CALL_TIMEOUT)
-                    times[name].append(answer["seconds"])
+                    output = self.processes[name].ask({}, CALL_TIMEOUT)
+                    times[name].append(output["seconds"])
             advance(f"batch {batch}, round {number} of {rounds}")
         return {name: tuple(times[name]) for name in self.processes}
 
@@ -137,7 +137,7 @@ class _Field:
 
     @contextlib.contextmanager
     def _failing(self, name: str) -> Iterator[None]:
-        """A failure in the block takes the contestant out of the race."""
+        """A failure in the block takes the entry out of the race."""
         try:
             yield
         except ProcessFailure as failure:
@@ -147,18 +147,18 @@ class _Field:
 
 @contextlib.contextmanager
 def _field(
-    contestants: Sequence[Contestant], threads: int, advance: Callable[[str], None]
+    entries: Sequence[Entry], threads: int, advance: Callable[[str], None]
 ) -> Iterator[_Field]:
     """Everyone's process, loaded one after the other; all of them end with the block."""
     field = _Field()
     try:
         field.enter(_PEAK, ContestantProcess("matrix_product", {}, threads))
-        for contestant in contestants:
-            name, job = contestant.name, contestant.to_json()
-            if contestant.failure is not None:
-                field.failures[name] = contestant.failure
+        for entry in entries:
+            name, job = entry.name, entry.to_json()
+            if entry.failure is not None:
+                field.failures[name] = entry.failure
             else:
-                field.enter(name, ContestantProcess(contestant.program, job, threads))
+                field.enter(name, ContestantProcess(entry.program, job, threads))
             advance(f"{name} is loaded")
         yield field
     finally:

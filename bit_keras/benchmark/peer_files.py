@@ -9,7 +9,7 @@ NETWORK is a `Network` in JSON.
 import json
 import sys
 
-from bit_keras.benchmark.contestants import Network
+from bit_keras.benchmark.entries import Network
 from bit_keras.benchmark.worker import images_of, reason_of
 
 #: Images that NNCF looks at: its ranges decide about accuracy, which random weights have not.
@@ -19,7 +19,7 @@ _CALIBRATION_IMAGES = 8
 def write_onnx(network: str, path: str) -> None:
     """The network with folded kernels and reproducible values, in float32."""
     from bit_keras.checkpoints import fill_with_seeded_values
-    from bit_keras.export.onnx import export_onnx
+    from bit_keras.exporters.onnx import export_onnx
     from bit_keras.models import create_classifier, create_feature_extractor
 
     parsed = Network(**json.loads(network))
@@ -50,9 +50,9 @@ def write_int8(onnx: str, path: str) -> None:
 
 def main() -> None:
     """Does what the first argument says; the last line of standard error is the reason."""
-    task, source, path = sys.argv[1:]
+    spec, source, path = sys.argv[1:]
     try:
-        {"onnx": write_onnx, "int8": write_int8}[task](source, path)
+        {"onnx": write_onnx, "int8": write_int8}[spec](source, path)
     # Whatever the packages raise is the reason in the rows of the peers.
     except Exception as error:
         print(reason_of(error), file=sys.stderr)

@@ -6,23 +6,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bit_keras.benchmark.contestants import Contestant, Network
+from bit_keras.benchmark.entries import Entry, Network
 from bit_keras.benchmark.process import environment
 
 #: Seconds after which the writing of a peer's file counts as stuck.
 _WRITE_TIMEOUT = 1800.0
 
 
-def peer_contestants(
-    network: Network, folder: Path, threads: int, suffix: str = ""
-) -> list[Contestant]:
+def peer_entries(network: Network, folder: Path, threads: int, suffix: str = "") -> list[Entry]:
     """The peers of an artifact: other programs that compute the same network.
 
     timm's and transformers' networks run in PyTorch's eager mode, in float32 and with
     autocast to bfloat16; ONNX Runtime and OpenVINO run an ONNX file of the network with
     folded kernels and a fixed size, OpenVINO compiled for each batch size, in float32, in
     bfloat16, and quantised to int8 by NNCF. All have random weights. What is not
-    installed, or cannot be made, is a contestant with the reason.
+    installed, or cannot be made, is a entry with the reason.
 
     Args:
         network: Network.
@@ -31,20 +29,18 @@ def peer_contestants(
         suffix: str. Behind the names, where there are peers of other networks, too.
 
     Returns:
-        list of Contestant.
+        list of Entry.
     """
     onnx, int8 = folder / "network.onnx", folder / "int8.xml"
     without_onnx = _written(threads, "onnx", json.dumps(dataclasses.asdict(network)), onnx)
     without_int8 = without_onnx or _written(threads, "int8", onnx, int8)
 
-    def of_torch(package: str, precision: str) -> Contestant:
+    def of_torch(package: str, precision: str) -> Entry:
         name = package if precision == "float32" else f"{package}, {precision}"
-        return Contestant(name + suffix, network, "PyTorch", precision, program=package, peer=True)
+        return Entry(name + suffix, network, "PyTorch", precision, program=package, peer=True)
 
-    def of_file(
-        name: str, path: Path, precision: str, program: str, failure: str | None
-    ) -> Contestant:
-        return Contestant(
+    def of_file(name: str, path: Path, precision: str, program: str, failure: str | None) -> Entry:
+        return Entry(
             name + suffix,
             network,
             name.partition(",")[0],

@@ -1,4 +1,4 @@
-"""The parent's side of a contestant's process."""
+"""The parent's side of a entry's process."""
 
 import json
 import queue
@@ -42,7 +42,7 @@ class ContestantProcess:
             text=True,
             env=environment(threads),
         )
-        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._outputs: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
     @property
@@ -71,15 +71,15 @@ class ContestantProcess:
         except BrokenPipeError:
             raise ProcessFailure(self._last_words()) from None
         try:
-            line = self._answers.get(timeout=timeout)
+            line = self._outputs.get(timeout=timeout)
         except queue.Empty:
             raise ProcessFailure(f"It gave no answer within {timeout:.0f} seconds.") from None
         if not line:
             raise ProcessFailure(self._last_words())
-        answer = json.loads(line)
-        if "error" in answer:
-            raise ProcessFailure(answer["error"])
-        return answer
+        output = json.loads(line)
+        if "error" in output:
+            raise ProcessFailure(output["error"])
+        return output
 
     def stop(self) -> None:
         """Ends the process, whatever it is at."""
@@ -94,10 +94,10 @@ class ContestantProcess:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        with self._process.stdout as answers:
-            for line in answers:
-                self._answers.put(line)
-        self._answers.put("")
+        with self._process.stdout as outputs:
+            for line in outputs:
+                self._outputs.put(line)
+        self._outputs.put("")
 
     def _last_words(self) -> str:
         code = self._process.wait()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bit_keras.benchmark.contestants import Contestant
+from bit_keras.benchmark.entries import Entry
 from bit_keras.benchmark.machine import Machine
 
 #: The spread of times goes from the first to the last of these percentiles: without the
@@ -37,16 +37,16 @@ def ratio_to(reference: Sequence[float], seconds: Sequence[float]) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A contestant at a batch size.
+    """A entry at a batch size.
 
     Attributes:
-        contestant: Contestant.
+        entry: Entry.
         batch: int. Images in a call.
         seconds: tuple of float. Of the call in every round; empty after a failure.
         failure: str or None. Why there are no times.
     """
 
-    contestant: Contestant
+    entry: Entry
     batch: int
     seconds: tuple[float, ...]
     failure: str | None = None
@@ -69,7 +69,7 @@ class Row:
     @property
     def flops(self) -> float:
         """Operations per second, a multiply-add counted as two."""
-        return 2 * self.contestant.network.multiply_adds * self.images_per_second
+        return 2 * self.entry.network.multiply_adds * self.images_per_second
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,11 +78,11 @@ class Benchmark:
 
     Attributes:
         machine: Machine.
-        threads: int. That every contestant had.
+        threads: int. That every entry had.
         rounds: int. Calls that were timed for each row.
         seed: int. Of the order within the rounds.
-        engines: dict of str. What computed, by the contestant's name.
-        rows: tuple of Row. By batch size, then in the order of the contestants.
+        engines: dict of str. What computed, by the entry's name.
+        rows: tuple of Row. By batch size, then in the order of the entries.
         matrix_side: int. Of the matrices whose product is the machine's peak.
         matrix_seconds: dict of int to tuple of float. Of that product, in the rounds of
             every batch size; a failure leaves an entry out.
@@ -116,7 +116,7 @@ class Benchmark:
         return row.flops / peak if peak else None
 
     def reference(self, batch: int) -> Row | None:
-        """What ratios are to: the first contestant that has times."""
+        """What ratios are to: the first entry that has times."""
         return next((row for row in self.at(batch) if row.seconds), None)
 
     def ratio(self, row: Row) -> float:
@@ -144,12 +144,12 @@ class Benchmark:
         }
 
     def _row_to_json(self, row: Row) -> dict[str, Any]:
-        contestant = row.contestant
+        entry = row.entry
         document: dict[str, Any] = {
-            **{field: getattr(contestant, field) for field in _FIELDS},
-            **dataclasses.asdict(contestant.network),
-            "multiply_adds": contestant.network.multiply_adds,
-            "engine": self.engines.get(contestant.name),
+            **{field: getattr(entry, field) for field in _FIELDS},
+            **dataclasses.asdict(entry.network),
+            "multiply_adds": entry.network.multiply_adds,
+            "engine": self.engines.get(entry.name),
             "batch": row.batch,
             "failure": row.failure,
         }

@@ -3,7 +3,7 @@
 from bit_keras.benchmark.result import SPREAD, Benchmark, Row
 
 COLUMNS = (
-    *("contestant", "computes in", "ms", f"{SPREAD[0]} to {SPREAD[1]} %", "images/s"),
+    *("entry", "computes in", "ms", f"{SPREAD[0]} to {SPREAD[1]} %", "images/s"),
     *("of the peak", "to the first"),
 )
 
@@ -13,8 +13,8 @@ def cells_of(benchmark: Benchmark, row: Row) -> tuple[str, ...]:
     low, high = row.spread
     share = benchmark.share(row)
     return (
-        row.contestant.name,
-        row.contestant.precision,
+        row.entry.name,
+        row.entry.precision,
         milliseconds(row.median),
         f"{milliseconds(low)} to {milliseconds(high)}",
         f"{row.images_per_second:.1f}",

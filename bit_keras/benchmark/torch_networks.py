@@ -6,23 +6,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from bit_keras.benchmark.contestants import Contestant
+from bit_keras.benchmark.entries import Entry
 from bit_keras.errors import BitKerasError
 from bit_keras.registry import Architecture, model_info
 
 
-def build(contestant: Contestant, threads: int) -> torch.nn.Module:
+def build(entry: Entry, threads: int) -> torch.nn.Module:
     """A network with random weights: how fast it is does not depend on them."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    architecture = model_info(contestant.network.model).architecture
-    builder = _timm if contestant.program == "timm" else _transformers
-    return builder(architecture, contestant.network.classes).eval()
+    architecture = model_info(entry.network.model).architecture
+    builder = _timm if entry.program == "timm" else _transformers
+    return builder(architecture, entry.network.classes).eval()
 
 
-def engine(contestant: Contestant) -> str:
+def engine(entry: Entry) -> str:
     """What the network is of, and what it runs in."""
-    if contestant.program == "timm":
+    if entry.program == "timm":
         import timm
 
         return f"timm {timm.__version__}, PyTorch {torch.__version__}"

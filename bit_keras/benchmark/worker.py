@@ -1,4 +1,4 @@
-"""The process of one contestant: it loads, warms up, and is timed one call at a time.
+"""The process of one entry: it loads, warms up, and is timed one call at a time.
 
 It reads one JSON document a line from standard input and answers each with one on
 what was standard output when it started; whatever a library prints goes to standard
@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bit_keras.benchmark.contestants import Contestant, Network
+from bit_keras.artifacts.reference import reference_images
+from bit_keras.artifacts.runtimes import open_program
+from bit_keras.benchmark.entries import Entry, Network
 from bit_keras.errors import BitKerasError
-from bit_keras.export.artifact import INPUT_RANGES, golden_images
-from bit_keras.runtimes import open_program
+from bit_keras.exporters.targets import INPUT_RANGES
 
 #: Calls that no clock runs for: what engines compile, allocate or choose on the way.
 WARM_UP = 3
@@ -40,48 +41,46 @@ class Loaded(NamedTuple):
 
 
 def images_of(network: Network, batch: int, dtype: str) -> np.ndarray:
-    """Pictures that a network takes, channels last."""
+    """Images that a network takes, channels last."""
     input_range = (0.0, 255.0) if dtype == "uint8" else INPUT_RANGES[0]
-    images = golden_images(network.height, network.width, input_range).astype(dtype)
+    images = reference_images(network.height, network.width, input_range).astype(dtype)
     return images[np.arange(batch) % len(images)]
 
 
 def load_file(job: dict[str, Any], threads: int) -> Loaded:
     """An artifact, or another file that an engine runs."""
-    contestant = Contestant.from_json(job)
-    assert contestant.path is not None
-    program = open_program(
-        contestant.path, threads=threads, engine=engine_of(contestant), trust=contestant.trust
-    )
+    entry = Entry.from_json(job)
+    assert entry.path is not None
+    program = open_program(entry.path, threads=threads, engine=engine_of(entry), trust=entry.trust)
     dtype = next(iter(program.signatures.values())).input_dtype
 
     def prepare(batch: int) -> Call:
-        images = images_of(contestant.network, batch, dtype)
+        images = images_of(entry.network, batch, dtype)
         return lambda: program(images)
 
     return Loaded(program.engine, prepare)
 
 
-def engine_of(contestant: Contestant) -> str | None:
-    """The engine of a contestant that does not take the usual one of its file."""
-    if contestant.program != "openvino":
+def engine_of(entry: Entry) -> str | None:
+    """The engine of a entry that does not take the usual one of its file."""
+    if entry.program != "openvino":
         return None
     # What is quantised computes in int8 under either hint.
-    return "openvino-bfloat16" if contestant.precision == "bfloat16" else "openvino"
+    return "openvino-bfloat16" if entry.precision == "bfloat16" else "openvino"
 
 
 def load_torch(job: dict[str, Any], threads: int) -> Loaded:
     """A network of timm or transformers in PyTorch's eager mode."""
     from bit_keras.benchmark import torch_networks
 
-    contestant = Contestant.from_json(job)
-    network = torch_networks.build(contestant, threads)
+    entry = Entry.from_json(job)
+    network = torch_networks.build(entry, threads)
 
     def prepare(batch: int) -> Call:
-        images = images_of(contestant.network, batch, "float32")
-        return torch_networks.forward_pass(network, images, contestant.precision)
+        images = images_of(entry.network, batch, "float32")
+        return torch_networks.forward_pass(network, images, entry.precision)
 
-    return Loaded(torch_networks.engine(contestant), prepare)
+    return Loaded(torch_networks.engine(entry), prepare)
 
 
 def load_matrix_product(job: dict[str, Any], threads: int) -> Loaded:
@@ -111,14 +110,14 @@ PROGRAMS: dict[str, Callable[[dict[str, Any], int], Loaded]] = {
 def main() -> None:
     """Answers until standard input ends; a failure is the last answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear.
-    answers = os.fdopen(os.dup(1), "w")
+    outputs = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     try:
-        for answer in _answers(_commands()):
-            print(json.dumps(answer), file=answers, flush=True)
-    # Whatever an engine raises is the reason in the contestant's row.
+        for output in _outputs(_commands()):
+            print(json.dumps(output), file=outputs, flush=True)
+    # Whatever an engine raises is the reason in the entry's row.
     except Exception as error:
-        print(json.dumps({"error": reason_of(error)}), file=answers, flush=True)
+        print(json.dumps({"error": reason_of(error)}), file=outputs, flush=True)
         sys.exit(1)
 
 
@@ -132,7 +131,7 @@ def reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 
-def _answers(commands: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _outputs(commands: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Loads by the first command; then each prepares a batch size or takes the time."""
     first = next(commands)
     loaded = PROGRAMS[first["program"]](first["job"], first["threads"])

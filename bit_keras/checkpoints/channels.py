@@ -1,4 +1,4 @@
-"""Root convolutions for pictures that have not three channels."""
+"""stem convolutions for images that have not three channels."""
 
 import numpy as np
 
@@ -11,19 +11,19 @@ from bit_keras.registry import RGB, Shape
 
 
 class ArraysWithChannels(ArrayFileView):
-    """The weights of a network for RGB pictures, for pictures of `channels` channels.
+    """The weights of a network for RGB images, for images of `channels` channels.
 
-    Only the root convolution is another. It has `spread_over_channels` of the kernel
+    Only the stem convolution is another. It has `spread_over_channels` of the kernel
     that the network for RGB computes with: where convolutions are standardised that is
     the standardised one, and the new one is plain, as `feature_maps` has it. To sum or
     to repeat the stored kernel, and to standardise the result, would be another function.
 
     Args:
         arrays: ArrayFile, under the official names. It is closed with this object.
-        channels: int. Of the pictures, 1 or more.
+        channels: int. Of the images, 1 or more.
 
     Raises:
-        CheckpointError: The file is not for pictures of three channels.
+        CheckpointError: The file is not for images of three channels.
     """
 
     def __init__(self, arrays: ArrayFile, channels: int) -> None:
@@ -62,11 +62,11 @@ class ArraysWithChannels(ArrayFileView):
 
 
 def spread_over_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """A kernel for `channels` channels that acts on equal ones as `kernel` on a grey picture.
+    """A kernel for `channels` channels that acts on equal ones as `kernel` on a grey image.
 
     From three channels on, channel `c` has the kernel of colour `c % 3`, divided by
-    the number of channels with that colour: a picture whose channels repeat those of an
-    RGB picture gives what that gives. Fewer channels share the sum over the colours.
+    the number of channels with that colour: a image whose channels repeat those of an
+    RGB image gives what that gives. Fewer channels share the sum over the colours.
 
     Args:
         kernel: array, `(height, width, 3, out)`.

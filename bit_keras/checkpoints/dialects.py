@@ -56,7 +56,7 @@ class Dialect:
 
     Attributes:
         name: str.
-        stem: str. The root convolution.
+        stem: str. The stem convolution.
         norm: str. A normalisation within a unit.
         convolution: str. A convolution within a unit.
         projection: str. The convolution of the shortcut.
@@ -85,7 +85,7 @@ class Dialect:
     batch_norm: bool = False
 
     def array_name(self, path: str) -> str | None:
-        """The name of a weight, or None for one that is no weight of the network."""
+        """The name of a weight, or None for one that is not a weight of the network."""
         layer, _, weight = path.rpartition("/")
         layer_name, weight_name = self._layer_name(layer), self.weights.get(weight)
         if layer_name is None or weight_name is None:
@@ -145,8 +145,8 @@ OFFICIAL_BATCH_NORM = dataclasses.replace(
     batch_norm=True,
 )
 
-#: The same rule for a root convolution without weight standardisation, as it is for
-#: pictures that have not three channels.
+#: The same rule for a stem convolution without weight standardisation, as it is for
+#: images that have not three channels.
 OFFICIAL_PLAIN_STEM = dataclasses.replace(OFFICIAL, stem="resnet/root_block/conv2d")
 
 TIMM = Dialect(
@@ -277,7 +277,7 @@ def rearranged_shape(shape: Shape, source: str, target: str) -> Shape:
     """
     sizes = dict(zip(source, shape, strict=False))
     if len(shape) != len(source) or any(sizes[axis] != 1 for axis in source if axis not in target):
-        raise ValueError(f"{shape} is no shape of the layout {source}")
+        raise ValueError(f"{shape} is not a shape of the layout {source}")
     return tuple(sizes.get(axis, 1) for axis in target)
 
 

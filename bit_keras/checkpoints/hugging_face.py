@@ -27,7 +27,7 @@ def is_repository(source: str) -> bool:
 def repository_weights(source: str) -> Path:
     """The local file of the weights in a repository, downloaded on first use.
 
-    Beside it lie `config.json` and `preprocessor_config.json`, where the repository has
+    Next to it are `config.json` and `preprocessor_config.json`, where the repository has
     them; nothing else is fetched. huggingface_hub does it: its cache, its token and its
     variables (`HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`) hold, and it asks
     the hub on each use whether there is something newer; without a network, what is in
@@ -42,7 +42,7 @@ def repository_weights(source: str) -> Path:
 
     Raises:
         DownloadError: huggingface_hub is not installed; there is no such repository or
-            revision, one may not read it, or it holds no weights; the hub cannot be
+            revision, one may not read it, or it contains no weights; the hub cannot be
             reached and the weights are not in the cache; they arrive damaged.
     """
     match = _SOURCE.fullmatch(source)
@@ -66,7 +66,7 @@ def repository_weights(source: str) -> Path:
                     _fetched(repository, other, weights.parent.name)
             return weights
     raise DownloadError(
-        f"{HUGGING_FACE}{repository} holds neither {' nor '.join(WEIGHTS_FILES)}; only such "
+        f"{HUGGING_FACE}{repository} contains neither {' nor '.join(WEIGHTS_FILES)}; only such "
         "weights can be read from a repository."
     )
 

@@ -53,7 +53,7 @@ def load_keras_model(
     Args:
         path: The file, under any name.
         trust: bool. Take layers that run code from the file, such as `keras.layers.Lambda`, and
-            files beside the weights. Defaults to `False`.
+            files next to the weights. Defaults to `False`.
         allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to
             `False`.
 

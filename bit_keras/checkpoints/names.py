@@ -18,7 +18,7 @@ from bit_keras.checkpoints.dialects import (
 )
 from bit_keras.registry import ARCHITECTURES, RGB, Architecture, Shape
 
-#: The root convolutions under their official names: standardised, or not.
+#: The stem convolutions under their official names: standardised, or not.
 STEM = "resnet/root_block/standardized_conv2d/kernel"
 PLAIN_STEM = "resnet/root_block/conv2d/kernel"
 
@@ -30,7 +30,7 @@ def official_names(shapes: Mapping[str, Shape]) -> dict[str, str]:
 
     Args:
         shapes: Mapping from the paths of one network to the shapes; whether it has
-            BatchNorm, and a root convolution without standardisation, shows in them.
+            BatchNorm, and a stem convolution without standardisation, shows in them.
 
     Returns:
         dict from path to name. Paths that no official name exists for, those of
@@ -63,7 +63,7 @@ def official_shapes(
     Args:
         architecture: Architecture.
         classes: int. Width of the head; `None` leaves the head out.
-        in_channels: int. Channels of the pictures. Defaults to `3`.
+        in_channels: int. Channels of the images. Defaults to `3`.
 
     Returns:
         dict from official name to shape.
@@ -101,7 +101,7 @@ def head_classes(shapes: Mapping[str, Shape]) -> int | None:
 
 
 def input_channels(shapes: Mapping[str, Shape]) -> int:
-    """The channels of the pictures that the root convolution in a file takes."""
+    """The channels of the images that the stem convolution in a file takes."""
     stem = shapes.get(STEM, shapes.get(PLAIN_STEM, ()))
     return stem[2] if len(stem) == 4 else RGB
 

@@ -63,7 +63,7 @@ _PREFIXES = (
 #: What PyTorch's BatchNorm counts, and no output depends on.
 _COUNT = ".num_batches_tracked"
 
-#: Beside weights without a prefix: those counts, and the state of Keras's optimizer.
+#: Next to weights without a prefix: those counts, and the state of Keras's optimizer.
 _NO_WEIGHT = re.compile(rf"optimizer/.*|.*{re.escape(_COUNT)}")
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -73,7 +73,7 @@ class CheckpointFile(ArrayFile):
     """The weights in a file of any format, under their official names and in their layout.
 
     Names lose the number that some files have after `standardized_conv2d`. A
-    standardised root convolution for pictures that have not three channels is read as
+    standardised stem convolution for images that have not three channels is read as
     the plain kernel that it amounts to, as networks of this package have it.
 
     Args:
@@ -85,14 +85,14 @@ class CheckpointFile(ArrayFile):
         path: Path.
         shapes: dict from official name to shape, in the order of the file.
         dtypes: dict from official name to the dtype in the file.
-        format: str. What kind of file it is, and in whose names, for example
+        format: str. What file format it is, and in whose names, for example
             `"safetensors, timm"`.
-        left_out: tuple of str. What is no weight, such as an optimizer's state, by the
+        left_out: tuple of str. What is not a weight, such as an optimizer's state, by the
             names in the file.
 
     Raises:
         CheckpointError: None of its arrays has a known name, a name occurs twice, or
-            weights are no floats.
+            weights are not floats.
     """
 
     def __init__(self, file: ArrayFile, allow_nonfinite: bool = False) -> None:
@@ -113,7 +113,7 @@ class CheckpointFile(ArrayFile):
         self._standardizes_stem = PLAIN_STEM in self.shapes and not plain
         if self._dialect is OFFICIAL_PLAIN_STEM and PLAIN_STEM not in self.shapes:
             raise CheckpointError(
-                f"{self.path} has a root convolution for {RGB} channels that is not standardised, "
+                f"{self.path} has a stem convolution for {RGB} channels that is not standardised, "
                 "and that of every BiT is; it is another network."
             )
 
@@ -125,12 +125,12 @@ class CheckpointFile(ArrayFile):
 
     def _add(self, official: str, name: str) -> None:
         if official in self._sources:
-            raise CheckpointError(f"{self.path} holds the array {official!r} twice.")
+            raise CheckpointError(f"{self.path} contains the array {official!r} twice.")
         dtype, shape = self._file.dtypes[name], self._file.shapes[name]
         if dtype not in _FLOATS:
             raise CheckpointError(
-                f"{self.path} holds {dtype} values in {name!r}, and weights are floats of at most "
-                "64 bits. Save the arrays as float32."
+                f"{self.path} contains {dtype} values in {name!r}, and weights are floats of at "
+                "most 64 bits. Save the arrays as float32."
             )
         if name in self._paths:
             path = self._paths[name]
@@ -220,7 +220,7 @@ def _open_folder(path: Path) -> ArrayFile:
             return _open_file(path / name)
     raise CheckpointError(
         f"{path} is a folder without weights: neither {' nor '.join(WEIGHTS_FILES)} is in it, as "
-        f"beside the {CONFIG} of transformers or timm, nor is it a SavedModel."
+        f"next to the {CONFIG} of transformers or timm, nor is it a SavedModel."
     )
 
 
@@ -238,14 +238,14 @@ def _open_file(path: Path) -> ArrayFile:
     if is_safetensors(path):
         return SafetensorsFile(path)
     raise CheckpointError(
-        f"{path} is no checkpoint of a known format: it begins with {start!r}. An npz, a "
+        f"{path} is not a checkpoint of a known format: it begins with {start!r}. An npz, a "
         ".safetensors, a PyTorch file, an .h5 of `bit_tf2`, a .keras file, the folder of a "
         "transformers model or of a SavedModel can be read."
     )
 
 
 def _interpreted(file: ArrayFile) -> tuple[Dialect, dict[str, str], tuple[str, ...]]:
-    """Whose names a file has, the paths by these names, and the names of what is no weight."""
+    """Whose names a file has, the paths by these names, and the names of what is not a weight."""
     found = {}
     for prefix in _PREFIXES:
         bare = {
@@ -265,7 +265,7 @@ def _interpreted(file: ArrayFile) -> tuple[Dialect, dict[str, str], tuple[str, .
     left_out = [name for name in file if not name.startswith(prefix) or _NO_WEIGHT.fullmatch(name)]
     if any(not name.endswith(_COUNT) for name in left_out):
         _logger.info(
-            "%s: %d arrays that are no weights are left out, such as %s.",
+            "%s: %d arrays that are not weights are left out, such as %s.",
             file.path.name,
             len(left_out),
             left_out[0],
@@ -285,7 +285,7 @@ def _paths_by_order(file: ArrayFile) -> dict[str, str]:
                 return dict(zip(file, ordered, strict=True))
     names = ", ".join(list(file)[:3]) or "none"
     raise CheckpointError(
-        f"{file.path} is no network of the registry: of its {len(file)} arrays ({names}, ...) none "
-        "has a name that a public implementation of BiT gives, and their shapes in order are "
+        f"{file.path} is not a network of the registry: of its {len(file)} arrays ({names}, ...) "
+        "none has a name that a public implementation of BiT gives, and their shapes in order are "
         "not those of `bit_tf2`."
     )

@@ -1,4 +1,4 @@
-"""The published `bit_tf2` files that hold another network than their names say."""
+"""The published `bit_tf2` files that contain another network than their names say."""
 
 import hashlib
 import re
@@ -31,7 +31,7 @@ def require_own_name(path: Path) -> None:
         path: Path. An h5 file.
 
     Raises:
-        CheckpointError: It bears the name of another published network.
+        CheckpointError: It has the name of another published network.
     """
     if not _PUBLISHED_NAME.fullmatch(path.stem):
         return
@@ -40,7 +40,7 @@ def require_own_name(path: Path) -> None:
     network = NETWORKS.get(digest, path.stem)
     if network != path.stem:
         raise CheckpointError(
-            f"{path} is not what its name says: by its md5, {digest}, it holds the weights of "
+            f"{path} is not what its name says: by its md5, {digest}, it contains the weights of "
             f"{network}, published under a wrong name too (google-research/big_transfer, issue "
             f"47). Take {path.stem}.npz."
         )

@@ -9,7 +9,7 @@ from bit_keras.checkpoints.download import pretrained_path
 from bit_keras.checkpoints.hugging_face import is_repository, repository_weights
 from bit_keras.checkpoints.names import head_classes, identify
 from bit_keras.errors import CheckpointError, SizeError, UnknownModelError
-from bit_keras.preprocessing import Task, task_of
+from bit_keras.preprocessing import ClassifierSpec, spec_of
 from bit_keras.registry import Checkpoint, Shape, model_info
 
 #: What files of weights are called, in whatever format.
@@ -86,8 +86,8 @@ def published_checkpoint(
     return None
 
 
-def published_task(source: str | os.PathLike, shapes: Mapping[str, Shape]) -> Task | None:
-    """The task of the checkpoint that weights are named after, where its images are known.
+def published_spec(source: str | os.PathLike, shapes: Mapping[str, Shape]) -> ClassifierSpec | None:
+    """The spec of the checkpoint that weights are named after, where its images are known.
 
     Args:
         source: What `published_checkpoint` takes.
@@ -97,6 +97,6 @@ def published_task(source: str | os.PathLike, shapes: Mapping[str, Shape]) -> Ta
     if checkpoint is None or head_classes(shapes) is None:
         return None
     try:
-        return task_of(checkpoint.name)
+        return spec_of(checkpoint.name)
     except SizeError:
         return None

@@ -18,7 +18,7 @@ from bit_keras.checkpoints.names import (
     official_shape,
 )
 from bit_keras.checkpoints.opening import open_checkpoint
-from bit_keras.checkpoints.sources import published_task
+from bit_keras.checkpoints.sources import published_spec
 from bit_keras.checkpoints.writing import write_checkpoint
 from bit_keras.errors import CheckpointError
 from bit_keras.registry import RGB, Architecture, Shape, checkpoint_of
@@ -30,22 +30,22 @@ _SHOWN = 12
 
 
 class ModelArrays(Arrays):
-    """The weights of a network under their official names, read when asked for.
+    """The weights of a network under their official names, read when requested.
 
     Args:
-        model: A network of this package, or a model that holds one.
+        model: A network of this package, or a model that contains one.
 
     Raises:
         CheckpointError: The model has weights that no official name exists for,
-            or holds two networks.
+            or contains two networks.
     """
 
     def __init__(self, model: keras.Model) -> None:
         weights = {weight.path: weight for weight in model.weights}
         if len(weights) < len(model.weights):
             raise CheckpointError(
-                f"The model {model.name!r} holds two layers of the same name, as two networks in "
-                "one model have; load and save each network by itself."
+                f"The model {model.name!r} contains two layers of the same name, as two networks "
+                "in one model have; load and save each network by itself."
             )
         names = official_names({path: tuple(weight.shape) for path, weight in weights.items()})
         foreign = [path for path in weights if path not in names]
@@ -191,7 +191,7 @@ def _advice(expected: dict[str, Shape], differing: list[str], arrays: ArrayFile)
         )
     if architecture is not None:
         return f"The file is a {architecture.name} with {classes} classes."
-    return "The file is no network of the registry."
+    return "The file is not a network of the registry."
 
 
 def require_known(arrays: ArrayFile) -> Architecture:
@@ -204,7 +204,7 @@ def require_known(arrays: ArrayFile) -> Architecture:
         Architecture.
 
     Raises:
-        CheckpointError: It is no network of the registry.
+        CheckpointError: It is not a network of the registry.
 
     Example:
 
@@ -219,7 +219,7 @@ def require_known(arrays: ArrayFile) -> Architecture:
     architecture = identify(arrays.shapes)
     if architecture is None:
         raise CheckpointError(
-            f"{arrays.path} is no network of the registry, by the names and shapes of its "
+            f"{arrays.path} is not a network of the registry, by the names and shapes of its "
             f"{len(arrays)} arrays."
         )
     return architecture
@@ -242,14 +242,14 @@ def save_weights(
 
     Args:
         model: A network of this package.
-        path: The file to create or to replace, or the folder to create; whole or absent.
+        path: The file to create or to replace, or the folder to create; atomic.
         format: str. `"npz"`, `"flax"`, `"timm"` or `"transformers"`. Defaults to `"npz"`.
         dtype: str. Of the arrays: `"float32"`, or `"float16"` for half the size.
             Defaults to `"float32"`.
 
     Raises:
-        CheckpointError: An unknown format, a model that is no BiT, or one that the
-            format has no place for: BatchNorm, or pictures of other than three
+        CheckpointError: An unknown format, a model that is not a BiT, or one that the
+            format has no place for: BatchNorm, or images of other than three
             channels.
         BitKerasError: The file cannot be written.
 
@@ -263,7 +263,7 @@ def save_weights(
     """
     arrays = ModelArrays(model)
     write_checkpoint(
-        path, arrays, format, dtype, published_task(checkpoint_of(model), arrays.shapes)
+        path, arrays, format, dtype, published_spec(checkpoint_of(model), arrays.shapes)
     )
 
 

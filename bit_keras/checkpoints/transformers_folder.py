@@ -1,4 +1,4 @@
-"""The folder of a transformers model: its configuration beside its weights."""
+"""The folder of a transformers model: its configuration next to its weights."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from bit_keras.atomic import new_directory
 from bit_keras.checkpoints.files import Arrays, damage_explained, write_safetensors
 from bit_keras.documents import read_document
 from bit_keras.errors import CheckpointError
-from bit_keras.preprocessing import Task
+from bit_keras.preprocessing import ClassifierSpec
 from bit_keras.registry import RGB, Architecture
 
 CONFIG, WEIGHTS, PROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
@@ -64,30 +64,30 @@ def write_transformers(
     architecture: Architecture,
     classes: int | None,
     dtype: str = "float32",
-    task: Task | None = None,
+    spec: ClassifierSpec | None = None,
 ) -> None:
     """Writes a folder that `BitForImageClassification.from_pretrained` loads.
 
     Args:
-        path: The folder to create; it must not exist. Whole or absent.
+        path: The folder to create; it must not exist. Written atomically.
         arrays: Arrays, by transformers' names.
         architecture: Architecture.
         classes: int. Width of the head; `None` makes a `BitModel`, without one.
         dtype: str. Of the weights. Defaults to `"float32"`.
-        task: Task. Its labels and its transform are written too.
+        spec: ClassifierSpec. Its labels and its transform are written too.
 
     Raises:
         BitKerasError: The folder exists, or cannot be written.
     """
     with new_directory(path) as folder:
         write_safetensors(folder / WEIGHTS, arrays, dtype)
-        _write_json(folder / CONFIG, _configuration(architecture, classes, dtype, task))
-        if task is not None:
-            _write_json(folder / PROCESSOR, _processor(task))
+        _write_json(folder / CONFIG, _configuration(architecture, classes, dtype, spec))
+        if spec is not None:
+            _write_json(folder / PROCESSOR, _processor(spec))
 
 
 def _configuration(
-    architecture: Architecture, classes: int | None, dtype: str, task: Task | None
+    architecture: Architecture, classes: int | None, dtype: str, spec: ClassifierSpec | None
 ) -> dict[str, Any]:
     config: dict[str, Any] = {
         "architectures": ["BitModel" if classes is None else "BitForImageClassification"],
@@ -104,19 +104,19 @@ def _configuration(
         **_SETTINGS,
     }
     if classes is not None:
-        names = task.labels.names if task else [f"LABEL_{index}" for index in range(classes)]
+        names = spec.labels.names if spec else [f"LABEL_{index}" for index in range(classes)]
         config["id2label"] = {str(index): name for index, name in enumerate(names)}
         config["label2id"] = {name: index for index, name in enumerate(names)}
         config["problem_type"] = (
             "multi_label_classification"
-            if task and task.activation == "sigmoid"
+            if spec and spec.activation == "sigmoid"
             else "single_label_classification"
         )
     return config
 
 
-def _processor(task: Task) -> dict[str, Any]:
-    transform = task.transform
+def _processor(spec: ClassifierSpec) -> dict[str, Any]:
+    transform = spec.transform
     side, resizing = transform.resizing.side, transform.resizing
     squash = resizing.mode == "squash"
     return {

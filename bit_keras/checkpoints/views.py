@@ -6,7 +6,7 @@ from bit_keras.checkpoints.files import ArrayFile
 
 
 class ArrayFileView(ArrayFile):
-    """The arrays of an open file; what a subclass changes is made when it is asked for.
+    """The arrays of an open file; what a subclass changes is made when it is requested.
 
     Args:
         arrays: ArrayFile. It is closed with this object.

@@ -24,7 +24,7 @@ from bit_keras.checkpoints.names import (
 )
 from bit_keras.checkpoints.transformers_folder import write_transformers
 from bit_keras.errors import CheckpointError
-from bit_keras.preprocessing import Task
+from bit_keras.preprocessing import ClassifierSpec
 from bit_keras.registry import RGB, Architecture
 
 #: The formats that weights can be written in.
@@ -35,7 +35,7 @@ _FLAX_PREFIX = "params/"
 
 
 class ArraysInDialect(Arrays):
-    """Arrays under the names and in the layout of another code base, each read when asked for.
+    """Arrays under the names and in the layout of another code base, each read when requested.
 
     Args:
         arrays: Arrays of one network.
@@ -80,7 +80,7 @@ def keras_arrays(arrays: Arrays) -> ArraysInDialect:
         Arrays, read from those given one at a time.
 
     Raises:
-        CheckpointError: They are no network of the registry.
+        CheckpointError: They are not network of the registry.
 
     Example:
 
@@ -99,11 +99,11 @@ def write_checkpoint(
     arrays: Arrays,
     format: str,
     dtype: str = "float32",
-    task: Task | None = None,
+    spec: ClassifierSpec | None = None,
 ) -> None:
     """Writes the weights of a network in a format that others read.
 
-    One array at a time is in memory. The result is whole or absent.
+    One array at a time is in memory. The result is atomic.
 
     Args:
         path: The file to create or to replace; for `"transformers"` the folder to
@@ -114,7 +114,7 @@ def write_checkpoint(
             folder.
         dtype: str. Of the arrays: `"float32"`, or `"float16"` for half the size.
             Defaults to `"float32"`.
-        task: Task. Labels and transform, for formats that hold them: `"transformers"`.
+        spec: ClassifierSpec. Labels and transform, for formats that contain them: `"transformers"`.
 
     Raises:
         CheckpointError: An unknown format, no network of the registry, or one that the
@@ -143,7 +143,7 @@ def write_checkpoint(
         named = ArraysInDialect(
             arrays, architecture, TRANSFORMERS_BODY if classes is None else TRANSFORMERS
         )
-        write_transformers(path, named, architecture, classes, dtype, task)
+        write_transformers(path, named, architecture, classes, dtype, spec)
     else:
         raise CheckpointError(
             f"The format {format!r} is unknown; {', '.join(FORMATS)} can be written."
@@ -155,7 +155,7 @@ def _require_network(arrays: Arrays, dialect: Dialect) -> Architecture:
     architecture = identify(dict(arrays.shapes))
     if architecture is None:
         raise CheckpointError(
-            f"The {len(arrays.shapes)} arrays are no network of the registry, and only such a "
+            f"The {len(arrays.shapes)} arrays are not network of the registry, and only such a "
             f"network can be written for {dialect.name}."
         )
     if architecture.normalization == "batch" and not dialect.batch_norm:
@@ -167,7 +167,7 @@ def _require_network(arrays: Arrays, dialect: Dialect) -> Architecture:
     plain = architecture.normalization == "batch" or dialect is KERAS
     if channels != RGB and not plain:
         raise CheckpointError(
-            f"The network takes {channels} channels, with a root convolution that {dialect.name} "
+            f"The network takes {channels} channels, with a stem convolution that {dialect.name} "
             "would standardise once more, to another function; write it as npz or keras."
         )
     return architecture

@@ -27,7 +27,7 @@ _PURPOSES = {
 }
 _COMMANDS = tuple(name for names in _PURPOSES.values() for name in names)
 
-#: What a report of an error should name beside this package.
+#: What a report of an error should name next to this package.
 _FRAMEWORKS = {"Keras": "keras", "TensorFlow": "tensorflow"}
 
 
@@ -106,9 +106,9 @@ def _locked() -> Iterator[None]:
     short_help="Look up, use, train, export and publish BiT (Big Transfer) models",
     examples=(
         ("Find a model", "bit-keras list '*distilled*'"),
-        ("Classify a picture", "bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg"),
+        ("Classify a image", "bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg"),
         (
-            "Train on your own pictures, in a folder for each class, and see how well that went",
+            "Train on your own images, in a folder for each class, and see how well that went",
             "bit-keras finetune bit_r50x1.in21k --data flowers/ --out run\n"
             "bit-keras evaluate run --data flowers/",
         ),
@@ -140,7 +140,7 @@ def _locked() -> Iterator[None]:
 )
 @click.pass_context
 def main(ctx: click.Context, debug: bool, locked: bool) -> None:
-    """BiT (Big Transfer) are ResNet-v2 networks for pictures, pre-trained to be trained further.
+    """BiT (Big Transfer) are ResNet-v2 networks for images, pre-trained to be trained further.
 
     Most commands take a model by its name, as `bit-keras list` shows it, or by what another
     command wrote: the folder of a fine-tuning run, an exported artifact, a file of weights. The

@@ -12,7 +12,7 @@ from bit_keras.cli.parameters import Integers, trust_option
 from bit_keras.cli.printing import console, print_json, progress, progress_bar
 
 if TYPE_CHECKING:
-    from bit_keras.benchmark import Benchmark, Contestant
+    from bit_keras.benchmark import Benchmark, Entry
 
 
 @click.command(
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
             "    --plot speed.png",
         ),
         (
-            "Compare a file with what others offer, picture by picture",
+            "Compare a file with what others offer, image by image",
             "bit-keras benchmark r50x1-int8.tflite --batch 1 --peers --json",
         ),
     ),
@@ -87,43 +87,43 @@ def command(
     --peers adds timm, transformers, ONNX Runtime and OpenVINO with the same network. Nothing
     else should keep the cores busy meanwhile.
     """
-    from bit_keras.benchmark import artifact_contestant, run_benchmark, write_picture
-    from bit_keras.benchmark.contestants import require_distinct
+    from bit_keras.artifacts.runtimes.program import available_cores
+    from bit_keras.benchmark import artifact_entry, run_benchmark, write_plot
+    from bit_keras.benchmark.entries import require_distinct
+    from bit_keras.benchmark.plot import require_image
     from bit_keras.benchmark.measurement import steps_of
-    from bit_keras.benchmark.picture import require_picture
-    from bit_keras.runtimes.program import available_cores
 
     if plot is not None:
-        require_picture(plot)
+        require_image(plot)
     threads = threads or available_cores()
-    contestants = [artifact_contestant(path, trust=trust) for path in artifacts]
-    require_distinct(contestants)
+    entries = [artifact_entry(path, trust=trust) for path in artifacts]
+    require_distinct(entries)
     with scratch_directory() as folder:
         if peers:
             with progress("Writing the files of the peers"):
-                contestants += _peers_of(contestants, folder, threads)
-        with progress_bar("Loading", steps_of(contestants, batches, rounds)) as advance:
+                entries += _peers_of(entries, folder, threads)
+        with progress_bar("Loading", steps_of(entries, batches, rounds)) as advance:
             benchmark = run_benchmark(
-                contestants, batches, threads, rounds, advance=lambda step: advance(1, step)
+                entries, batches, threads, rounds, advance=lambda step: advance(1, step)
             )
     if plot is not None:
-        write_picture(benchmark, plot)
+        write_plot(benchmark, plot)
     if as_json:
         return print_json(benchmark.to_json())
     _print(benchmark)
 
 
-def _peers_of(contestants: "list[Contestant]", folder: Path, threads: int) -> "list[Contestant]":
+def _peers_of(entries: "list[Entry]", folder: Path, threads: int) -> "list[Entry]":
     """The peers of every network that takes part."""
-    from bit_keras.benchmark import peer_contestants
+    from bit_keras.benchmark import peer_entries
 
-    networks = dict.fromkeys(contestant.network for contestant in contestants)
+    networks = dict.fromkeys(entry.network for entry in entries)
     peers = []
     for number, network in enumerate(networks):
         own = folder / str(number)
         own.mkdir()
         suffix = f", {network.model} at {network.height}" if len(networks) > 1 else ""
-        peers += peer_contestants(network, own, threads, suffix)
+        peers += peer_entries(network, own, threads, suffix)
     return peers
 
 
@@ -151,4 +151,4 @@ def _print(benchmark: "Benchmark") -> None:
         console().print(table)
         for row in benchmark.at(batch):
             if row.failure:
-                click.echo(f"without {row.contestant.name}: {row.failure}")
+                click.echo(f"without {row.entry.name}: {row.failure}")

@@ -26,7 +26,7 @@ class _Memory(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([MG]i?B)", value)
         if match is None:
-            self.fail(f"{value!r} is no amount of memory; write it like 20GB or 8000MB.")
+            self.fail(f"{value!r} is not an amount of memory; write it like 20GB or 8000MB.")
         return int(float(match[1]) * _UNITS[match[2]])
 
 
@@ -47,7 +47,7 @@ class _Memory(click.ParamType):
     see_also=("verify", "publish", "export"),
     exit_statuses={
         1: "An artifact could not be built; the same command tries it again.",
-        130: "Interrupted; the same command goes on.",
+        130: "Interrupted; the same command continues.",
     },
 )
 @click.argument("recipe", type=click.Path(), shell_complete=complete_recipes)
@@ -81,7 +81,7 @@ def command(recipe: str, out: Path, memory: int | None, as_json: bool) -> None:
     try:
         outcomes = build_collection(contents, out, memory)
     except KeyboardInterrupt:
-        click.echo("Interrupted; the same command goes on where it stopped.", err=True)
+        click.echo("Interrupted; the same command continues where it stopped.", err=True)
         raise click.exceptions.Exit(130) from None
     if as_json:
         print_json([_document(outcome) for outcome in outcomes])

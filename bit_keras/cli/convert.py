@@ -80,7 +80,7 @@ def command(
     """
     if target == "keras" and dtype != "float32":
         raise BitKerasError(
-            "--dtype goes with --to npz, flax, timm or transformers; a .keras file holds float32."
+            "--dtype goes with --to npz, flax, timm or transformers; a .keras file is float32."
         )
     with progress(f"Converting {source} to {target}"):
         start_keras()
@@ -97,23 +97,23 @@ def _convert(
     allow_nonfinite: bool,
 ) -> None:
     from bit_keras.checkpoints import open_checkpoint, require_known, write_checkpoint
-    from bit_keras.checkpoints.sources import published_task
-    from bit_keras.export.keras_file import convert_to_keras, export_keras, require_keras_name
+    from bit_keras.checkpoints.sources import published_spec
+    from bit_keras.exporters.keras_file import convert_to_keras, export_keras, require_keras_name
     from bit_keras.inference.sources import has_network, load_network, stored_weights
 
     if target == "keras":
         require_keras_name(destination)
         if has_network(source):
-            model, task = load_network(source, trust, allow_nonfinite)
-            export_keras(model, destination, task, allow_nonfinite)
+            model, spec = load_network(source, trust, allow_nonfinite)
+            export_keras(model, destination, spec, allow_nonfinite)
             return
-    path, task = stored_weights(source)
+    path, spec = stored_weights(source)
     with open_checkpoint(path, allow_nonfinite) as arrays:
         require_known(arrays)
         # All values first: nothing is begun with a damaged file.
         arrays.verify()
-        task = task or published_task(source, arrays.shapes)
+        spec = spec or published_spec(source, arrays.shapes)
         if target == "keras":
-            convert_to_keras(source, arrays, destination, task)
+            convert_to_keras(source, arrays, destination, spec)
         else:
-            write_checkpoint(destination, arrays, target, dtype, task)
+            write_checkpoint(destination, arrays, target, dtype, spec)

@@ -25,7 +25,7 @@ _logger = logging.getLogger("bit_keras")
 @click.command(
     "evaluate",
     cls=Command,
-    short_help="Measure accuracy on labelled pictures",
+    short_help="Measure accuracy on labelled images",
     examples=(
         (
             "Measure a fine-tuned network, and write a report to look through",
@@ -52,7 +52,7 @@ _logger = logging.getLogger("bit_keras")
     required=True,
     metavar="DATA",
     type=click.Path(),
-    help="Pictures: a folder or an uncompressed tar with a folder for each class, perhaps below "
+    help="Images: a folder or an uncompressed tar with a folder for each class, perhaps below "
     "folders for splits, or tfds:NAME, prepared on disk.",
 )
 @click.option(
@@ -76,7 +76,7 @@ _logger = logging.getLogger("bit_keras")
     show_default=True,
     metavar="N",
     type=click.IntRange(min=1),
-    help="Pictures in a call of the network.",
+    help="Images in a call of the network.",
 )
 @click.option(
     "--size",
@@ -111,7 +111,7 @@ def command(
     NAME is a model name. ARTIFACT is the folder of a fine-tuning run, of a SavedModel or of
     OpenVINO IR, a .keras, TFLite or ONNX file, or weights of any format.
 
-    Every picture that can be read counts once; the others are named.
+    Every image that can be read counts once; the others are named.
     """
     with progress(f"Loading {source}"):
         start_keras(data=True)
@@ -131,13 +131,13 @@ def command(
         _logger.info("%s: %s.", described, images.describe())
         predictor = load_predictor(source, size, trust, allow_nonfinite)
     with progress_bar("Evaluating", len(images)) as advance:
-        evaluation = evaluate(predictor.network, predictor.task, images, batch, real, advance)
+        evaluation = evaluate(predictor.network, predictor.spec, images, batch, real, advance)
 
     # Before the report, whatever becomes of that.
     if as_json:
         print_json({"model": source, "data": described, **evaluation.to_json()})
     else:
-        click.echo(f"{source} on {described}, at {predictor.task.transform.size} pixels")
+        click.echo(f"{source} on {described}, at {predictor.spec.transform.size} pixels")
         console().print(_summary(evaluation))
         _print_worst(evaluation)
     if out is not None:
@@ -162,10 +162,10 @@ def _summary(evaluation: "Evaluation") -> Table:
         table.add_row("top-5", f"{100 * evaluation.top5:.2f} %")
     if evaluation.real is not None:
         table.add_row("ReaL", f"{100 * evaluation.real:.2f} %")
-    table.add_row("pictures", f"{evaluation.pictures:,}")
+    table.add_row("images", f"{evaluation.images:,}")
     table.add_row("unreadable", f"{len(evaluation.unreadable):,}")
-    table.add_row("pictures/s", f"{evaluation.pictures_per_second:,.0f}")
-    table.add_row("network alone", f"{evaluation.network_pictures_per_second:,.0f}")
+    table.add_row("pictures/s", f"{evaluation.images_per_second:,.0f}")
+    table.add_row("network alone", f"{evaluation.network_images_per_second:,.0f}")
     return table
 
 
@@ -173,11 +173,11 @@ def _print_worst(evaluation: "Evaluation") -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("worst classes")
     table.add_column("accuracy", justify="right", no_wrap=True)
-    table.add_column("pictures", justify="right", no_wrap=True)
+    table.add_column("images", justify="right", no_wrap=True)
     table.add_column("most often taken for")
     for result in sorted(evaluation.classes, key=lambda result: result.accuracy)[:_WORST]:
         mistake = f"{result.mistaken_for} ({result.mistaken})" if result.mistaken_for else ""
         share = f"{100 * result.accuracy:.1f} %"
-        table.add_row(result.label, share, f"{result.pictures:,}", mistake)
+        table.add_row(result.label, share, f"{result.images:,}", mistake)
     click.echo()
     console().print(table)

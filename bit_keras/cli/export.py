@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bit_keras.artifacts.metadata import CALIBRATED, VARIANTS
+from bit_keras.artifacts.runtimes.program import LAYOUTS
 from bit_keras.cli.manual import Command, option
 from bit_keras.cli.parameters import (
     Integers,
@@ -19,23 +21,20 @@ from bit_keras.cli.parameters import (
 )
 from bit_keras.cli.printing import megabytes, progress, progress_bar, start_keras
 from bit_keras.errors import BitKerasError, ExportError
-from bit_keras.export.artifact import (
-    CALIBRATED,
+from bit_keras.exporters.targets import (
     DEFAULT_SIGNATURES,
     OPSET,
     PRECISIONS,
     QUANTIZATIONS,
-    VARIANTS,
     require_onnx_options,
 )
 from bit_keras.registry import checkpoint_of, model_info
-from bit_keras.runtimes.program import LAYOUTS
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
 
-    from bit_keras.preprocessing import Task
+    from bit_keras.preprocessing import ClassifierSpec
 
 _CALIBRATION = {"calibrate", "calibration_images", "calibration_split", "seed"}
 _ONNX_OPTIONS = {"batch", "opset", "layout", "version"}
@@ -164,7 +163,7 @@ class _Size(click.ParamType):
     group=_SMALLER,
     metavar="DATA",
     type=click.Path(),
-    help="Pictures to calibrate int8 and int8-pure with: a folder, a tar, or tfds:NAME.  "
+    help="Images to calibrate int8 and int8-pure with: a folder, a tar, or tfds:NAME.  "
     "[tflite, onnx]",
 )
 @option(
@@ -302,20 +301,20 @@ def command(
     start = time.perf_counter()
     with progress(f"Building {name}"):
         start_keras()
-        from bit_keras.export.keras_file import require_keras_name
+        from bit_keras.exporters.keras_file import require_keras_name
 
         if target == "keras":
             require_keras_name(out)
         if stored:
-            model, task = _load(name, variant, trust, allow_nonfinite)
+            model, spec = _load(name, variant, trust, allow_nonfinite)
         else:
-            model, task = _build(name, variant, weights, allow_nonfinite), None
+            model, spec = _build(name, variant, weights, allow_nonfinite), None
     if "calibrate" in options:
-        options["calibration"] = _calibration(model, task, options)
+        options["calibration"] = _calibration(model, spec, options)
     with progress(f"Writing {written}"):
         if allow_nonfinite:
             options["allow_nonfinite"] = True
-        _write(model, task, target, out, options)
+        _write(model, spec, target, out, options)
     files = [out] if out.is_file() else [file for file in written.rglob("*") if file.is_file()]
     click.echo(
         f"Wrote {written}: {model.name}, {variant}, input in [{_range(target, options)}], "
@@ -343,7 +342,7 @@ def _require_fitting(target: str, options: dict[str, Any]) -> None:
     quantize = options.get("quantize", "none")
     if quantize not in QUANTIZATIONS.get(target, ("none",)):
         raise click.UsageError(
-            f"--to {target} is quantised to {', '.join(QUANTIZATIONS[target])}; {quantize} came."
+            f"--to {target} is quantised to {', '.join(QUANTIZATIONS[target])}; got {quantize}."
         )
     if target == "onnx":
         of_onnx = {
@@ -362,7 +361,7 @@ def _require_fitting(target: str, options: dict[str, Any]) -> None:
     given = [name for name in sorted(_CALIBRATION) if name in options]
     if quantize in CALIBRATED and "calibrate" not in options:
         raise click.UsageError(
-            f"--quantize {quantize} is calibrated with pictures; name a folder, a tar or tfds:NAME "
+            f"--quantize {quantize} is calibrated with images; name a folder, a tar or tfds:NAME "
             "with --calibrate."
         )
     if given and quantize not in CALIBRATED:
@@ -400,18 +399,18 @@ def _require_class_maps(target: str, variant: str, options: dict[str, Any]) -> N
 
 def _load(
     source: str, variant: str, trust: bool, allow_nonfinite: bool
-) -> "tuple[keras.Model, Task | None]":
+) -> "tuple[keras.Model, ClassifierSpec | None]":
     from bit_keras.inference.sources import load_network
     from bit_keras.layers.functional import Functional
 
-    model, task = load_network(source, trust, allow_nonfinite)
+    model, spec = load_network(source, trust, allow_nonfinite)
     if variant == "feature_extraction":
         features = model.get_layer("features").output
         checkpoint = checkpoint_of(model)
-        return Functional(model.input, features, name=model.name, checkpoint=checkpoint), task
+        return Functional(model.input, features, name=model.name, checkpoint=checkpoint), spec
     if not any(layer.name == "head" for layer in model.layers):
         raise BitKerasError(f"{source} has no head; export it with --variant feature_extraction.")
-    return model, task
+    return model, spec
 
 
 def _build(name: str, variant: str, weights: str, allow_nonfinite: bool) -> "keras.Model":
@@ -430,14 +429,14 @@ def _build(name: str, variant: str, weights: str, allow_nonfinite: bool) -> "ker
 
 
 def _calibration(
-    model: "keras.Model", task: "Task | None", options: dict[str, Any]
+    model: "keras.Model", spec: "ClassifierSpec | None", options: dict[str, Any]
 ) -> "np.ndarray":
-    """The pictures that the options of a calibration name; takes these out of `options`."""
-    from bit_keras.export.calibration import COUNT, calibration_images
-    from bit_keras.export.task import transform_and_task
+    """The images that the options of a calibration name; takes these out of `options`."""
+    from bit_keras.exporters.calibration import COUNT, calibration_images
+    from bit_keras.exporters.specs import transform_and_spec
 
     size = options.get("size")
-    transform, _ = transform_and_task(model, None if size == "dynamic" else size, task)
+    transform, _ = transform_and_spec(model, None if size == "dynamic" else size, spec)
     count = options.pop("calibration_images", COUNT)
     with progress_bar("Calibrating", count) as advance:
         return calibration_images(
@@ -451,36 +450,40 @@ def _calibration(
 
 
 def _write(
-    model: "keras.Model", task: "Task | None", target: str, out: Path, options: dict[str, Any]
+    model: "keras.Model",
+    spec: "ClassifierSpec | None",
+    target: str,
+    out: Path,
+    options: dict[str, Any],
 ) -> None:
     exporter: Callable[..., Any]
     if options.get("layout") == _TRITON:
-        from bit_keras.export.triton import export_triton
+        from bit_keras.exporters.triton import export_triton
 
         exporter = functools.partial(export_triton, target=target)
         options = {name: value for name, value in options.items() if name != "layout"}
     elif target == "hub":
-        from bit_keras.export.hub import export_hub
+        from bit_keras.exporters.hub import export_hub
 
         exporter = export_hub
     elif target == "serving":
-        from bit_keras.export.serving import export_serving
+        from bit_keras.exporters.serving import export_serving
 
         exporter = export_serving
     elif target == "tflite":
-        from bit_keras.export.tflite import export_tflite
+        from bit_keras.exporters.tflite import export_tflite
 
         exporter = export_tflite
     elif target == "onnx":
-        from bit_keras.export.onnx import export_onnx
+        from bit_keras.exporters.onnx import export_onnx
 
         exporter = export_onnx
     elif target == "openvino":
-        from bit_keras.export.openvino import export_openvino
+        from bit_keras.exporters.openvino import export_openvino
 
         exporter = export_openvino
     else:
-        from bit_keras.export.keras_file import export_keras
+        from bit_keras.exporters.keras_file import export_keras
 
         exporter = export_keras
-    exporter(model, out, task=task, **options)
+    exporter(model, out, spec=spec, **options)

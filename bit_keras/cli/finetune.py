@@ -1,4 +1,4 @@
-"""`bit-keras finetune`: train a network on one's own pictures."""
+"""`bit-keras finetune`: train a network on one's own images."""
 
 import shlex
 from pathlib import Path
@@ -15,7 +15,7 @@ _PARTS = ("stem", "block1", "block2", "block3", "block4")
 
 
 class _SplitOrFraction(click.ParamType):
-    """The name of a split, or the share of the pictures to hold out."""
+    """The name of a split, or the share of the images to hold out."""
 
     name = "SPLIT|FRACTION"
 
@@ -29,7 +29,7 @@ class _SplitOrFraction(click.ParamType):
 @click.command(
     "finetune",
     cls=Command,
-    short_help="Train a network on your own pictures",
+    short_help="Train a network on your own images",
     examples=(
         (
             "Train on a folder with a folder for each class",
@@ -48,7 +48,7 @@ class _SplitOrFraction(click.ParamType):
         ),
     ),
     see_also=("evaluate", "predict", "export"),
-    exit_statuses={130: "Interrupted; the same command goes on."},
+    exit_statuses={130: "Interrupted; the same command continues."},
 )
 @click.argument("name", shell_complete=complete_models)
 @option(
@@ -56,7 +56,7 @@ class _SplitOrFraction(click.ParamType):
     required=True,
     metavar="DATA",
     type=click.Path(),
-    help="Pictures: a folder or an uncompressed tar with a folder for each class, perhaps below "
+    help="Images: a folder or an uncompressed tar with a folder for each class, perhaps below "
     "folders for splits, or tfds:NAME, prepared on disk.",
 )
 @option(
@@ -69,7 +69,7 @@ class _SplitOrFraction(click.ParamType):
     required=True,
     metavar="RUN",
     type=click.Path(path_type=Path),
-    help="Folder for weights, labels and log; it is made, or its training goes on.",
+    help="Folder for weights, labels and log; it is made, or its training continues.",
 )
 @option(
     "--weights",
@@ -85,7 +85,7 @@ class _SplitOrFraction(click.ParamType):
     show_default=True,
     metavar="N",
     type=click.IntRange(min=0),
-    help="Of all that is random: the order, the crops, the pictures held out, random weights.",
+    help="Of all that is random: the order, the crops, the images held out, random weights.",
 )
 @option(
     "--rule",
@@ -108,7 +108,7 @@ class _SplitOrFraction(click.ParamType):
     show_default=True,
     metavar="N",
     type=click.IntRange(min=1),
-    help="Pictures in a step.",
+    help="Images in a step.",
 )
 @option(
     "--lr",
@@ -183,10 +183,10 @@ class _SplitOrFraction(click.ParamType):
     "time.",
 )
 def command(name: str, data: str, out: Path, freeze: tuple[str, ...], **options: Any) -> None:
-    """Train the model NAME on the pictures in DATA, into the folder RUN.
+    """Train the model NAME on the images in DATA, into the folder RUN.
 
-    BiT-HyperRule chooses steps, size and learning rate by the pictures, and the command says
-    which and why. The same command goes on with a training that was stopped, however that was.
+    BiT-HyperRule chooses steps, size and learning rate by the images, and the command says
+    which and why. The same command resumes a training that was stopped, however that was.
     Without images to validate with, the last weights are the best. RUN is then taken by predict,
     evaluate, export and convert.
     """
@@ -211,7 +211,7 @@ def command(name: str, data: str, out: Path, freeze: tuple[str, ...], **options:
     console().print(table)
     if result.unreadable:
         click.echo(
-            f"{len(result.unreadable)} pictures could not be read; {out / 'run.json'} names them."
+            f"{len(result.unreadable)} images could not be read; {out / 'run.json'} names them."
         )
     evaluate = ["bit-keras", "evaluate", str(out), "--data", data]
     if options["skip_unreadable_classes"]:

@@ -25,7 +25,7 @@ from bit_keras.registry import (
 
 if TYPE_CHECKING:
     from bit_keras.checkpoints import CheckpointFile
-    from bit_keras.preprocessing import Task
+    from bit_keras.preprocessing import ClassifierSpec
 
 #: Names of arrays that are shown before the rest is only counted.
 _SHOWN = 3
@@ -44,7 +44,7 @@ _SHOWN = 3
         ("Look into a file of weights", "bit-keras info BiT-M-R50x1.npz"),
     ),
     see_also=("list", "convert"),
-    exit_statuses={1: "NAME is unknown, or the weights are no network of the registry."},
+    exit_statuses={1: "NAME is unknown, or the weights are not network of the registry."},
 )
 @click.argument("name", metavar="NAME|WEIGHTS", shell_complete=complete_sources)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -90,15 +90,15 @@ def _show_weights(name: str, as_json: bool) -> None:
     with progress(f"Reading {name}"):
         start_keras()
         from bit_keras.checkpoints import open_checkpoint
-        from bit_keras.checkpoints.sources import published_checkpoint, published_task
+        from bit_keras.checkpoints.sources import published_checkpoint, published_spec
         from bit_keras.inference.sources import stored_weights
 
-        path, task = stored_weights(name)
+        path, spec = stored_weights(name)
         arrays = open_checkpoint(path)
     with arrays:
-        checkpoint = published_checkpoint(name, arrays.shapes) if task is None else None
-        task = task or published_task(name, arrays.shapes)
-        document = _weights_document(name, arrays, checkpoint, task)
+        checkpoint = published_checkpoint(name, arrays.shapes) if spec is None else None
+        spec = spec or published_spec(name, arrays.shapes)
+        document = _weights_document(name, arrays, checkpoint, spec)
         if as_json:
             print_json(document)
         else:
@@ -108,14 +108,17 @@ def _show_weights(name: str, as_json: bool) -> None:
 
 
 def _weights_document(
-    name: str, arrays: "CheckpointFile", checkpoint: Checkpoint | None, task: "Task | None"
+    name: str,
+    arrays: "CheckpointFile",
+    checkpoint: Checkpoint | None,
+    spec: "ClassifierSpec | None",
 ) -> dict[str, Any]:
     from bit_keras.checkpoints.names import head_classes, identify, input_channels
 
     architecture, classes = identify(arrays.shapes), head_classes(arrays.shapes)
     file = arrays.path
     files = [file] if file.is_file() else [path for path in file.rglob("*") if path.is_file()]
-    # BatchNorm's moving statistics are no parameters.
+    # BatchNorm's moving statistics are not parameters.
     trained = [shape for array, shape in arrays.shapes.items() if "/moving_" not in array]
     known = architecture is not None
     return {
@@ -125,7 +128,7 @@ def _weights_document(
         "model": checkpoint.name if checkpoint else None,
         "in_channels": input_channels(arrays.shapes),
         "classes": classes,
-        "labels": task.labels.name if task else None,
+        "labels": spec.labels.name if spec else None,
         "parameters": sum(math.prod(shape) for shape in trained),
         "arrays": len(arrays),
         "dtypes": sorted(set(arrays.dtypes.values())),
@@ -139,7 +142,7 @@ def _weights_document(
 def _python(name: str, checkpoint: Checkpoint | None, classes: int | None) -> str:
     """What makes a network of the weights."""
     if checkpoint is None:
-        return f"model, task = bit_keras.inference.load_network({json.dumps(name)})"
+        return f"model, spec = bit_keras.inference.load_network({json.dumps(name)})"
     create = "create_feature_extractor" if classes is None else "create_classifier"
     return f"bit_keras.{create}({json.dumps(checkpoint.name)}, weights={json.dumps(name)})"
 
@@ -161,7 +164,7 @@ def _weights_rows(document: dict[str, Any], arrays: "CheckpointFile") -> list[tu
     ]
     if arrays.left_out:
         shown = ", ".join(arrays.left_out[:_SHOWN])
-        rows.append(("left out", f"{len(arrays.left_out)} arrays that are no weights: {shown} ..."))
+        rows.append(("left out", f"{len(arrays.left_out)} arrays, not weights: {shown} ..."))
     if document["architecture"]:
         rows += [("in Python", document["python"]), ("to convert", document["command"])]
     return rows

@@ -80,7 +80,7 @@ class _Context(click.Context):
 class Command(click.Command):
     """A command with examples, exit statuses and related commands.
 
-    `--help` prints them as a manual page. `help` holds them as Markdown, which is what
+    `--help` prints them as a manual page. `help` contains them as Markdown, which is what
     documentation is made of: https://github.com/mkdocs/mkdocs-click shows `help` and the options.
 
     Args:

@@ -7,7 +7,7 @@ from click.shell_completion import CompletionItem
 
 from bit_keras.registry import list_models, model_info
 
-#: Stands in the names of the many networks that are shown when they are asked for.
+#: Stands in the names of the many networks that are shown when they are requested.
 VTAB = "_vtab_"
 
 

@@ -1,4 +1,4 @@
-"""`bit-keras predict`: what is on these pictures?"""
+"""`bit-keras predict`: what is on these images?"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 @click.command(
     "predict",
     cls=Command,
-    short_help="Classify pictures",
+    short_help="Classify images",
     examples=(
         (
-            "Classify a picture with a published model",
+            "Classify a image with a published model",
             "bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg",
         ),
         (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         ),
     ),
     see_also=("list", "finetune", "evaluate", "export"),
-    exit_statuses={1: "A picture could not be read, or the work failed; standard error says why."},
+    exit_statuses={1: "A image could not be read, or the work failed; standard error says why."},
 )
 @click.argument("source", metavar="NAME|ARTIFACT", shell_complete=complete_sources)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     show_default=True,
     metavar="N",
     type=click.IntRange(min=1),
-    help="How many classes to show for each picture, the likeliest first.",
+    help="How many classes to show for each image, the likeliest first.",
 )
 @click.option(
     "--explain",
@@ -68,7 +68,7 @@ def command(
     allow_nonfinite: bool,
     as_json: bool,
 ) -> None:
-    """Classify pictures with a model of the registry, a fine-tuned or an exported one.
+    """Classify images with a model of the registry, a fine-tuned or an exported one.
 
     NAME is a model name. ARTIFACT is the folder of a fine-tuning run, of a SavedModel or of
     OpenVINO IR, a .keras, TFLite or ONNX file, or weights of any format.
@@ -108,12 +108,12 @@ def command(
 def _classified(
     predictor: "Predictor", images: tuple[str, ...], top: int
 ) -> tuple[dict[str, list[tuple]], dict[str, str]]:
-    """The best classes of the pictures that can be read, and why the others cannot."""
+    """The best classes of the images that can be read, and why the others cannot."""
     readable, failures = {}, {}
-    with progress("Reading the pictures"):
+    with progress("Reading the images"):
         for image in images:
             try:
-                readable[image] = predictor.task.transform(Path(image))
+                readable[image] = predictor.spec.transform(Path(image))
             except ImageError as error:
                 failures[image] = str(error)
     with progress("Classifying"):
@@ -124,7 +124,7 @@ def _classified(
 def _explained(
     predictor: "Predictor", images: tuple[str, ...], top: int
 ) -> tuple[dict[str, "Explanation"], dict[str, str]]:
-    """The explanations of the pictures that can be read, and why the others cannot."""
+    """The explanations of the images that can be read, and why the others cannot."""
     explanations, failures = {}, {}
     with progress("Explaining"):
         for image in images:

@@ -52,13 +52,13 @@ def command(folder: Path, place: str, owner: str | None, dry_run: bool, as_json:
 
     First every artifact is compared with its archive and with the manifest; where one
     is damaged, nothing is sent. What is new at the place is private until its owner
-    makes it public. The same command goes on with a publication that broke off.
+    makes it public. The same command resumes a publication that broke off.
 
     --to huggingface makes a repository of each model, OWNER/NAME: the card and the
     SavedModel, in one commit with a tag such as v1. Other files in the repository are
     deleted by that commit. Log in with `hf auth login` or HF_TOKEN.
 
-    --to kaggle makes a variation of one Kaggle model of each SavedModel. The folder then holds
+    --to kaggle makes a variation of one Kaggle model of each SavedModel. The folder then contains
     sent-to-kaggle.json, by which the next run leaves out what was sent; without it,
     everything becomes a new version. Title, description and usage are not sent: Kaggle's
     own command does that, as is shown at the end; it also makes a public model private

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
+from bit_keras.artifacts.verify import Verification, verify
 from bit_keras.cli.manual import Command
 from bit_keras.cli.parameters import complete_sources, trust_option
 from bit_keras.cli.printing import console, print_json, progress, start_keras
 from bit_keras.errors import BitKerasError, ExportError
-from bit_keras.export.verify import Verification, verify
 
 if TYPE_CHECKING:
-    from bit_keras.export.layer_errors import LayerErrors
+    from bit_keras.exporters.layer_errors import LayerErrors
 
 
 @click.command(
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 def command(
     artifact: Path, by_layer: bool, against: str | None, trust: bool, as_json: bool
 ) -> None:
-    """Reload ARTIFACT in a fresh process and compare it with its stored output.
+    """Reload ARTIFACT in a fresh process and compare it with its reference output.
 
     ARTIFACT is a SavedModel, a folder of its versions, of which the newest counts, a .keras,
     TFLite or ONNX file, or a folder of OpenVINO IR. Each carries inputs and what Keras answered
@@ -101,7 +101,7 @@ def _require_usage(by_layer: bool, against: str | None, in_collection: bool) -> 
 
 def _layer_errors(artifact: Path, model: str, against: str | None, trust: bool) -> "LayerErrors":
     start_keras()
-    from bit_keras.export.layer_errors import layer_errors
+    from bit_keras.exporters.layer_errors import layer_errors
     from bit_keras.inference import load_network
 
     try:

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from bit_keras.atomic import replaced_file
 from bit_keras.errors import ExportError
 
-#: The files that a SavedModel may hold.
+#: The files that a SavedModel may contain.
 _ALLOWED = (
     "saved_model.pb",
     "saved_model.pbtxt",
@@ -43,7 +43,7 @@ def write_archive(folder: str | os.PathLike, path: str | os.PathLike) -> str:
 
     Args:
         folder: A SavedModel.
-        path: The file to create or to replace. Whole or absent.
+        path: The file to create or to replace. Written atomically.
 
     Returns:
         str. The archive's SHA-256 in hexadecimal digits.
@@ -56,7 +56,7 @@ def write_archive(folder: str | os.PathLike, path: str | os.PathLike) -> str:
 
     ```python
     from bit_keras.collection.archive import write_archive
-    from bit_keras.export.hub import export_hub
+    from bit_keras.exporters.hub import export_hub
 
     model = bit_keras.create_classifier("bit_tiny.cifar10")
     export_hub(model, "bit_tiny")
@@ -96,11 +96,11 @@ def _members(folder: Path) -> list[str]:
     """Names of the folders and files below a folder, sorted: a folder precedes its files."""
     paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
     if "saved_model.pb" not in paths and "saved_model.pbtxt" not in paths:
-        raise ExportError(f"{folder} is no SavedModel: it has no saved_model.pb.")
+        raise ExportError(f"{folder} is not a SavedModel: it has no saved_model.pb.")
     for name, path in paths.items():
         if not path.is_dir() and not _is_allowed(name):
             raise ExportError(
-                f"{folder} holds {name}, which does not belong to a SavedModel; remove it."
+                f"{folder} contains {name}, which does not belong to a SavedModel; remove it."
             )
     return sorted(paths)
 
@@ -123,7 +123,7 @@ def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
 def require_archive_of(
     folder: str | os.PathLike, path: str | os.PathLike, sha256: str | None = None
 ) -> None:
-    """Checks that an archive holds the files of a SavedModel, and no others.
+    """Checks that an archive contains the files of a SavedModel, and no others.
 
     Args:
         folder: The SavedModel.
@@ -152,10 +152,10 @@ def _require_same_files(folder: Path, path: Path) -> None:
     with tarfile.open(path, "r:gz") as archive:
         for member in archive:
             if member.name not in missing or not _is_same(archive, member, folder):
-                raise ExportError(f"{member.name} in {path} is not what {folder} holds.")
+                raise ExportError(f"{member.name} in {path} is not what {folder} contains.")
             missing.remove(member.name)
     if missing:
-        raise ExportError(f"{path} lacks {min(missing)}, which {folder} holds.")
+        raise ExportError(f"{path} lacks {min(missing)}, which {folder} contains.")
 
 
 def _is_same(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> bool:

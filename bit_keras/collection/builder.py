@@ -1,9 +1,9 @@
-"""Builds a collection: every artifact whole or absent, and only what is not there already.
+"""Builds a collection: every artifact atomic, and only what is not there already.
 
-In the folder of a collection lie
+In the folder of a collection are
 
 - `models/NAME/`: the folder of the versions of an artifact, as TensorFlow Serving takes
-  it, with its archive and its record beside;
+  it, with its archive and its record next to;
 - `pages/`: see `bit_keras.collection.pages`;
 - `manifest.json`: what the collection is, and the records of its artifacts. It is
   written last, and removed before anything changes.
@@ -69,8 +69,8 @@ def build_collection(
 
     What is there already is kept as long as its item, its weights and the packages are
     what they were; weights that cannot be had again count as unchanged. Everything else
-    is built beside and appears, verified and archived, by one rename: after an
-    interruption, however it came, the same call goes on. One artifact that fails does
+    is built next to and appears, verified and archived, by one rename: after an
+    interruption, however it came, the same call continues. One artifact that fails does
     not stop the others. A folder in `models` that the recipe does not name is left
     alone.
 
@@ -87,7 +87,7 @@ def build_collection(
         list of Outcome, in the order of the recipe.
 
     Raises:
-        ExportError: The folder holds something else, another process builds in it,
+        ExportError: The folder contains something else, another process builds in it,
             `memory` is too small for an artifact that is to be built, or a package
             that the pages need is missing.
         BitKerasError: The file system refuses.
@@ -165,7 +165,8 @@ def _require_collection(folder: Path) -> None:
         strangers = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
         if strangers:
             raise ExportError(
-                f"{folder} holds {min(strangers)} and is no collection; choose another folder."
+                f"{folder} contains {min(strangers)} and is not a collection; choose another "
+                "folder."
             )
 
 
@@ -174,7 +175,7 @@ def _report_others(recipe: Recipe, models: Path) -> None:
     others = names - {item.name for item in recipe.items}
     if others:
         _logger.info(
-            "%s holds %s, which the recipe does not name: left alone, and not in the manifest.",
+            "%s contains %s, which the recipe does not name: left alone, and not in the manifest.",
             models,
             ", ".join(sorted(others)),
         )

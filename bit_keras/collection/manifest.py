@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bit_keras.artifacts.verify import Verification, verify
 from bit_keras.atomic import replaced_file
 from bit_keras.collection.archive import require_archive_of
 from bit_keras.collection.recipe import Recipe
 from bit_keras.collection.record import RECORD, Record
 from bit_keras.documents import read_document, typed
 from bit_keras.errors import ExportError
-from bit_keras.export.verify import Verification, verify
 
 #: The parts of the folder of a collection.
 MODELS, PAGES, MANIFEST = "models", "pages", "manifest.json"
@@ -140,7 +140,7 @@ def is_collection(path: str | os.PathLike) -> bool:
     """Whether `build_collection` wrote, or began to write, a folder.
 
     Args:
-        path: Any path; nothing need lie there.
+        path: Any path; nothing need are there.
 
     Returns:
         bool.
@@ -161,10 +161,10 @@ def verify_collection(
 
     Args:
         folder: What `build_collection` wrote.
-        trust: bool. What `bit_keras.export.verify.verify` takes. Defaults to `False`.
+        trust: bool. What `bit_keras.artifacts.verify.verify` takes. Defaults to `False`.
 
     Yields:
-        Record and Verification of each artifact whose archive holds the files of its
+        Record and Verification of each artifact whose archive contains the files of its
         SavedModel, and whose sizes and digest are those of the manifest.
 
     Raises:

@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
+from bit_keras.artifacts.reference import REFERENCE_SIZE
 from bit_keras.collection.recipe import Item
 from bit_keras.errors import ExportError
-from bit_keras.export.artifact import GOLDEN_SIZE
 from bit_keras.registry import Architecture
 
 #: What a process takes whatever it builds, and for each value that a residual unit gives: two
@@ -46,7 +46,7 @@ def estimated_memory(item: Item) -> int:
     architecture = item.checkpoint.architecture
     weights = 4 * architecture.parameters(item.checkpoint.classes)
     copies = 2.4 if item.target == "hub" else 3.6
-    outputs = _unit_outputs(architecture, item.size or item.checkpoint.size or GOLDEN_SIZE)
+    outputs = _unit_outputs(architecture, item.size or item.checkpoint.size or REFERENCE_SIZE)
     return int(_FRAMEWORK_BYTES + copies * weights + _BYTES_PER_OUTPUT * outputs)
 
 

@@ -7,7 +7,7 @@ change to a template,
 
     python -m bit_keras.collection.pages bit-resnet export/pages
 
-writes the pages of a folder again, from the records that lie in it.
+writes the pages of a folder again, from the records that are in it.
 
 References:
     - tfhub.dev: `tensorflow/tfhub.dev` @81fdea8, `tools/validator.py` and `tags/`
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _TEMPLATES = "templates"
 _PACKAGED = Path(__file__).parent / _TEMPLATES
 
-#: Lies beside the pages and holds what is said in them of each artifact.
+#: Lies next to the pages and contains what is said in them of each artifact.
 RECORDS = "records.json"
 
 #: What no page may say, since it depends on the values of the weights or on the packages that
@@ -224,17 +224,17 @@ def kaggle_slug(name: str) -> str:
 def write_pages(recipe: Recipe, records: Sequence[Record], folder: str | os.PathLike) -> None:
     """Writes the pages of a collection, and the facts that they were made from.
 
-    Each file is whole or absent; pages of an earlier time that are not among the
+    Each file is atomic; pages of an earlier time that are not among the
     new ones are removed.
 
     Args:
         recipe: Recipe. Templates in `recipe.folder / "templates"` replace the
             packaged ones of the same name.
         records: list of Record. The artifacts that exist, of those in the recipe.
-        folder: A folder that does not exist, is empty, or holds such pages.
+        folder: A folder that does not exist, is empty, or contains such pages.
 
     Raises:
-        ExportError: What `render_pages` raises, or the folder holds something else.
+        ExportError: What `render_pages` raises, or the folder contains something else.
         BitKerasError: The file system refuses.
 
     Example:
@@ -259,7 +259,7 @@ def _require_pages(folder: Path) -> None:
         return
     if not folder.is_dir() or any(folder.iterdir()):
         raise ExportError(
-            f"{folder} holds something else than pages (there is no {RECORDS} in it); choose "
+            f"{folder} contains something else than pages (there is no {RECORDS} in it); choose "
             "another folder."
         )
 
@@ -267,7 +267,7 @@ def _require_pages(folder: Path) -> None:
 def _remove_others(folder: Path, pages: set[Path]) -> None:
     """Removes every other file below the folders of pages, and what is empty then."""
     for top in {path.relative_to(folder).parts[0] for path in pages} - {RECORDS}:
-        # Files come before the folder that they lie in.
+        # Files come before the folder that they are in.
         for path in sorted((folder / top).rglob("*"), reverse=True):
             if path.is_dir():
                 if not any(path.iterdir()):
@@ -365,7 +365,7 @@ def read_records(path: str | os.PathLike) -> list[Record]:
     """Reads the `records.json` of a folder of pages.
 
     Raises:
-        ExportError: There is no such file, or it holds something else.
+        ExportError: There is no such file, or it contains something else.
     """
     try:
         documents = read_document(Path(path), list[dict[str, Any]])
@@ -550,7 +550,7 @@ def _metric_name(accuracy: Accuracy) -> str:
 
 
 def main() -> None:
-    """Writes the pages of a folder again, from the records that lie in it."""
+    """Writes the pages of a folder again, from the records that are in it."""
     parser = argparse.ArgumentParser(
         prog="python -m bit_keras.collection.pages", description=__doc__
     )

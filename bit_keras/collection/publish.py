@@ -4,7 +4,7 @@
 sends what was planned, and nothing else, through the client libraries of the places.
 
 References:
-    - Hugging Face: huggingface_hub 2.4, `HfApi.create_commit`; a SavedModel lies at the
+    - Hugging Face: huggingface_hub 2.4, `HfApi.create_commit`; a SavedModel is at the
       root of its repository (`huggingface.js`, `model-libraries.ts`, `tf-keras`).
     - Kaggle: kagglehub 1.0, `models.py` and `gcs_upload.py`: folders below the uploaded
       one are kept, and an upload to a variation that exists makes its next version.
@@ -36,7 +36,7 @@ from bit_keras.errors import BitKerasError, ExportError
 
 _logger = logging.getLogger("bit_keras")
 
-#: Lies beside the manifest: the address of each variation that was sent, with the digest of
+#: Lies next to the manifest: the address of each variation that was sent, with the digest of
 #: its archive. kagglehub sends everything again, as a new version.
 KAGGLE_RECEIPTS = "sent-to-kaggle.json"
 
@@ -51,7 +51,7 @@ class PlannedFile:
     """A file that is to be sent.
 
     Attributes:
-        source: Path. Where it lies.
+        source: Path. Where it is.
         target: str. Its path at the place, below the address of its upload.
         bytes: int.
     """
@@ -99,7 +99,7 @@ class HuggingFaceRepository(Upload):
     """A model repository: the card and a SavedModel, at its root.
 
     It is private when it is new. Each version is one commit, after which the repository
-    holds the planned files and no others, and a tag such as `v1`, which stays on the commit
+    contains the planned files and no others, and a tag such as `v1`, which stays on the commit
     that it was made for.
     """
 
@@ -109,7 +109,7 @@ class HuggingFaceRepository(Upload):
         except ImportError as error:
             raise _missing_package("Hugging Face", error) from error
         with _hugging_face_errors(self.address):
-            # True: an error of its own where there is no token, before anything is asked for.
+            # True: an error of its own where there is no token, before anything is requested.
             api = HfApi(token=True)
             api.create_repo(self.address, private=True, exist_ok=True)
             planned = {file.target for file in self.files}
@@ -289,7 +289,7 @@ def _missing_package(place: str, error: ImportError) -> ExportError:
 
 @contextlib.contextmanager
 def _hugging_face_errors(address: str) -> Iterator[None]:
-    """Turns what huggingface_hub and what lies below it raise into sentences."""
+    """Turns what huggingface_hub and what is below it raise into sentences."""
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError
 
     login = "run `hf auth login` or set HF_TOKEN, with a token that may write"
@@ -307,7 +307,7 @@ def _hugging_face_errors(address: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _kaggle_errors(address: str) -> Iterator[None]:
-    """Turns what kagglehub and what lies below it raise into sentences."""
+    """Turns what kagglehub and what is below it raise into sentences."""
     from kagglehub.exceptions import BackendError
 
     # Not `kagglehub.login`: what it takes is forgotten with the process.
@@ -334,5 +334,5 @@ def _not_sent(
     reason = " ".join(str(error).split()) or type(error).__name__
     return ExportError(
         f"{address} could not be sent to {place} ({reason}); once that is solved, the same "
-        "command goes on."
+        "command continues."
     )

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bit_keras.artifacts.metadata import OUTPUTS, TARGETS, VARIANTS, Variant
 from bit_keras.errors import ExportError
-from bit_keras.export.artifact import OUTPUTS, PRECISIONS, TARGETS, VARIANTS, Variant
+from bit_keras.exporters.targets import PRECISIONS
 from bit_keras.registry import MINIMUM_SIZE, Checkpoint, list_models, model_info
 
 #: What tfhub.dev takes as the name of a publisher and of a model
@@ -93,8 +94,8 @@ class Recipe:
         Under `[collection]` stand the fields of this class, under each `[[models]]`
         those of `Item`. `model` may also be an alias, or a shell pattern that stands
         for every checkpoint that it matches and that nothing above in the file names;
-        `name` then holds `{model}` and, like `model`, is used once for each. `variant`
-        may be a list, and `name` then holds `{variant}`.
+        `name` then contains `{model}` and, like `model`, is used once for each. `variant`
+        may be a list, and `name` then contains `{variant}`.
 
         Args:
             source: The name of a packaged recipe, which `list_recipes` returns, or
@@ -138,7 +139,7 @@ class Recipe:
         collection = document.get("collection")
         if not isinstance(collection, dict) or not _is_list_of_tables(document.get("models")):
             raise ExportError(
-                f"{path} is no recipe: it needs a [collection] and at least one [[models]]."
+                f"{path} is not a recipe: it needs a [collection] and at least one [[models]]."
             )
         fields = {field.name for field in dataclasses.fields(cls)} - {"items", "folder"}
         where = f"[collection] of {path}"
@@ -190,7 +191,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ExportError(f"{path} cannot be read ({error.strerror or error}).") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ExportError(f"{path} is no TOML file: {error}.") from error
+        raise ExportError(f"{path} is not a TOML file: {error}.") from error
 
 
 def _is_list_of_tables(models: Any) -> bool:
@@ -213,7 +214,7 @@ def _require_fields(where: str, table: dict[str, Any], known: set[str], required
 def _require_text(where: str, table: dict[str, Any], fields: Iterable[str]) -> None:
     for field in sorted(fields):
         if not isinstance(table.get(field, ""), str):
-            raise ExportError(f"{where} has the {field} {table[field]!r}, which is no text.")
+            raise ExportError(f"{where} has the {field} {table[field]!r}, which is not a text.")
 
 
 def _require_name(where: str, name: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from bit_keras.documents import read_document, typed
 from bit_keras.errors import ExportError
 
-#: The file beside a SavedModel and its archive that holds their record.
+#: The file next to a SavedModel and its archive that contains their record.
 RECORD = "record.json"
 
 
@@ -113,7 +113,7 @@ class Record:
         """Reads a record from a file.
 
         Raises:
-            ExportError: There is no such file, or it holds something else.
+            ExportError: There is no such file, or it contains something else.
         """
         try:
             return cls.from_json(read_document(path))

@@ -19,13 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bit_keras.artifacts.verify import Verification, verify
 from bit_keras.atomic import new_directory
 from bit_keras.collection.archive import write_archive
 from bit_keras.collection.manifest import size_of
 from bit_keras.collection.recipe import Item
 from bit_keras.collection.record import RECORD, Record
 from bit_keras.errors import BitKerasError, ExportError
-from bit_keras.export.verify import Verification, verify
 from bit_keras.processes import process_environment
 
 #: What a record repeats from what the artifact says of itself.
@@ -41,7 +41,7 @@ class Job:
 
     Attributes:
         item: Item.
-        folder: str. Where the artifact is going to lie: the folder of its versions,
+        folder: str. Where the artifact is going to be: the folder of its versions,
             its archive and its record.
         weights_sha256: str. Digest of the file that the weights come from.
     """
@@ -173,7 +173,7 @@ def _require_passed(verification: Verification) -> None:
     if not verification.passed:
         raise ExportError(
             f"The SavedModel differs from Keras by {verification.largest:.1e}, above the "
-            f"tolerance of {verification.metadata.tolerance:.0e}; it was thrown away."
+            f"tolerance of {verification.metadata.tolerance:.0e}; it was deleted."
         )
 
 
@@ -207,8 +207,8 @@ def _peak_memory() -> int | None:
 def _write_saved_model(job: Job) -> dict[str, Any]:
     """Writes a version of an artifact; returns its signatures as in a Record."""
     # Here, since the process that waits for this one needs no memory for them.
-    from bit_keras.export.hub import export_hub
-    from bit_keras.export.serving import export_serving
+    from bit_keras.exporters.hub import export_hub
+    from bit_keras.exporters.serving import export_serving
     from bit_keras.models import create_classifier, create_feature_extractor
 
     item, folder = job.item, Path(job.folder)

@@ -24,30 +24,30 @@ def image_dataset(
     mixup_alpha: float = 0.0,
     seed: int = 0,
 ) -> tf.data.Dataset:
-    """Batches of pictures and targets for `model.fit`, on every Keras backend.
+    """Batches of images and targets for `model.fit`, on every Keras backend.
 
     With `training=True` the dataset has no end: pass `steps_per_epoch`, and
-    `shuffle=False`, without which Keras warns. Pictures come in a new random
+    `shuffle=False`, without which Keras warns. Images come in a new random
     order in each epoch, each as a random view; full batches only. Order and
     views depend on `seed` alone.
 
-    With `training=False` every picture comes once, in order, squashed to `size`
+    With `training=False` every image comes once, in order, squashed to `size`
     as the papers evaluate; the last batch may be smaller.
 
-    A picture that cannot be read is logged and named in `Images.unreadable`, and
+    A image that cannot be read is logged and named in `Images.unreadable`, and
     the next readable one takes its place, so the number of batches is known;
-    `eval_pipeline` counts each readable picture exactly once.
+    `eval_pipeline` counts each readable image exactly once.
 
     Args:
         data: A folder with one folder per class, a tar of such folders,
             `"tfds:name"`, arrays `(pixels, labels)`, see `open_images`; or Images,
             such as the parts that `hold_out` gives.
-        size: int. Side of the square pictures in pixels, at least 32.
-        batch: int. Pictures per batch.
+        size: int. Side of the square images in pixels, at least 32.
+        batch: int. Images per batch.
         split: str. Which split of the data, where it has some.
         skip_unreadable_classes: bool. Whether classes without a readable image are
             left out instead of an error. Defaults to `False`.
-        training: bool. Random views without end, or every picture once.
+        training: bool. Random views without end, or every image once.
             Defaults to `False`.
         crop: `"random"`, BiT's: squash to `precrop`, then cut `size` from anywhere;
             or `"inception"`: a box of 5 to 100 % of the area. Training only.
@@ -55,7 +55,7 @@ def image_dataset(
         flip: bool. Whether every second view is mirrored. `False` where a mirror
             image has another label. Training only.
         mixup_alpha: float. Mixup with a coefficient from Beta(alpha, alpha), one
-            per batch; BiT takes 0.1 from 20,000 pictures on. Training only.
+            per batch; BiT takes 0.1 from 20,000 images on. Training only.
             Defaults to `0`, none.
         seed: int, not negative. Training only. Defaults to `0`.
 
@@ -70,7 +70,7 @@ def image_dataset(
 
     Raises:
         DataError: The data cannot be found or used, see `open_images`; all
-            pictures to train with are of one class.
+            images to train with are of one class.
         SizeError: `size` or `precrop` is too small.
 
     Example:

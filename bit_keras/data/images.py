@@ -1,4 +1,4 @@
-"""Labelled pictures with random access, wherever they lie; nothing is decoded here."""
+"""Labelled images with random access, wherever they are; nothing is decoded here."""
 
 import functools
 import hashlib
@@ -19,16 +19,16 @@ _SHOWN = 20
 
 
 class Images:
-    """Labelled pictures of any source, by index.
+    """Labelled images of any source, by index.
 
     `bit_keras.data.open_images` makes them. Nothing is decoded and no file stays
     open; reading is safe from several threads at once.
 
     Args:
         classes: sequence of str. The class names, in the order of the targets.
-        targets: integers `(n,)`. The class of each picture.
-        names: sequence of str. What messages call each picture.
-        sizes: integers `(n,)`. Bytes of each picture, a part of the fingerprint.
+        targets: integers `(n,)`. The class of each image.
+        names: sequence of str. What messages call each image.
+        sizes: integers `(n,)`. Bytes of each image, a part of the fingerprint.
         read: callable from an index to an encoded file (bytes), or to uint8
             pixels as `bit_keras.preprocessing.load_image` takes them.
         in_memory: bool. Whether `read` gives arrays, which have no names to know
@@ -38,12 +38,12 @@ class Images:
         classes: tuple of str.
         targets: np.ndarray, int64, `(n,)`.
         names: sequence of str.
-        unreadable: dict from the name of a picture that could not be decoded to
-            the reason. Pipelines fill it as they meet such pictures; the parts
+        unreadable: dict from the name of a image that could not be decoded to
+            the reason. Pipelines fill it as they meet such images; the parts
             that `select` gives share it.
 
     Raises:
-        DataError: There are no pictures, or targets and names differ in number.
+        DataError: There are no images, or targets and names differ in number.
 
     Example:
 
@@ -64,11 +64,10 @@ class Images:
         in_memory: bool = False,
     ) -> None:
         if len(names) == 0:
-            raise DataError("There are no pictures in this part of the data.")
+            raise DataError("There are no images in this part of the data.")
         if not len(targets) == len(names) == len(sizes):
             raise DataError(
-                f"Every picture has one label; {len(names)} pictures came with "
-                f"{len(targets)} labels."
+                f"Every image has one label; {len(names)} images came with {len(targets)} labels."
             )
         self.classes = tuple(classes)
         self.targets = np.asarray(targets, np.int64)
@@ -82,14 +81,14 @@ class Images:
         return len(self.names)
 
     def __getitem__(self, index: int) -> bytes | np.ndarray:
-        """The picture as it lies there: an encoded file, or uint8 pixels."""
+        """The image as it is there: an encoded file, or uint8 pixels."""
         return self._read(index)
 
     def __repr__(self) -> str:
-        return f"Images({len(self)} pictures of {len(self.classes)} classes)"
+        return f"Images({len(self)} images of {len(self.classes)} classes)"
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "Images":
-        """A part of the pictures, in the order of `indices`, with all classes."""
+        """A part of the images, in the order of `indices`, with all classes."""
         chosen = np.asarray(indices, np.int64)
         read = self._read
         part = Images(
@@ -169,7 +168,7 @@ class Images:
         return digest.hexdigest()
 
     def note_unreadable(self, index: int, reason: str) -> None:
-        """Names a picture in `unreadable` and, the first time, in the log."""
+        """Names a image in `unreadable` and, the first time, in the log."""
         name = self.names[index]
         with _noting:
             known = name in self.unreadable
@@ -186,7 +185,7 @@ def read_part(path: Path, offset: int, size: int) -> bytes:
 
 
 def hold_out(images: Images, fraction: float, seed: int) -> tuple[Images, Images]:
-    """Splits pictures at random into a part to train with and one to validate with.
+    """Splits images at random into a part to train with and one to validate with.
 
     The split is stratified: each class gives the same fraction, rounded, but at least one
     image, and keeps at least one to train with. So few images per class give more than the
@@ -215,7 +214,7 @@ def hold_out(images: Images, fraction: float, seed: int) -> tuple[Images, Images
     ```
     """
     if not 0 < fraction < 1:
-        raise DataError(f"The fraction to hold out lies between 0 and 1; {fraction!r} came.")
+        raise DataError(f"The fraction to hold out is between 0 and 1; got {fraction!r}.")
     generator = np.random.default_rng(seed)
     held_out = np.zeros(len(images), bool)
     for target in np.unique(images.targets):

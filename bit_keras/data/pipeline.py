@@ -1,6 +1,6 @@
-"""From labelled pictures to batches, as `tf.data` pipelines.
+"""From labelled images to batches, as `tf.data` pipelines.
 
-The order of training is a function of the seed and the position alone: picture
+The order of training is a function of the seed and the position alone: image
 `p`, counted over the whole training, is entry `p mod n` of the permutation of
 epoch `p div n`, and is cut and mirrored with a generator seeded by `p`. So a run
 resumes anywhere, with nothing stored but its step.
@@ -20,14 +20,14 @@ from bit_keras.preprocessing import EvalTransform, TrainTransform
 # What a generator's seed starts with: the three uses never share random numbers.
 _ORDER, _VIEW, _MIXUP = 1, 2, 3
 
-# Pictures per call into Python: enough to hide the cost of the call, few enough to
+# Images per call into Python: enough to hide the cost of the call, few enough to
 # keep all threads busy and little in memory.
 _CHUNK = 16
 
-# A number of pictures that no training reaches: 2^40, which fits into int64 with any batch.
+# A number of images that no training reaches: 2^40, which fits into int64 with any batch.
 _ENDLESS = 1 << 40
 
-# Of 512 pictures of 480 pixels each is 1.4 GB.
+# Of 512 images of 480 pixels each is 1.4 GB.
 _BATCHES_AHEAD = 1
 
 
@@ -40,27 +40,27 @@ def train_pipeline(
     start: int = 0,
     stop: int | None = None,
     mixup_alpha: float = 0.0,
-    pictures_per_step: int | None = None,
+    images_per_step: int | None = None,
 ) -> tf.data.Dataset:
     """Batches of random views, in an order that depends on the seed and the position alone.
 
-    Every picture comes once in each epoch. Batches are full, and one may end an
+    Every image comes once in each epoch. Batches are full, and one may end an
     epoch and begin the next. Batch `i` is the same bit for bit whether the
     pipeline began at 0 or at `i`, on any number of threads.
 
-    A picture that cannot be read is named in `images.unreadable` and its place
+    A image that cannot be read is named in `images.unreadable` and its place
     is taken by the next readable one.
 
     Args:
         images: Images.
         transform: TrainTransform.
-        batch: int. Pictures per batch.
+        batch: int. Images per batch.
         seed: int, not negative.
         start: int. The first batch, counted since the beginning of training.
         stop: int. The batch to stop before. Defaults to `None`, without end.
         mixup_alpha: float. Mixup with a coefficient from Beta(alpha, alpha), one
             per step. Defaults to `0`, no mixup.
-        pictures_per_step: int. Pictures of an optimizer step, a multiple of
+        images_per_step: int. Images of an optimizer step, a multiple of
             `batch`, where gradients of several batches are accumulated; these
             share the coefficient of mixup. Defaults to `batch`.
 
@@ -69,8 +69,8 @@ def train_pipeline(
         in [-1, 1]; and targets, float32, `(batch, classes)`, one-hot, or mixed.
 
     Raises:
-        DataError: All pictures are of one class, or a number is out of range.
-        tf.errors.OpError: On iteration, when more than half of the pictures
+        DataError: All images are of one class, or a number is out of range.
+        tf.errors.OpError: On iteration, when more than half of the images
             cannot be read; `require_readable(images)` then says so.
 
     Example:
@@ -85,7 +85,7 @@ def train_pipeline(
     Reference:
         Mixup: [Zhang et al., 2018](https://arxiv.org/abs/1710.09412).
     """
-    step = batch if pictures_per_step is None else pictures_per_step
+    step = batch if images_per_step is None else images_per_step
     _check_numbers(batch, start, stop, step, seed, mixup_alpha)
     _require_two_classes(images)
     end = _ENDLESS // batch if stop is None else stop
@@ -102,9 +102,9 @@ def train_pipeline(
 
 
 def ordered_pipeline(images: Images, size: int, batch: int) -> tf.data.Dataset:
-    """Batches of all pictures in order, squashed to `size`, with targets as in training.
+    """Batches of all images in order, squashed to `size`, with targets as in training.
 
-    Keras wants to know the number of batches, so a picture that cannot be read
+    Keras wants to know the number of batches, so a image that cannot be read
     is replaced as in training; `eval_pipeline` leaves it out.
     """
     _require_positive("batch", batch)
@@ -115,15 +115,15 @@ def ordered_pipeline(images: Images, size: int, batch: int) -> tf.data.Dataset:
 
 
 def eval_pipeline(images: Images, transform: EvalTransform, batch: int) -> tf.data.Dataset:
-    """Batches of all readable pictures, each exactly once and in order.
+    """Batches of all readable images, each exactly once and in order.
 
-    The last batch is smaller where the number does not divide. Pictures that
+    The last batch is smaller where the number does not divide. Images that
     cannot be read are left out and named in `images.unreadable`.
 
     Args:
         images: Images.
         transform: EvalTransform.
-        batch: int. Pictures per batch.
+        batch: int. Images per batch.
 
     Returns:
         tf.data.Dataset of pairs: images, float32, `(<= batch, size, size, 3)`,
@@ -145,7 +145,7 @@ def eval_pipeline(images: Images, transform: EvalTransform, batch: int) -> tf.da
     return (
         tf.data.Dataset.range(len(images))
         .batch(_CHUNK)
-        .map(_Pictures(images, transform).in_graph, os.cpu_count(), deterministic=True)
+        .map(_Transformed(images, transform).in_graph, os.cpu_count(), deterministic=True)
         .rebatch(batch)
         .prefetch(_BATCHES_AHEAD)
     )
@@ -154,15 +154,15 @@ def eval_pipeline(images: Images, transform: EvalTransform, batch: int) -> tf.da
 def mixup(
     images: tf.Tensor, targets: tf.Tensor, coefficient: tf.Tensor | float
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mixes every picture of a batch, and its target, with the one before it.
+    """Mixes every image of a batch, and its target, with the one before it.
 
-    The partner of picture `i` is `i - 1`, of the first the last: in the reversed
-    order that BiT's pipelines use, two pictures give the same mixed pair twice.
+    The partner of image `i` is `i - 1`, of the first the last: in the reversed
+    order that BiT's pipelines use, two images give the same mixed pair twice.
 
     Args:
         images: tf.Tensor, float32, `(batch, height, width, channels)`.
         targets: tf.Tensor, float32, `(batch, classes)`.
-        coefficient: float, or a tensor without axes. The share of the picture itself.
+        coefficient: float, or a tensor without axes. The share of the image itself.
 
     Returns:
         The two tensors mixed, of the same shapes.
@@ -184,13 +184,13 @@ def mixup(
 
 
 def require_readable(images: Images) -> None:
-    """Raises where most pictures have turned out unreadable: then something else is wrong.
+    """Raises where most images have turned out unreadable: then something else is wrong.
 
     Args:
         images: Images, which pipelines have read.
 
     Raises:
-        DataError: More than half of the pictures cannot be read.
+        DataError: More than half of the images cannot be read.
 
     Example:
 
@@ -227,26 +227,26 @@ def _counted(batches: tf.data.Dataset, count: int) -> tf.data.Dataset:
 
 
 def _shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of the pictures in an epoch."""
+    """The order of the images in an epoch."""
     return np.random.default_rng((_ORDER, seed, epoch)).permutation(count)
 
 
-class _Pictures:
-    """Decodes and transforms pictures by index, all that can be read."""
+class _Transformed:
+    """Decodes and transforms images by index, all that can be read."""
 
     def __init__(self, images: Images, transform: EvalTransform) -> None:
         self.images = images
         self.transform = transform
 
     def __call__(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        readable, pictures = [], []
+        readable, transformed = [], []
         for index in indices.tolist():
-            picture = _transformed(self.images, index, self.transform)
-            if picture is not None:
+            image = _transformed(self.images, index, self.transform)
+            if image is not None:
                 readable.append(index)
-                pictures.append(picture)
+                transformed.append(image)
         side = self.transform.size
-        pixels = np.array(pictures, np.float32).reshape(-1, side, side, 3)
+        pixels = np.array(transformed, np.float32).reshape(-1, side, side, 3)
         return pixels, np.array(readable, np.int64)
 
     def in_graph(self, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -256,7 +256,7 @@ class _Pictures:
 
 
 class _Views:
-    """Random views of pictures by their position in the whole training, and their targets."""
+    """Random views of images by their position in the whole training, and their targets."""
 
     def __init__(
         self,
@@ -287,7 +287,7 @@ class _Views:
         return tf.ensure_shape(views, (None, side, side, 3)), tf.ensure_shape(targets, (None,))
 
     def _readable(self, index: int, position: int) -> tuple[int, np.ndarray]:
-        """The view of a picture or, where it cannot be read, of the next one by index."""
+        """The view of a image or, where it cannot be read, of the next one by index."""
         while True:
             if index not in self.unreadable:
                 generator = np.random.default_rng((_VIEW, self.seed, position))
@@ -321,7 +321,7 @@ class _Coefficients:
 def _transformed(
     images: Images, index: int, transform: Callable[[bytes | np.ndarray], np.ndarray]
 ) -> np.ndarray | None:
-    """The transformed picture, or None for one that cannot be read, which is noted."""
+    """The transformed image, or None for one that cannot be read, which is noted."""
     try:
         return transform(images[index])
     # A transform may refuse a shape, and an image may need more memory than there is.
@@ -334,7 +334,7 @@ def _require_readable(images: Images, unreadable: int) -> None:
     if 2 * unreadable > len(images):
         name = next(name for name in images.names if name in images.unreadable)
         raise DataError(
-            f"{unreadable} of {len(images)} pictures cannot be read, which is more than half; the "
+            f"{unreadable} of {len(images)} images cannot be read, which is more than half; the "
             f"first is {name}: {images.unreadable[name]}"
         )
 
@@ -344,27 +344,27 @@ def _check_numbers(
 ) -> None:
     _require_positive("batch", batch)
     if step < 1 or step % batch:
-        raise DataError(f"A step of {step} pictures is no multiple of a batch of {batch}.")
+        raise DataError(f"A step of {step} images is not a multiple of a batch of {batch}.")
     if start < 0 or (stop is not None and stop < start):
         raise DataError(
             f"Batches are counted from 0, and training stops behind its start; start={start} and "
             f"stop={stop} came."
         )
     if seed < 0:
-        raise DataError(f"`seed` is not negative; {seed!r} came.")
+        raise DataError(f"`seed` is not negative; got {seed!r}.")
     if mixup_alpha < 0:
-        raise DataError(f"The alpha of mixup is not negative; {mixup_alpha!r} came.")
+        raise DataError(f"The alpha of mixup is not negative; got {mixup_alpha!r}.")
 
 
 def _require_two_classes(images: Images) -> None:
     present = np.unique(images.targets)
     if len(present) < 2:
         raise DataError(
-            f"All {len(images)} pictures are of the one class {images.classes[present[0]]!r}; "
+            f"All {len(images)} images are of the one class {images.classes[present[0]]!r}; "
             "training a classifier needs two classes or more, each in a folder of its own."
         )
 
 
 def _require_positive(name: str, value: int) -> None:
     if value < 1:
-        raise DataError(f"`{name}` must be at least 1; {value!r} came.")
+        raise DataError(f"`{name}` must be at least 1; got {value!r}.")

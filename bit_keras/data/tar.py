@@ -148,7 +148,7 @@ def _members(archive: tarfile.TarFile, size: int) -> Iterator[tarfile.TarInfo]:
         if member.size < 0 or stored < 0 or not fits or not forward:
             raise tarfile.ReadError(f"the header of {shown(member.name)} is damaged")
         if member.isreg() and member.offset_data + stored > size:
-            raise tarfile.ReadError(f"{shown(member.name)} goes on beyond its end")
+            raise tarfile.ReadError(f"{shown(member.name)} continues beyond its end")
         before = member.offset
         yield member
 
@@ -174,7 +174,7 @@ def _resolve(
 
 
 def _require_whole(path: Path, end: int, size: int) -> None:
-    """Raises unless the archive goes on to its end: a block of zeros (POSIX, pax)."""
+    """Raises unless the archive continues to its end: a block of zeros (POSIX, pax)."""
     with path.open("rb") as file:
         file.seek(end)
         block = file.read(tarfile.BLOCKSIZE)

@@ -1,4 +1,4 @@
-"""Pictures of TensorFlow Datasets, from what is prepared on this machine.
+"""Images of TensorFlow Datasets, from what is prepared on this machine.
 
 Labels are stored inside the records, so opening a split reads it once; after
 that, images are read by their place, as from any other source.

@@ -1,4 +1,4 @@
-"""How good a classifier is on labelled pictures: measured, and written down."""
+"""How good a classifier is on labelled images: measured, and written down."""
 
 from bit_keras.evaluation.classes import match_classes as match_classes
 from bit_keras.evaluation.metrics import ClassResult as ClassResult

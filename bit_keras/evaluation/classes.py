@@ -96,7 +96,7 @@ def _require_different(classes: Sequence[str], matched: Sequence[int], labels: L
             (described,) = _described(labels, [index])
             raise UnknownLabelsError(
                 f"The data's classes {first[index]!r} and {name!r} are one class of the model, "
-                f"{described}; put their pictures into one folder."
+                f"{described}; put their images into one folder."
             )
         first[index] = name
 

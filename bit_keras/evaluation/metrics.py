@@ -1,4 +1,4 @@
-"""Accuracy, class by class, with every readable picture counted exactly once."""
+"""Accuracy, class by class, with every readable image counted exactly once."""
 
 import dataclasses
 import time
@@ -11,7 +11,7 @@ from bit_keras.data import Images, eval_pipeline
 from bit_keras.errors import BitKerasError, DecodingError
 from bit_keras.evaluation.classes import match_classes
 from bit_keras.evaluation.real import real_labels_of
-from bit_keras.preprocessing import Labels, Task
+from bit_keras.preprocessing import ClassifierSpec, Labels
 from bit_keras.preprocessing.decoding import scores_of
 
 #: Top-5 accuracy says little below: of five classes it is always 1.
@@ -23,12 +23,12 @@ _MISTAKES = 24
 
 @dataclasses.dataclass(frozen=True)
 class ClassResult:
-    """What became of the pictures of one class.
+    """What became of the images of one class.
 
     Attributes:
         id: str. The model's id of the class.
         label: str.
-        pictures: int. How many could be read.
+        images: int. How many could be read.
         correct: int.
         mistaken_for: str or None. Label of the most frequent wrong answer, the
             first in the order of the classes of several; `None` without mistakes.
@@ -37,14 +37,14 @@ class ClassResult:
 
     id: str
     label: str
-    pictures: int
+    images: int
     correct: int
     mistaken_for: str | None
     mistaken: int
 
     @property
     def accuracy(self) -> float:
-        return self.correct / self.pictures
+        return self.correct / self.images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +52,14 @@ class Mistake:
     """A wrong answer.
 
     Attributes:
-        picture: int. Index into the pictures.
-        name: str. What the picture is called.
+        image: int. Index into the images.
+        name: str. What the image is called.
         label: str. The right class.
         predicted: str. The class that the network gave.
         score: float. Its score.
     """
 
-    picture: int
+    image: int
     name: str
     label: str
     predicted: str
@@ -72,56 +72,56 @@ class Evaluation:
 
     Attributes:
         labels: Labels. The model's classes.
-        pictures: int. How many pictures were read, each counted once.
-        unreadable: dict from the name of every other picture to the reason.
+        images: int. How many images were read, each counted once.
+        unreadable: dict from the name of every other image to the reason.
         fingerprint: str. Of the data; equal for the same data.
-        top1: float. Share of the pictures whose class has the largest logit.
+        top1: float. Share of the images whose class has the largest logit.
         top5: float or None. Share whose class is among the five largest; `None`
             where the model has fewer than 6 classes.
         loss: float or None. Mean cross-entropy; `None` for multi-label heads.
-        real: float or None. ImageNet ReaL accuracy, where it was asked for.
-        real_pictures: int. How many pictures have ReaL labels.
-        classes: tuple of ClassResult. Those that have pictures, in the model's order.
+        real: float or None. ImageNet ReaL accuracy, where it was requested.
+        real_pictures: int. How many images have ReaL labels.
+        classes: tuple of ClassResult. Those that have images, in the model's order.
         confusion: int64 array `(len(classes), len(labels))`, true x predicted.
         mistakes: tuple of Mistake. The most confident ones, at most 24.
         seconds: float. For everything, reading included.
-        pictures_per_second: float. Over `seconds`.
-        network_pictures_per_second: float. Of the network alone, without the first
+        images_per_second: float. Over `seconds`.
+        network_images_per_second: float. Of the network alone, without the first
             of several batches, in which frameworks compile.
     """
 
     labels: Labels
-    pictures: int
+    images: int
     unreadable: dict[str, str]
     fingerprint: str
     top1: float
     top5: float | None
     loss: float | None
     real: float | None
-    real_pictures: int
+    real_images: int
     classes: tuple[ClassResult, ...]
     confusion: np.ndarray
     mistakes: tuple[Mistake, ...]
     seconds: float
-    pictures_per_second: float
-    network_pictures_per_second: float
+    images_per_second: float
+    network_images_per_second: float
 
     def to_json(self) -> dict[str, Any]:
         """All of it as a document; only `throughput` differs from run to run.
 
         `confusion` lists what is not zero: id of the true class, id of the
-        predicted one, number of pictures.
+        predicted one, number of images.
         """
         true, predicted = np.nonzero(self.confusion)
         return {
-            "pictures": self.pictures,
+            "images": self.images,
             "unreadable": self.unreadable,
             "fingerprint": self.fingerprint,
             "top1": self.top1,
             "top5": self.top5,
             "loss": self.loss,
             "real": self.real,
-            "real_pictures": self.real_pictures,
+            "real_pictures": self.real_images,
             "classes": [
                 dataclasses.asdict(result) | {"accuracy": result.accuracy}
                 for result in self.classes
@@ -133,17 +133,17 @@ class Evaluation:
             "mistakes": [dataclasses.asdict(mistake) for mistake in self.mistakes],
             "throughput": {
                 "seconds": self.seconds,
-                "pictures_per_second": self.pictures_per_second,
-                "network_pictures_per_second": self.network_pictures_per_second,
+                "images_per_second": self.images_per_second,
+                "network_images_per_second": self.network_images_per_second,
             },
         }
 
 
 @dataclasses.dataclass(frozen=True)
-class _Answers:
-    """What the network said to each picture that could be read, in their order."""
+class _Predictions:
+    """What the network said to each image that could be read, in their order."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     targets: np.ndarray
     predicted: np.ndarray
     ranks: np.ndarray
@@ -153,34 +153,34 @@ class _Answers:
 
 def evaluate(
     network: Callable[[np.ndarray], np.ndarray],
-    task: Task,
+    spec: ClassifierSpec,
     images: Images,
     batch: int = 32,
     real: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Measures a classifier on labelled pictures.
+    """Measures a classifier on labelled images.
 
-    Every picture that can be read counts exactly once. Of equal logits the first
+    Every image that can be read counts exactly once. Of equal logits the first
     class wins, as in `decode_predictions`. The data's classes are matched to the
     model's by id or label (`match_classes`); data may have some of them only.
 
     Args:
         network: callable from float32 images `(n, size, size, 3)` in [-1, 1] to
             logits `(n, classes)`, NumPy arrays both; `Predictor.network` is one.
-        task: Task. The network's classes and transform.
+        spec: ClassifierSpec. The network's classes and transform.
         images: Images, from `bit_keras.data.open_images`.
         batch: int. Images that go through the network at once. Defaults to `32`.
         real: bool. Also ImageNet ReaL accuracy: an answer is right that is one of
-            several reassessed labels; pictures without any are left out.
-        progress: callable, which gets the number of pictures after each batch.
+            several reassessed labels; images without any are left out.
+        progress: callable, which gets the number of images after each batch.
 
     Returns:
         Evaluation.
 
     Raises:
         UnknownLabelsError: The data has classes that the model does not have.
-        BitKerasError: No picture can be read, the logits are not finite or of
+        BitKerasError: No image can be read, the logits are not finite or of
             another width, or ReaL labels do not apply.
 
     Example:
@@ -188,83 +188,87 @@ def evaluate(
     ```python
     model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
     images = bit_keras.data.open_images((np.zeros((3, 40, 40, 3), "uint8"), ["cat", "dog", "cat"]))
-    task = bit_keras.preprocessing.task_of("bit_tiny.cifar10")
-    bit_keras.evaluation.evaluate(model.predict_on_batch, task, images).pictures  # 3
+    spec = bit_keras.preprocessing.spec_of("bit_tiny.cifar10")
+    bit_keras.evaluation.evaluate(model.predict_on_batch, spec, images).images  # 3
     ```
 
     Reference:
         ReaL: [Beyer et al., 2020](https://arxiv.org/abs/2006.07159).
     """
-    targets = _targets(images, task.labels)
-    real_labels = real_labels_of(images.names, task.labels) if real else None
+    targets = _targets(images, spec.labels)
+    real_labels = real_labels_of(images.names, spec.labels) if real else None
     start = time.perf_counter()
-    answers, speed = _run(network, task, images, targets, batch, progress)
+    outputs, speed = _run(network, spec, images, targets, batch, progress)
     seconds = time.perf_counter() - start
 
-    results, confusion = _by_class(answers, task.labels)
-    hits = _real_hits(answers, real_labels) if real_labels is not None else np.zeros(0, bool)
-    has_top5 = len(task.labels) >= _FEWEST_CLASSES_FOR_TOP5
+    results, confusion = _by_class(outputs, spec.labels)
+    hits = _real_hits(outputs, real_labels) if real_labels is not None else np.zeros(0, bool)
+    has_top5 = len(spec.labels) >= _FEWEST_CLASSES_FOR_TOP5
     return Evaluation(
-        labels=task.labels,
-        pictures=len(answers.pictures),
+        labels=spec.labels,
+        images=len(outputs.images),
         unreadable={n: images.unreadable[n] for n in images.names if n in images.unreadable},
         fingerprint=images.fingerprint,
-        top1=float((answers.ranks == 0).mean()),
-        top5=float((answers.ranks < 5).mean()) if has_top5 else None,
-        loss=float(answers.losses.mean()) if task.activation == "softmax" else None,
+        top1=float((outputs.ranks == 0).mean()),
+        top5=float((outputs.ranks < 5).mean()) if has_top5 else None,
+        loss=float(outputs.losses.mean()) if spec.activation == "softmax" else None,
         real=float(hits.mean()) if hits.size else None,
-        real_pictures=hits.size,
+        real_images=hits.size,
         classes=results,
         confusion=confusion,
-        mistakes=_worst(answers, images, task.labels),
+        mistakes=_worst(outputs, images, spec.labels),
         seconds=seconds,
-        pictures_per_second=len(answers.pictures) / seconds,
-        network_pictures_per_second=speed,
+        images_per_second=len(outputs.images) / seconds,
+        network_images_per_second=speed,
     )
 
 
 def _targets(images: Images, labels: Labels) -> np.ndarray:
-    """The model's class of every picture."""
-    # A split may lack pictures of some classes, which then need no counterpart.
+    """The model's class of every image."""
+    # A split may lack images of some classes, which then need no counterpart.
     used, positions = np.unique(images.targets, return_inverse=True)
     return match_classes([images.classes[index] for index in used], labels)[positions]
 
 
 def _run(
     network: Callable[[np.ndarray], np.ndarray],
-    task: Task,
+    spec: ClassifierSpec,
     images: Images,
     targets: np.ndarray,
     batch: int,
     progress: Callable[[int], None] | None,
-) -> tuple[_Answers, float]:
-    """The answers to all pictures, and how many of them the network gives per second."""
+) -> tuple[_Predictions, float]:
+    """The answers to all images, and how many of them the network gives per second."""
     parts, times = [], []
-    for inputs, indices in eval_pipeline(images, task.transform, batch).as_numpy_iterator():
+    for inputs, indices in eval_pipeline(images, spec.transform, batch).as_numpy_iterator():
         start = time.perf_counter()
         logits = np.asarray(network(inputs))
         times.append((len(indices), time.perf_counter() - start))
-        parts.append(_answers(logits, indices, targets[indices], task, images))
+        parts.append(_outputs(logits, indices, targets[indices], spec, images))
         if progress is not None:
             progress(len(indices))
     if not parts:
         name, reason = next(iter(images.unreadable.items()))
         raise BitKerasError(
-            f"None of the {len(images)} pictures can be read; the first is {name}: {reason}"
+            f"None of the {len(images)} images can be read; the first is {name}: {reason}"
         )
     fields = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     counts, seconds = np.sum(times[1:] or times, axis=0)
-    return _Answers(*fields), float(counts / seconds)
+    return _Predictions(*fields), float(counts / seconds)
 
 
-def _answers(
-    logits: np.ndarray, indices: np.ndarray, targets: np.ndarray, task: Task, images: Images
+def _outputs(
+    logits: np.ndarray,
+    indices: np.ndarray,
+    targets: np.ndarray,
+    spec: ClassifierSpec,
+    images: Images,
 ) -> tuple[np.ndarray, ...]:
     """The fields of `_Answers` for one batch."""
-    if logits.shape != (len(indices), len(task.labels)):
+    if logits.shape != (len(indices), len(spec.labels)):
         raise DecodingError(
-            f"The network gave an array {logits.shape} for {len(indices)} images of a task with "
-            f"{len(task.labels)} classes; it must give logits, (images, classes)."
+            f"The network gave an array {logits.shape} for {len(indices)} images of a classifier "
+            f"{len(spec.labels)} classes; it must give logits, (images, classes)."
         )
     broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if broken.size:
@@ -280,14 +284,14 @@ def _answers(
     predicted = logits.argmax(axis=1)
     shifted = logits - logits.max(axis=1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[rows, targets]
-    scores = scores_of(logits, task.activation)[rows, predicted]
+    scores = scores_of(logits, spec.activation)[rows, predicted]
     return indices, targets, predicted, ranks, scores, losses
 
 
-def _by_class(answers: _Answers, labels: Labels) -> tuple[tuple[ClassResult, ...], np.ndarray]:
-    present, rows = np.unique(answers.targets, return_inverse=True)
+def _by_class(outputs: _Predictions, labels: Labels) -> tuple[tuple[ClassResult, ...], np.ndarray]:
+    present, rows = np.unique(outputs.targets, return_inverse=True)
     confusion = np.zeros((len(present), len(labels)), np.int64)
-    np.add.at(confusion, (rows, answers.predicted), 1)
+    np.add.at(confusion, (rows, outputs.predicted), 1)
     results = []
     for index, counts in zip(present, confusion, strict=True):
         wrong = counts.copy()
@@ -297,7 +301,7 @@ def _by_class(answers: _Answers, labels: Labels) -> tuple[tuple[ClassResult, ...
             ClassResult(
                 id=labels.ids[index],
                 label=labels.names[index],
-                pictures=int(counts.sum()),
+                images=int(counts.sum()),
                 correct=int(counts[index]),
                 mistaken_for=labels.names[worst] if wrong[worst] else None,
                 mistaken=int(wrong[worst]),
@@ -306,28 +310,28 @@ def _by_class(answers: _Answers, labels: Labels) -> tuple[tuple[ClassResult, ...
     return tuple(results), confusion
 
 
-def _real_hits(answers: _Answers, real_labels: list[tuple[int, ...]]) -> np.ndarray:
-    """Whether the answer is a right one, for each picture that has ReaL labels."""
+def _real_hits(outputs: _Predictions, real_labels: list[tuple[int, ...]]) -> np.ndarray:
+    """Whether the answer is a right one, for each image that has ReaL labels."""
     return np.array(
         [
-            predicted in real_labels[picture]
-            for picture, predicted in zip(answers.pictures, answers.predicted, strict=True)
-            if real_labels[picture]
+            predicted in real_labels[image]
+            for image, predicted in zip(outputs.images, outputs.predicted, strict=True)
+            if real_labels[image]
         ],
         bool,
     )
 
 
-def _worst(answers: _Answers, images: Images, labels: Labels) -> tuple[Mistake, ...]:
-    wrong = np.flatnonzero(answers.ranks > 0)
-    wrong = wrong[np.argsort(-answers.scores[wrong], kind="stable")][:_MISTAKES]
+def _worst(outputs: _Predictions, images: Images, labels: Labels) -> tuple[Mistake, ...]:
+    wrong = np.flatnonzero(outputs.ranks > 0)
+    wrong = wrong[np.argsort(-outputs.scores[wrong], kind="stable")][:_MISTAKES]
     return tuple(
         Mistake(
-            picture=int(answers.pictures[position]),
-            name=images.names[answers.pictures[position]],
-            label=labels.names[answers.targets[position]],
-            predicted=labels.names[answers.predicted[position]],
-            score=float(answers.scores[position]),
+            image=int(outputs.images[position]),
+            name=images.names[outputs.images[position]],
+            label=labels.names[outputs.targets[position]],
+            predicted=labels.names[outputs.predicted[position]],
+            score=float(outputs.scores[position]),
         )
         for position in wrong
     )

@@ -22,7 +22,7 @@ PAGE, DOCUMENT = "report.html", "evaluation.json"
 
 _logger = logging.getLogger("bit_keras")
 
-#: More names than that cannot be read beside a picture.
+#: More names than that cannot be read next to a image.
 _MOST_NAMES = 40
 #: More counts than that cannot be read in it.
 _MOST_COUNTS = 12
@@ -36,13 +36,13 @@ def write_report(
 ) -> None:
     """Writes `report.html` and `evaluation.json`.
 
-    The page loads nothing from anywhere: a summary, accuracy by class, a picture
-    of the confusion matrix, and the most confident mistakes with their pictures.
+    The page loads nothing from anywhere: a summary, accuracy by class, a image
+    of the confusion matrix, and the most confident mistakes with their images.
 
     Args:
         evaluation: Evaluation.
         images: Images. The ones that were evaluated.
-        folder: The folder to create; it must not exist. Whole or absent.
+        folder: The folder to create; it must not exist. Written atomically.
         model: str. What the page calls the model.
         data: str. What it calls the data.
 
@@ -55,9 +55,9 @@ def write_report(
     ```python
     model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
     images = bit_keras.data.open_images((np.zeros((2, 40, 40, 3), "uint8"), ["cat", "dog"]))
-    task = bit_keras.preprocessing.task_of("bit_tiny.cifar10")
-    evaluation = bit_keras.evaluation.evaluate(model.predict_on_batch, task, images)
-    bit_keras.evaluation.write_report(evaluation, images, "report", "bit_tiny", "two pictures")
+    spec = bit_keras.preprocessing.spec_of("bit_tiny.cifar10")
+    evaluation = bit_keras.evaluation.evaluate(model.predict_on_batch, spec, images)
+    bit_keras.evaluation.write_report(evaluation, images, "report", "bit_tiny", "two images")
     ```
     """
     require_packages()
@@ -97,17 +97,17 @@ def _page(evaluation: Evaluation, images: Images, model: str, data: str) -> str:
 
 
 def _confusion_uri(evaluation: Evaluation) -> str | None:
-    """The picture of the confusion matrix; None, with a warning, where it cannot be drawn."""
+    """The image of the confusion matrix; None, with a warning, where it cannot be drawn."""
     try:
-        return _data_uri(_confusion_picture(evaluation), "png")
+        return _data_uri(_confusion_plot(evaluation), "png")
     # Whatever matplotlib meets, fonts and settings of a user among it: the measured numbers are
-    # worth more than the picture.
+    # worth more than the image.
     except Exception as error:
         _logger.warning("The confusion matrix cannot be drawn (%s); %s lists it.", error, DOCUMENT)
         return None
 
 
-def _confusion_picture(evaluation: Evaluation) -> bytes:
+def _confusion_plot(evaluation: Evaluation) -> bytes:
     """The matrix as PNG: rows are the true classes, each row its shares of the answers."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -118,7 +118,7 @@ def _confusion_picture(evaluation: Evaluation) -> bytes:
     figure = Figure(figsize=(side + 1, side), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     mesh = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(mesh, ax=axes, shrink=0.8, label="share of the class's pictures")
+    figure.colorbar(mesh, ax=axes, shrink=0.8, label="share of the class's images")
     axes.set_xlabel("answer of the network")
     axes.set_ylabel("true class")
     if len(counts) <= _MOST_NAMES:
@@ -141,7 +141,7 @@ def _columns_of_the_data(evaluation: Evaluation) -> tuple[np.ndarray, list[str]]
     index = {class_id: column for column, class_id in enumerate(evaluation.labels.ids)}
     columns = [index[result.id] for result in evaluation.classes]
     counts = evaluation.confusion[:, columns]
-    # The first name of a WordNet label tells the class; all of them fill the picture.
+    # The first name of a WordNet label tells the class; all of them fill the image.
     names = [result.label.split(", ")[0] for result in evaluation.classes]
     others = evaluation.confusion.sum(axis=1) - counts.sum(axis=1)
     if not others.any():
@@ -152,14 +152,14 @@ def _columns_of_the_data(evaluation: Evaluation) -> tuple[np.ndarray, list[str]]
 def _thumbnail_uri(images: Images, mistake: Mistake) -> str | None:
     """A small copy of an image; None where it has become unreadable since it was evaluated."""
     try:
-        return _data_uri(_thumbnail(images[mistake.picture]), "jpeg")
+        return _data_uri(_thumbnail(images[mistake.image]), "jpeg")
     except (ImageError, OSError) as error:
         _logger.warning("%s is not shown in the report: %s", mistake.name, error)
         return None
 
 
-def _thumbnail(picture: Any) -> bytes:
-    image = load_image(picture)
+def _thumbnail(file: Any) -> bytes:
+    image = load_image(file)
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=80)

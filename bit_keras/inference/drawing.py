@@ -1,4 +1,4 @@
-"""Explanations as a picture: class maps over the photos that they belong to."""
+"""Explanations as a image: class maps over the photos that they belong to."""
 
 import math
 import os
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: What the suffix of the file may be.
 FORMATS = (".png", ".jpg", ".svg", ".pdf")
 
-# The layout, in inches: the width of a panel and the heights between which a picture has its own
+# The layout, in inches: the width of a panel and the heights between which a image has its own
 # shape, the space between and around panels, a line of scores and one of names above them, and
 # the colour bar with its numbers.
 _PANEL = 2.0
@@ -56,9 +56,9 @@ _SEEN, _UNSEEN = 0.7, 0.2
 
 
 def write_explanations(explanations: Sequence[Explanation], path: str | os.PathLike) -> None:
-    """Draws explanations: a row for each picture, with the map of each class over it.
+    """Draws explanations: a row for each image, with the map of each class over it.
 
-    The first panel of a row is the picture. The others show where the network sees a
+    The first panel of a row is the image. The others show where the network sees a
     class: red adds to its logit, blue takes from it, the stronger the more, on one scale
     for the whole row. The dots are the positions where the network has values; between
     them these are interpolated linearly. What is pale was cropped away, unseen.
@@ -66,18 +66,18 @@ def write_explanations(explanations: Sequence[Explanation], path: str | os.PathL
     Args:
         explanations: sequence of Explanation, one or more.
         path: The file to create or to replace: PNG, JPEG, SVG or PDF by its suffix, `.png`,
-            `.jpg`, `.svg` or `.pdf`. Whole or absent.
+            `.jpg`, `.svg` or `.pdf`. Written atomically.
 
     Raises:
         BitKerasError: matplotlib is missing, there is no explanation, they are too many
-            for one picture, the suffix is another, or the file cannot be written.
+            for one image, the suffix is another, or the file cannot be written.
 
     Example:
 
     ```python
     predictor = bit_keras.inference.load_predictor("bit_tiny.cifar10")
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), "uint8")
-    explanations = [predictor.explain(picture, top=3) for picture in pictures]
+    images = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), "uint8")
+    explanations = [predictor.explain(image, top=3) for image in images]
     bit_keras.inference.write_explanations(explanations, "explained.svg")
     ```
     """
@@ -99,13 +99,13 @@ def write_explanations(explanations: Sequence[Explanation], path: str | os.PathL
         figure.savefig(partial, format=path.suffix.lower().removeprefix("."))
 
 
-def require_drawing(path: str | os.PathLike, pictures: int, top: int) -> None:
+def require_drawing(path: str | os.PathLike, images: int, top: int) -> None:
     """Raises where explanations could not be drawn to `path`, before hours of work.
 
     Args:
         path: The file to write.
-        pictures: int. How many there are at most.
-        top: int. Classes per picture, at most.
+        images: int. How many there are at most.
+        top: int. Classes per image, at most.
 
     Raises:
         BitKerasError: matplotlib is missing, the suffix is none of `FORMATS`, the folder does
@@ -126,13 +126,13 @@ def require_drawing(path: str | os.PathLike, pictures: int, top: int) -> None:
         ) from error
     width, height = (
         math.ceil(_DPI * inches)
-        for inches in (_width(1 + top), _height([(_TALLEST_TITLE, _TALLEST)] * pictures))
+        for inches in (_width(1 + top), _height([(_TALLEST_TITLE, _TALLEST)] * images))
     )
     if max(width, height) > _LONGEST_SIDE or width * height > _MOST_PIXELS:
         raise BitKerasError(
-            f"A drawing of {pictures:,} pictures with {top:,} classes each could have "
+            f"A drawing of {images:,} images with {top:,} classes each could have "
             f"{width:,}x{height:,} pixels, and at most {_LONGEST_SIDE:,} a side and "
-            f"{_MOST_PIXELS:,} in all are drawn; explain fewer pictures or classes at once."
+            f"{_MOST_PIXELS:,} in all are drawn; explain fewer images or classes at once."
         )
 
 
@@ -174,7 +174,7 @@ def _draw_row(
     height: float,
     lettering: Lettering,
 ) -> None:
-    """A picture, its class maps and their colour bar, `bottom` inches above the figure's."""
+    """A image, its class maps and their colour bar, `bottom` inches above the figure's."""
     axes = _panel(figure, 0, bottom, height)
     _title(figure, axes, lettering, explanation.name)
     _draw_photo(axes, np.asarray(explanation.image))
@@ -228,7 +228,7 @@ def _wrapped(name: str) -> str:
 
 
 def _draw_photo(axes: "Axes", pixels: np.ndarray, **options: Any) -> "AxesImage":
-    """A picture whose corners are (0, 0) and (width, height)."""
+    """A image whose corners are (0, 0) and (width, height)."""
     height, width = pixels.shape[:2]
     return axes.imshow(pixels, extent=(0, width, height, 0), **options)
 
@@ -236,7 +236,7 @@ def _draw_photo(axes: "Axes", pixels: np.ndarray, **options: Any) -> "AxesImage"
 def _draw_map(
     axes: "Axes", explanation: Explanation, grey: np.ndarray, class_map: np.ndarray, limit: float
 ) -> "AxesImage":
-    """A class map over a picture without its colours, which is pale where it was cropped away."""
+    """A class map over a image without its colours, which is pale where it was cropped away."""
     from matplotlib.patches import Rectangle
 
     left, top, right, bottom = explanation.region

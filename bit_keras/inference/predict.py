@@ -1,4 +1,4 @@
-"""Pictures in, names out, whatever the network is stored as."""
+"""Images in, names out, whatever the network is stored as."""
 
 import dataclasses
 import functools
@@ -8,19 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
+from bit_keras.artifacts.checksums import has_checksums
+from bit_keras.artifacts.members import located
+from bit_keras.artifacts.metadata import OUTPUTS, Metadata
+from bit_keras.artifacts.runtimes import Program, format_of, open_program
+from bit_keras.artifacts.runtimes.opening import CHECKED
+from bit_keras.artifacts.runtimes.program import CLASS_MAPS
+from bit_keras.artifacts.runtimes.trial import require_runs
 from bit_keras.errors import BitKerasError
-from bit_keras.export.artifact import OUTPUTS, Metadata, located
-from bit_keras.export.task import network_side, task_for
 from bit_keras.inference.explain import Explanation, explanation_of
 from bit_keras.inference.sources import is_artifact, load_network
-from bit_keras.preprocessing import Task, decode_predictions, load_image
+from bit_keras.preprocessing import ClassifierSpec, decode_predictions, load_image
+from bit_keras.preprocessing.classifier_spec import network_side, spec_for
 from bit_keras.preprocessing.evaluation import ImageSource
 from bit_keras.registry import checkpoint_of
-from bit_keras.runtimes import Program, kind_of, open_program
-from bit_keras.runtimes.checksums import has_checksums
-from bit_keras.runtimes.opening import CHECKED
-from bit_keras.runtimes.program import CLASS_MAPS
-from bit_keras.runtimes.trial import require_runs
 
 #: Bytes of memory that Python, the engines of ONNX files and their libraries take.
 _LIBRARIES = 600_000_000
@@ -37,7 +38,7 @@ class Predictor:
 
     Attributes:
         name: str. The registry's name of the model it is or was made from.
-        task: Task. Its labels, and its transform from a picture to float32 in
+        spec: ClassifierSpec. Its labels, and its transform from a image to float32 in
             [-1, 1].
         network: callable from images in [-1, 1] to logits, both NumPy arrays.
         class_maps: callable from such images to class maps `(batch, rows, columns,
@@ -46,7 +47,7 @@ class Predictor:
     """
 
     name: str
-    task: Task
+    spec: ClassifierSpec
     network: Callable[[np.ndarray], np.ndarray]
     class_maps: Callable[[np.ndarray], np.ndarray] | None = None
 
@@ -54,7 +55,7 @@ class Predictor:
         """Classifies transformed images.
 
         Args:
-            images: list of float32 arrays `(size, size, 3)`, from `task.transform`.
+            images: list of float32 arrays `(size, size, 3)`, from `spec.transform`.
             top: int. Classes per image. Defaults to `5`.
 
         Returns:
@@ -63,16 +64,16 @@ class Predictor:
         predictions = []
         for start in range(0, len(images), _BATCH):
             logits = self.network(np.stack(images[start : start + _BATCH]))
-            predictions += decode_predictions(logits, self.task, top)
+            predictions += decode_predictions(logits, self.spec, top)
         return predictions
 
     def explain(self, source: ImageSource, top: int = 5) -> Explanation:
-        """Classifies a picture and tells where in it each of the best classes is seen.
+        """Classifies a image and tells where in it each of the best classes is seen.
 
         The network runs once: the mean of a class map is the logit.
 
         Args:
-            source: What `task.transform` takes: a path, encoded bytes, a PIL image or a
+            source: What `spec.transform` takes: a path, encoded bytes, a PIL image or a
                 uint8 array.
             top: int. Classes to explain. Defaults to `5`.
 
@@ -81,7 +82,7 @@ class Predictor:
 
         Raises:
             BitKerasError: The classifier is an artifact without class maps.
-            ImageError: The picture cannot be read.
+            ImageError: The image cannot be read.
 
         Example:
 
@@ -100,8 +101,8 @@ class Predictor:
                 "with --class-maps."
             )
         image = load_image(source)
-        (maps,) = self.class_maps(self.task.transform(image)[None])
-        return explanation_of(source, image, self.task, maps, top)
+        (maps,) = self.class_maps(self.spec.transform(image)[None])
+        return explanation_of(source, image, self.spec, maps, top)
 
 
 def load_predictor(
@@ -119,7 +120,7 @@ def load_predictor(
         size: int. Side of the images, at least 32. Defaults to what the classifier
             was made for.
         trust: bool. Take what runs code from the source, as
-            `bit_keras.checkpoints.load_keras_model` and `bit_keras.runtimes.open_program`
+            `bit_keras.checkpoints.load_keras_model` and `bit_keras.artifacts.runtimes.open_program`
             say. Defaults to `False`.
         allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to
             `False`.
@@ -131,7 +132,7 @@ def load_predictor(
         UnknownModelError: Neither a path nor a model name.
         SizeError: The classifier takes images of another size alone, or none is
             given and none is known.
-        BitKerasError: The artifact cannot be read, or is no classifier.
+        BitKerasError: The artifact cannot be read, or is not a classifier.
 
     Example:
 
@@ -139,7 +140,7 @@ def load_predictor(
     model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
     model.save("tiny.keras")
     predictor = bit_keras.inference.load_predictor("tiny.keras")
-    image = predictor.task.transform(np.zeros((40, 50, 3), "uint8"))
+    image = predictor.spec.transform(np.zeros((40, 50, 3), "uint8"))
     len(predictor([image], top=3)[0])  # 3
     ```
     """
@@ -156,7 +157,7 @@ def _from_keras(
 
     from bit_keras.models import create_class_maps
 
-    model, task = load_network(source, trust, allow_nonfinite)
+    model, spec = load_network(source, trust, allow_nonfinite)
     layers = {layer.name: layer for layer in model.layers}
     if "head" not in layers:
         raise BitKerasError(
@@ -168,17 +169,17 @@ def _from_keras(
     maps = create_class_maps(model) if "features" in layers else None
     takes_pixels = "rescaling" in layers
 
-    def answers(asked: keras.Model, images: np.ndarray) -> np.ndarray:
+    def results(asked: keras.Model, images: np.ndarray) -> np.ndarray:
         inputs = (images + 1.0) * np.float32(127.5) if takes_pixels else images
         return keras.ops.convert_to_numpy(asked.predict_on_batch(inputs))
 
     name = checkpoint_of(model)
-    task = task_for(name, task, logits.output_shape[-1], network_side(model.input_shape), size)
+    spec = spec_for(name, spec, logits.output_shape[-1], network_side(model.input_shape), size)
     return Predictor(
         name,
-        task,
-        functools.partial(answers, logits),
-        functools.partial(answers, maps) if maps else None,
+        spec,
+        functools.partial(results, logits),
+        functools.partial(results, maps) if maps else None,
     )
 
 
@@ -186,27 +187,27 @@ def _from_artifact(path: Path, size: int | None, trust: bool) -> Predictor:
     path = located(path)
     metadata = Metadata.read(path)
     _require_classifier(str(path), is_classifier=metadata.variant == "classification")
-    if kind_of(path) in CHECKED and not has_checksums(path):
-        require_runs(path, "bit_keras.runtimes.opening:run_once", _LIBRARIES)
+    if format_of(path) in CHECKED and not has_checksums(path):
+        require_runs(path, "bit_keras.artifacts.runtimes.opening:run_once", _LIBRARIES)
     program = open_program(path, trust=trust)
     signature, of_maps = _signature_with(program, _LOGITS), _signature_with(program, CLASS_MAPS)
     if signature is None:
         raise BitKerasError(f"{path} returns no {_LOGITS}; export the model again.")
     low, high = metadata.input_range
 
-    def answer(signature: str, output: str, images: np.ndarray) -> np.ndarray:
+    def result(signature: str, output: str, images: np.ndarray) -> np.ndarray:
         inputs = low + (images + 1.0) * np.float32((high - low) / 2.0)
         if program.signatures[signature].input_dtype == "uint8":
             inputs = np.clip(np.rint(inputs), 0, 255).astype(np.uint8)
         return program(inputs, signature)[output]
 
     side = network_side(program.signatures[signature].input_shape)
-    task = None if metadata.task is None else Task.from_json(metadata.task)
+    spec = None if metadata.task is None else ClassifierSpec.from_json(metadata.task)
     return Predictor(
         metadata.model,
-        task_for(metadata.model, task, metadata.outputs, side, size),
-        functools.partial(answer, signature, _LOGITS),
-        functools.partial(answer, of_maps, CLASS_MAPS) if of_maps else None,
+        spec_for(metadata.model, spec, metadata.outputs, side, size),
+        functools.partial(result, signature, _LOGITS),
+        functools.partial(result, of_maps, CLASS_MAPS) if of_maps else None,
     )
 
 

@@ -12,7 +12,7 @@ Tensor: TypeAlias = Any
 def at_least_float32(x: Tensor) -> Tensor:
     """`x` in float32, or in float64 when it is that already.
 
-    Half precision cannot hold what statistics need: 1e-10 is 0.0 in float16,
+    Half precision cannot contain what statistics need: 1e-10 is 0.0 in float16,
     and bfloat16 has 8 bits for a sum over thousands of values.
     """
     # PyTorch's own dtypes are not equal to their names.

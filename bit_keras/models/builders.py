@@ -61,10 +61,10 @@ def create_classifier(
     to `block4`, its head is named `head`: `model.get_layer("block1").trainable =
     False` freezes a block.
 
-    For pictures of other than three channels the root convolution is adapted, and
-    that is logged: from three channels on, a picture whose channel `c` is channel
-    `c % 3` of an RGB picture gives what the RGB picture gives, and for any number
-    equal channels give what the grey RGB picture gives.
+    For images of other than three channels the stem convolution is adapted, and
+    that is logged: from three channels on, a image whose channel `c` is channel
+    `c % 3` of an RGB image gives what the RGB image gives, and for any number
+    equal channels give what the grey RGB image gives.
 
     Args:
         checkpoint: str. A model name or an alias; see `bit_keras.list_models`.
@@ -82,12 +82,12 @@ def create_classifier(
             logits. ImageNet-21k heads are multi-label: sigmoid. Defaults to `None`.
         include_preprocessing: bool. Take pixels in [0, 255] and rescale them
             inside. Defaults to `False`.
-        in_channels: int. Channels of the pictures, 1 or more. Defaults to those of
+        in_channels: int. Channels of the images, 1 or more. Defaults to those of
             `input_shape`.
         classes: sequence of str. Ids of the checkpoint's class list, for ImageNet
             WordNet ids: the head keeps these classes, in this order, and logs it. Pass
             the same to `bit_keras.decode_predictions`, and to exports
-            `task=bit_keras.preprocessing.task_of(name, classes=classes)`. Defaults to
+            `spec=bit_keras.preprocessing.spec_of(name, classes=classes)`. Defaults to
             all of them.
         name: str. What the Keras model is called, for one that is part of another model: layers
             in a model need different names. It stays a model of its checkpoint, with the labels
@@ -177,8 +177,8 @@ def create_feature_extractor(
             number of pixels from 32 up. Defaults to `(None, None, 3)`.
         include_preprocessing: bool. Take pixels in [0, 255] and rescale them
             inside. Defaults to `False`.
-        in_channels: int. Channels of the pictures, 1 or more; for other than three the
-            root convolution is adapted, as `create_classifier` says. Defaults to those
+        in_channels: int. Channels of the images, 1 or more; for other than three the
+            stem convolution is adapted, as `create_classifier` says. Defaults to those
             of `input_shape`.
         name: str. What the Keras model is called, as `create_classifier` says. Defaults to the
             name of the checkpoint.
@@ -220,7 +220,7 @@ def create_feature_maps(
         checkpoint: str. A model name or an alias; see `bit_keras.list_models`.
         weights: `"pretrained"`, `None` (random) or what `create_classifier` takes.
             Defaults to `"pretrained"`.
-        levels: sequence of str, some of `stem` (stride 2, the root convolution
+        levels: sequence of str, some of `stem` (stride 2, the stem convolution
             before the pool), `block1` to `block4` (strides 4, 8, 16, 32: residual
             sums, not normalised) and `pre_logits_map` (stride 32, after the last
             GroupNorm and ReLU). Defaults to all.
@@ -228,8 +228,8 @@ def create_feature_maps(
             number of pixels from 32 up. Defaults to `(None, None, 3)`.
         include_preprocessing: bool. Take pixels in [0, 255] and rescale them
             inside. Defaults to `False`.
-        in_channels: int. Channels of the pictures, 1 or more; for other than three the
-            root convolution is adapted, as `create_classifier` says. Defaults to those
+        in_channels: int. Channels of the images, 1 or more; for other than three the
+            stem convolution is adapted, as `create_classifier` says. Defaults to those
             of `input_shape`.
         name: str. What the Keras model is called, as `create_classifier` says. Defaults to the
             name of the checkpoint.
@@ -267,9 +267,9 @@ def network_of_file(
 ) -> keras.Model:
     """The network that a checkpoint belongs to, with its weights.
 
-    The architecture, and the channels of the pictures, are recognised from the
-    content. Where the source or the file bears the name or an alias of a checkpoint with
-    that architecture and head, the model bears the checkpoint's name, and so knows its
+    The architecture, and the channels of the images, are recognised from the
+    content. Where the source or the file has the name or an alias of a checkpoint with
+    that architecture and head, the model has the checkpoint's name, and so knows its
     labels and its image size; elsewhere that of the architecture.
 
     Args:
@@ -301,8 +301,8 @@ def network_of_file(
     return network
 
 
-def hollow_network_of(source: str | os.PathLike, arrays: ArrayFile) -> keras.Model:
-    """The network that arrays belong to, with variables that hold nothing and take no memory.
+def network_without_weights(source: str | os.PathLike, arrays: ArrayFile) -> keras.Model:
+    """The network that arrays belong to, with variables that contain nothing and take no memory.
 
     It is there to be described: its configuration is that of the network of `source`.
 
@@ -314,7 +314,7 @@ def hollow_network_of(source: str | os.PathLike, arrays: ArrayFile) -> keras.Mod
         keras.Model, which is there to be described and cannot compute.
 
     Raises:
-        CheckpointError: They are no network of the registry.
+        CheckpointError: They are not network of the registry.
 
     Example:
 
@@ -323,7 +323,7 @@ def hollow_network_of(source: str | os.PathLike, arrays: ArrayFile) -> keras.Mod
 
     path = pretrained_path(bit_keras.model_info("bit_tiny.cifar10"))
     with open_checkpoint(path) as arrays:
-        model = bit_keras.models.hollow_network_of(path, arrays)
+        model = bit_keras.models.network_without_weights(path, arrays)
     model.name  # 'bit_tiny.cifar10'
     ```
     """
@@ -427,7 +427,7 @@ def _check_head(
 
 
 def _full_shape(input_shape: InputShape, in_channels: int | None) -> InputShape:
-    """Height, width and channels of the pictures, checked."""
+    """Height, width and channels of the images, checked."""
     try:
         height, width, channels = input_shape
     except (TypeError, ValueError):
@@ -463,7 +463,7 @@ def _opened(
     channels: int,
     selection: tuple[Labels, list[int]] | None = None,
 ) -> Iterator[ArrayFile | None]:
-    """The arrays to fill a network with, adapted to what was asked for; None for random ones."""
+    """The arrays to fill a network with, adapted to what was requested; None for random ones."""
     if weights is None:
         yield None
         return
@@ -478,7 +478,7 @@ def _opened(
         if channels != found:
             arrays = ArraysWithChannels(arrays, channels)
             _logger.info(
-                "%s: the root convolution is adapted from %d to %d channels.",
+                "%s: the stem convolution is adapted from %d to %d channels.",
                 checkpoint.name,
                 found,
                 channels,
@@ -493,7 +493,7 @@ def _opened(
 
 
 def _take_with_head(network: keras.Model, arrays: ArrayFile, num_classes: int | None) -> None:
-    """Fills a classifier; a head of another width than was asked for stays as it is."""
+    """Fills a classifier; a head of another width than was requested stays as it is."""
     found = head_classes(arrays.shapes)
     replace_head = num_classes not in (None, found)
     if replace_head:

@@ -1,4 +1,4 @@
-"""Where in a picture each class is seen: the head, before the mean is taken."""
+"""Where in a image each class is seen: the head, before the mean is taken."""
 
 import keras
 

@@ -63,7 +63,7 @@ def fold_weight_standardization(model: keras.Model, allow_nonfinite: bool = Fals
 
     Reference:
         [Qiao et al., 2019](https://arxiv.org/abs/1903.10520). Standardising a folded
-        kernel again changes nothing, so an official file may hold it too.
+        kernel again changes nothing, so an official file may contain it too.
     """
     if not getattr(model, "inputs", None):
         raise _refusal(model, model, "is not a Functional or Sequential model with known inputs")
@@ -78,7 +78,7 @@ def fold_weight_standardization(model: keras.Model, allow_nonfinite: bool = Fals
 def clone_with(
     model: keras.Model, swap: Callable[[keras.layers.Layer], keras.layers.Layer]
 ) -> keras.Model:
-    """A copy of a model in which `swap` gives the layer for each that holds no others."""
+    """A copy of a model in which `swap` gives the layer for each that contains no others."""
     copy = keras.models.clone_model(model, clone_function=swap, recursive=True)
     # Keras copies what models of its own have.
     for source, target in zip(_models(model), _models(copy), strict=True):

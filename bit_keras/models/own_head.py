@@ -6,7 +6,7 @@ import keras
 
 from bit_keras.errors import BitKerasError
 from bit_keras.layers.functional import Functional
-from bit_keras.preprocessing.task import Activation
+from bit_keras.preprocessing.classifier_spec import Activation
 from bit_keras.registry import checkpoint_of
 
 #: Layers that change nothing but in training.

@@ -43,18 +43,18 @@ def feature_maps(
 
     Args:
         x: KerasTensor. Images, channels last, float in [-1, 1], `(batch, height,
-            width, channels)`: RGB, or pictures of any other number of channels, for
-            which the root convolution is not standardised.
+            width, channels)`: RGB, or images of any other number of channels, for
+            which the stem convolution is not standardised.
         architecture: Architecture.
         random: bool. Draw the kernels; zeros serve where a file fills them, and take a
             third of the time. Defaults to `True`.
 
     Returns:
-        dict of KerasTensor: `stem` (stride 2, the root convolution), `block1` to
+        dict of KerasTensor: `stem` (stride 2, the stem convolution), `block1` to
         `block4` (strides 4, 8, 16, 32: sums of the residual units, not
         normalised) and `pre_logits_map` (stride 32, normalised and rectified).
     """
-    # For other pictures it has the kernel of `checkpoints/channels.py`, which is plain.
+    # For other images it has the kernel of `checkpoints/channels.py`, which is plain.
     plain = x.shape[-1] != RGB
     convolution = functools.partial(_convolution, random=random)
     x = convolution(
@@ -165,7 +165,7 @@ def _norm_relu(x: Tensor, architecture: Architecture, name: str) -> Tensor:
 def _max_pool(x: Tensor, border: float) -> Tensor:
     """3x3 max-pooling of stride 2 over a map with one pixel of `border` around it.
 
-    The root convolution is not rectified, so a border of zeros does reach the
+    The stem convolution is not rectified, so a border of zeros does reach the
     maximum: it is part of what the BiT weights were trained with.
     """
     if border == 0.0:

@@ -1,5 +1,7 @@
-"""From a picture to the network's input, and from its logits to names."""
+"""From a image to the network's input, and from its logits to names."""
 
+from bit_keras.preprocessing.classifier_spec import ClassifierSpec as ClassifierSpec
+from bit_keras.preprocessing.classifier_spec import spec_of as spec_of
 from bit_keras.preprocessing.decoding import decode_predictions as decode_predictions
 from bit_keras.preprocessing.evaluation import EvalTransform as EvalTransform
 from bit_keras.preprocessing.evaluation import eval_transform as eval_transform
@@ -7,6 +9,4 @@ from bit_keras.preprocessing.evaluation import load_image as load_image
 from bit_keras.preprocessing.labels import Labels as Labels
 from bit_keras.preprocessing.labels import load_labels as load_labels
 from bit_keras.preprocessing.labels import load_real_labels as load_real_labels
-from bit_keras.preprocessing.task import Task as Task
-from bit_keras.preprocessing.task import task_of as task_of
 from bit_keras.preprocessing.training import TrainTransform as TrainTransform

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 from bit_keras.errors import DecodingError
+from bit_keras.preprocessing.classifier_spec import Activation, ClassifierSpec
 from bit_keras.preprocessing.labels import Labels, labels_of
-from bit_keras.preprocessing.task import Activation, Task
 from bit_keras.registry import model_info
 
 
 def decode_predictions(
     logits: Any,
-    name: str | Task | Sequence[str] | Labels,
+    name: str | ClassifierSpec | Sequence[str] | Labels,
     top: int = 5,
     classes: Sequence[str] | None = None,
 ) -> list[list[tuple[str, str, float]]]:
@@ -30,7 +30,7 @@ def decode_predictions(
     Args:
         logits: Anything NumPy converts, NumPy, TensorFlow, JAX and PyTorch
             tensors included: `(batch, classes)`, or `(classes,)` for one image.
-        name: str, Task, list of str, or Labels. A model name or a task, whose
+        name: str, ClassifierSpec, list of str, or Labels. A model name or a spec, whose
             head gave the logits, or one's own labels in the order of the logits;
             these are scored with softmax, and a list's labels are also the ids.
         top: int. How many classes, from 1. A head with fewer gives all it has.
@@ -48,7 +48,7 @@ def decode_predictions(
             another rank, or values that are not finite; `top` is below 1; or
             `name` is none of the four.
         UnknownModelError: No model has that name.
-        BitKerasError: There is no id in `classes`, one comes twice, or is no id of
+        BitKerasError: There is no id in `classes`, one comes twice, or is not an id of
             `name`.
 
     Example:
@@ -64,7 +64,7 @@ def decode_predictions(
         Sigmoid for ImageNet-21k: [Kolesnikov et al., 2020](https://arxiv.org/abs/1912.11370).
     """
     if isinstance(top, bool) or not isinstance(top, int | np.integer) or top < 1:
-        raise DecodingError(f"`top` must be an integer from 1; {top!r} came.")
+        raise DecodingError(f"`top` must be an integer from 1; got {top!r}.")
     values = _as_batch(logits)
     labels, activation, owner = _classes(name, values.shape[1])
     if classes is not None:
@@ -106,10 +106,10 @@ def _as_batch(logits: Any) -> np.ndarray:
 
 
 def _classes(
-    name: str | Task | Sequence[str] | Labels, width: int
+    name: str | ClassifierSpec | Sequence[str] | Labels, width: int
 ) -> tuple[Labels, Activation, str]:
     """The classes that `name` stands for, what turns logits into scores, and whose they are."""
-    if isinstance(name, Task):
+    if isinstance(name, ClassifierSpec):
         return name.labels, name.activation, name.labels.name
     if isinstance(name, Labels):
         return name, "softmax", name.name
@@ -121,7 +121,7 @@ def _classes(
     is_list = isinstance(name, list | tuple | np.ndarray)
     if not is_list or not all(isinstance(label, str) for label in name):
         raise DecodingError(
-            f"`name` must be a model name, a Task, a list of strings or a Labels; "
+            f"`name` must be a model name, a ClassifierSpec, a list of strings or a Labels; "
             f"{type(name).__name__} came{', with entries that are no strings' if is_list else ''}."
         )
     own = tuple(str(label) for label in name)

@@ -1,4 +1,4 @@
-"""The evaluation transform: any picture to the array that the network takes.
+"""The evaluation transform: any image to the array that the network takes.
 
 Pillow is the reference for decoding and resizing, since timm's accuracies of
 the released weights, and torchvision's transforms, are taken with it.
@@ -43,7 +43,7 @@ _FILTERS = MappingProxyType(
 
 _ORIENTATION_TAG = 0x0112
 
-# EXIF 2.32 (CIPA DC-008), tag Orientation: what turns the stored picture upright.
+# EXIF 2.32 (CIPA DC-008), tag Orientation: what turns the stored image upright.
 _UPRIGHT = MappingProxyType(
     {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -61,7 +61,7 @@ _warning_filters = threading.Lock()
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class EvalTransform:
-    """Turns one picture into the array that the network takes.
+    """Turns one image into the array that the network takes.
 
     Decode, turn upright by EXIF, convert to RGB, resize, crop the centre, then
 
@@ -86,7 +86,7 @@ class EvalTransform:
 
     Raises:
         SizeError: `size` is below 32 or above the side of `resizing`.
-        ImageError: On a call: the picture cannot be read.
+        ImageError: On a call: the image cannot be read.
 
     Example:
 
@@ -122,7 +122,7 @@ class EvalTransform:
         image = load_image(source)
         width, height = self._resized_size(*image.size)
         require_resizable(source, image, width, height)
-        # Two calls, because Pillow 13 passes over tall pictures in the other order, which moves
+        # Two calls, because Pillow 13 passes over tall images in the other order, which moves
         # pixels by up to 13 of 255 (python-pillow/Pillow pull request 9549).
         kernel = _FILTERS[self.resizing.interpolation]
         image = image.resize((width, image.height), kernel).resize((width, height), kernel)
@@ -131,18 +131,18 @@ class EvalTransform:
         return np.asarray(image, np.float32) / 127.5 - 1
 
     def region(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """The part of a picture that the crop covers, and so all that a network sees of it.
+        """The part of a image that the crop covers, and so all that a network sees of it.
 
         Args:
-            width: int. Of the upright picture, in pixels.
-            height: int. Of the upright picture, in pixels.
+            width: int. Of the upright image, in pixels.
+            height: int. Of the upright image, in pixels.
 
         Returns:
-            tuple of 4 floats: left, top, right and bottom, in pixels of the picture,
+            tuple of 4 floats: left, top, right and bottom, in pixels of the image,
             whose own corners are (0, 0) and (width, height).
 
         Raises:
-            ImageError: The picture has no pixels.
+            ImageError: The image has no pixels.
 
         Example:
 
@@ -152,7 +152,7 @@ class EvalTransform:
         ```
         """
         if min(width, height) < 1:
-            raise ImageError(f"A picture of {width}x{height} pixels has no pixels.")
+            raise ImageError(f"A image of {width}x{height} pixels has no pixels.")
         resized_width, resized_height = self._resized_size(width, height)
         left, top = self._corner(resized_width, resized_height)
         return (
@@ -163,7 +163,7 @@ class EvalTransform:
         )
 
     def _corner(self, width: int, height: int) -> tuple[int, int]:
-        """Left and top of the crop in a resized picture."""
+        """Left and top of the crop in a resized image."""
         return round((width - self.size) / 2), round((height - self.size) / 2)
 
     def _resized_size(self, width: int, height: int) -> tuple[int, int]:
@@ -220,7 +220,7 @@ def eval_transform(name: str, size: int | None = None) -> EvalTransform:
 
 
 def load_image(source: ImageSource) -> Image.Image:
-    """Decodes a picture to an upright 8-bit RGB image.
+    """Decodes a image to an upright 8-bit RGB image.
 
     Photographs up to Pillow's hard limit (179 megapixels by default) are read
     without a warning; damaged metadata does not matter, damaged pixels do.
@@ -317,7 +317,7 @@ def _check_size(size: int) -> None:
     is_integer = isinstance(size, int | np.integer) and not isinstance(size, bool)
     if not is_integer or size < MINIMUM_SIZE:
         raise SizeError(
-            f"The input size must be an integer of at least {MINIMUM_SIZE} pixels; {size!r} came."
+            f"The input size must be an integer of at least {MINIMUM_SIZE} pixels; got {size!r}."
         )
 
 
@@ -343,7 +343,7 @@ def _resizing(checkpoint: Checkpoint, size: int) -> Resizing:
 
 
 def _describe(source: ImageSource) -> str:
-    """What error messages call the picture."""
+    """What error messages call the image."""
     if isinstance(source, str | os.PathLike):
         return os.fsdecode(source)
     if isinstance(source, bytes | bytearray):
@@ -353,7 +353,7 @@ def _describe(source: ImageSource) -> str:
 
 @contextlib.contextmanager
 def _opened(source: ImageSource) -> Iterator[Image.Image]:
-    """The picture as a PIL image, pixels perhaps not read yet."""
+    """The image as a PIL image, pixels perhaps not read yet."""
     if isinstance(source, Image.Image):
         yield source
     elif isinstance(source, np.ndarray):
@@ -396,7 +396,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
     if array.dtype != np.uint8 or not is_image_shape:
         raise ImageError(
             "An image array must be uint8, (height, width, 3), (height, width), (height, width, 1) "
-            f"or (height, width, 4); {array.dtype}, {array.shape} came."
+            f"or (height, width, 4); got {array.dtype}, {array.shape}."
         )
     if 0 in array.shape:
         raise ImageError(f"The array has no pixels; its shape is {array.shape}.")
@@ -428,7 +428,7 @@ def _high_bytes(image: Image.Image) -> Image.Image:
     """16-bit grey to 8-bit as Pillow reads 16-bit colour; its own `convert` clips to 255."""
     values = np.asarray(image.convert("I"))
     if values.min() < 0 or values.max() > 0xFFFF:
-        raise ValueError("integer pixels must lie in [0, 65535], and these do not")
+        raise ValueError("integer pixels must be in [0, 65535], and these do not")
     return Image.fromarray((values >> 8).astype(np.uint8))
 
 

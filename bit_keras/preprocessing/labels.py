@@ -77,13 +77,13 @@ class Labels:
         unknown = [asked for asked in ids if asked not in index]
         if unknown:
             raise BitKerasError(
-                f"{len(unknown)} of the {len(ids)} classes asked for are not among the "
+                f"{len(unknown)} of the {len(ids)} classes requested are not among the "
                 f"{len(self)} classes of {self.name} ({_shortened(unknown)}); leave them out."
             )
         repeated = [asked for asked, count in Counter(ids).items() if count > 1]
         if repeated:
             raise BitKerasError(
-                f"{len(repeated)} of the classes asked for come more than once "
+                f"{len(repeated)} of the classes requested come more than once "
                 f"({_shortened(repeated)}); a head has each class once."
             )
         return [index[asked] for asked in ids]
@@ -200,8 +200,8 @@ def load_real_labels() -> tuple[tuple[int, ...], ...]:
 
     Returns:
         50,000 tuples of indices of `"imagenet_1k"`. Entry `i` belongs to the
-        picture `ILSVRC2012_val_{i+1:08d}.JPEG`; 3,163 are empty, and their
-        pictures are left out of averages.
+        image `ILSVRC2012_val_{i+1:08d}.JPEG`; 3,163 are empty, and their
+        images are left out of averages.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""The training transforms of the papers: a random part of a picture, perhaps mirrored."""
+"""The training transforms of the papers: a random part of a image, perhaps mirrored."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ from bit_keras.preprocessing.evaluation import ImageSource, load_image, require_
 from bit_keras.registry import MINIMUM_SIZE
 
 #: Side before the crop over side of the crop where none is given: 160 over 128,
-#: BiT-HyperRule's for small pictures (big_transfer @140de6e, `bit_hyperrule.py`).
+#: BiT-HyperRule's for small images (big_transfer @140de6e, `bit_hyperrule.py`).
 DEFAULT_PRECROP_RATIO = 160 / 128
 
 # The inception crop of FunMatch: big_vision @0127fb6, `pp/ops_image.py`.
@@ -23,7 +23,7 @@ _ATTEMPTS = 100
 
 @dataclasses.dataclass(frozen=True)
 class TrainTransform:
-    """Turns one picture into a random view of it, as training sees it.
+    """Turns one image into a random view of it, as training sees it.
 
     Decoding is that of `EvalTransform`, so that training and evaluation see the
     same pixels: upright by EXIF, RGB. Resizing is bilinear and antialiased.
@@ -32,11 +32,11 @@ class TrainTransform:
       aspect, and cut `size` x `size` pixels from anywhere in it.
     - `crop="inception"`, FunMatch's: a box of 5 to 100 % of the area, width over
       height from 3/4 to 4/3, both uniform; boxes that do not fit are drawn
-      again, up to 100 times, and then the whole picture is taken. The box is
+      again, up to 100 times, and then the whole image is taken. The box is
       squashed to `size`.
 
-    With `flip` every second picture on average is mirrored, left for right.
-    BiT's published pipelines for TensorFlow and JAX mirror every picture.
+    With `flip` every second image on average is mirrored, left for right.
+    BiT's published pipelines for TensorFlow and JAX mirror every image.
 
     Args:
         size: int. Side of the result in pixels, at least 32.
@@ -60,7 +60,7 @@ class TrainTransform:
         SizeError: `size` is below 32 or above `precrop`, or a precrop is given
             for the inception crop.
         BitKerasError: There is no such crop.
-        ImageError: On a call: the picture cannot be read.
+        ImageError: On a call: the image cannot be read.
 
     Example:
 
@@ -83,7 +83,7 @@ class TrainTransform:
 
     def __post_init__(self) -> None:
         if self.crop not in ("random", "inception"):
-            raise BitKerasError(f"`crop` is 'random' or 'inception'; {self.crop!r} came.")
+            raise BitKerasError(f"`crop` is 'random' or 'inception'; got {self.crop!r}.")
         if not _is_integer(self.size) or self.size < MINIMUM_SIZE:
             raise SizeError(
                 f"The training size must be an integer of at least {MINIMUM_SIZE} pixels; "
@@ -92,7 +92,7 @@ class TrainTransform:
         if self.crop == "inception":
             if self.precrop is not None:
                 raise SizeError(
-                    "The inception crop is cut from the picture in its own size; leave `precrop` "
+                    "The inception crop is cut from the image in its own size; leave `precrop` "
                     "away, or take crop='random'."
                 )
             return
@@ -128,7 +128,7 @@ class TrainTransform:
 def _inception_box(
     width: int, height: int, generator: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """A random box (left, top, right, bottom) in a picture, or all of it."""
+    """A random box (left, top, right, bottom) in a image, or all of it."""
     for _ in range(_ATTEMPTS):
         area = generator.uniform(*_AREA) * width * height
         aspect = generator.uniform(*_ASPECT)

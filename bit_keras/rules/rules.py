@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from bit_keras.errors import TrainingError
 
-#: Numbers of training pictures from which a task is medium, and large (BT).
+#: Numbers of training images from which a task is medium, and large (BT).
 MEDIUM, LARGE = 20_000, 500_000
 
 #: Length of the warm-up, the three drops, and the total number of steps (BT).
@@ -21,10 +21,10 @@ SUPPORTS = {
     "large": (500, 6_000, 12_000, 18_000, 20_000),
 }
 
-#: Pictures of less area than this are small (BT).
+#: Images of less area than this are small (BT).
 SMALL_AREA = 96 * 96
 
-#: Sides of the resized picture and of the crop, for small and for other pictures.
+#: Sides of the resized image and of the crop, for small and for other images.
 SMALL_SIZES = (160, 128)
 CODE_SIZES = (512, 480)
 PAPER_SIZES = (448, 384)
@@ -49,20 +49,20 @@ class Rule:
     Attributes:
         name: str. What the recipe is called.
         source: str. Who published it.
-        batch: int. Pictures of one step.
+        batch: int. Images of one step.
         steps: int. Steps of the whole training.
         warmup_steps: int. Steps in which the learning rate rises from 0, linearly.
         boundaries: tuple of int. A step beyond each of them has a tenth of the
             learning rate before. Empty for `"cosine"`.
         learning_rate: float. The base, reached at the end of the warm-up.
         schedule: `"step"`, or `"cosine"`: down to zero at `steps`.
-        precrop: int. Side in pixels that pictures are squashed to.
+        precrop: int. Side in pixels that images are squashed to.
         size: int. Side of the crop, which the network takes.
-        evaluation_side: int or None. Side that evaluation pictures are squashed to
+        evaluation_side: int or None. Side that evaluation images are squashed to
             before the centre of `size` is cropped; `None` is `size`, no crop.
         crop: `"random"`, or `"inception"`.
-        flip: bool. Whether half of the pictures are mirrored.
-        mixup_alpha: float. Of the Beta distribution; 0 is no mixup.
+        flip: bool. Whether half of the images are mirrored.
+        mixup_alpha: float. Of the Beta distribution; 0 is not a mixup.
         momentum: float. Of SGD.
         nesterov: bool. Whether that momentum looks ahead.
         weight_decay: float. Decoupled and times the learning rate, on kernels
@@ -106,16 +106,16 @@ class Rule:
         ```python
         rule = bit_keras.training.hyper_rule(4500, image_size=(32, 32))
         rule.explain().splitlines()[1]
-        # '4,500 training pictures are fewer than 20,000: a small task, 500 steps, no mixup.'
+        # '4,500 training images are fewer than 20,000: a small task, 500 steps, no mixup.'
         ```
         """
         drops = f", drops after {_listed(self.boundaries)}" if self.boundaries else ""
         mixup = f"mixup {self.mixup_alpha:g}" if self.mixup_alpha else "no mixup"
         decay = f", weight decay {self.weight_decay:g}" if self.weight_decay else ""
         summary = (
-            f"{self.name} ({self.source}): {self.steps:,} steps of {self.batch} pictures, "
+            f"{self.name} ({self.source}): {self.steps:,} steps of {self.batch} images, "
             f"learning rate {self.learning_rate:g} after {self.warmup_steps:,} steps of warm-up"
-            f"{drops}{', then a cosine to zero' if self.schedule == 'cosine' else ''}; pictures "
+            f"{drops}{', then a cosine to zero' if self.schedule == 'cosine' else ''}; images "
             f"squashed to {self.precrop}, {self.crop} crop {self.size}, {mixup}; "
             f"SGD, momentum {self.momentum:g}{decay}."
         )
@@ -156,13 +156,13 @@ class Rule:
             boundaries=tuple(round(bound * scale) for bound in self.boundaries),
             reasons=(
                 *self.reasons,
-                f"{steps:,} steps were asked for instead of {self.steps:,}; warm-up and drops "
+                f"{steps:,} steps were requested instead of {self.steps:,}; warm-up and drops "
                 "are scaled with them.",
             ),
         )
 
     def with_size(self, size: int) -> "Rule":
-        """The same rule at another crop; the resized picture keeps its proportion to it."""
+        """The same rule at another crop; the resized image keeps its proportion to it."""
         _require_positive("size", size)
         return dataclasses.replace(
             self,
@@ -171,7 +171,7 @@ class Rule:
             evaluation_side=self.evaluation_side and round(self.evaluation_side * size / self.size),
             reasons=(
                 *self.reasons,
-                f"Crops of {size} pixels were asked for instead of {self.size}.",
+                f"Crops of {size} pixels were requested instead of {self.size}.",
             ),
         )
 
@@ -183,10 +183,10 @@ class Rule:
         """
         if not (learning_rate > 0 and math.isfinite(learning_rate)):
             raise TrainingError(
-                f"The learning rate must be a positive number; {learning_rate} came."
+                f"The learning rate must be a positive number; got {learning_rate}."
             )
         reason = (
-            f"A learning rate of {learning_rate:g} was asked for instead of {self.learning_rate:g}."
+            f"A learning rate of {learning_rate:g} was requested instead of {self.learning_rate:g}."
         )
         return dataclasses.replace(
             self, learning_rate=float(learning_rate), reasons=(*self.reasons, reason)
@@ -199,8 +199,8 @@ class Rule:
             TrainingError: `alpha` is negative.
         """
         if not (alpha >= 0 and math.isfinite(alpha)):
-            raise TrainingError(f"mixup must be 0 or a positive number; {alpha} came.")
-        reason = f"Mixup {alpha:g} was asked for instead of {self.mixup_alpha:g}."
+            raise TrainingError(f"mixup must be 0 or a positive number; got {alpha}.")
+        reason = f"Mixup {alpha:g} was requested instead of {self.mixup_alpha:g}."
         return dataclasses.replace(self, mixup_alpha=float(alpha), reasons=(*self.reasons, reason))
 
     def to_json(self) -> dict[str, Any]:
@@ -221,21 +221,21 @@ def hyper_rule(
     variant: Variant = "code",
     architecture: str | None = None,
 ) -> Rule:
-    """BiT-HyperRule: everything follows from how many pictures there are, and how large.
+    """BiT-HyperRule: everything follows from how many images there are, and how large.
 
-    Steps by the number of training pictures (500, 10,000, 20,000), size by that of
-    the pictures, mixup from 20,000 pictures up. The learning rate is 0 at step 0,
+    Steps by the number of training images (500, 10,000, 20,000), size by that of
+    the images, mixup from 20,000 images up. The learning rate is 0 at step 0,
     rises to 0.003, and a step strictly beyond each boundary has a tenth. The head is
     new and zero, there is no weight decay, and every layer learns.
 
     A batch below 512 takes the learning rate `min(0.003, 0.001 * batch / 128)`, the
     line through both pairs that were published, (128, 0.001) and (512, 0.003) at its
-    upper end; the steps stay, so fewer pictures are seen, and `explain` says how many.
+    upper end; the steps stay, so fewer images are seen, and `explain` says how many.
 
     Args:
-        examples: int. Training pictures, before any are held out.
-        image_size: tuple of int. Height and width of the data's pictures.
-        batch: int. Pictures of one step. Defaults to `512`.
+        examples: int. Training images, before any are held out.
+        image_size: tuple of int. Height and width of the data's images.
+        batch: int. Images of one step. Defaults to `512`.
         variant: `"code"` as the authors' program has it, or `"paper"`: crops of 384
             pixels instead of 480 except for R152x4, and drops at 30, 60 and 90 %.
             Defaults to `"code"`.
@@ -260,7 +260,7 @@ def hyper_rule(
     """
     _require_positive("batch", batch)
     if variant not in ("code", "paper"):
-        raise TrainingError(f"The variants are 'code' and 'paper'; {variant!r} came.")
+        raise TrainingError(f"The variants are 'code' and 'paper'; got {variant!r}.")
     kind, reason = _task_size(examples)
     warmup, *drops, steps = SUPPORTS[kind]
     if variant == "paper":
@@ -278,7 +278,7 @@ def hyper_rule(
         reasons.append(
             f"A batch of {batch} instead of {BASE_BATCH}: the learning rate is {learning_rate:g} "
             f"instead of {BASE_LEARNING_RATE:g}, and the same {steps:,} steps see "
-            f"{steps * batch:,} pictures instead of {steps * BASE_BATCH:,}."
+            f"{steps * batch:,} images instead of {steps * BASE_BATCH:,}."
         )
     return Rule(
         name="BiT-HyperRule" if variant == "code" else "BiT-HyperRule as in the paper",
@@ -302,8 +302,8 @@ def big_vision_rule(examples: int, batch: int = BASE_BATCH) -> Rule:
     Its learning rate, 0.01, is meant to be swept, and is not scaled with the batch.
 
     Args:
-        examples: int. Training pictures.
-        batch: int. Pictures of one step. Defaults to `512`.
+        examples: int. Training images.
+        batch: int. Images of one step. Defaults to `512`.
 
     Returns:
         Rule.
@@ -346,16 +346,16 @@ def big_vision_rule(examples: int, batch: int = BASE_BATCH) -> Rule:
 def scratch_rule(examples: int, size: int, batch: int = SMALL_BATCH, epochs: int = 30) -> Rule:
     """This project's own recipe for random weights, which HyperRule is not made for.
 
-    SGD with a learning rate of 0.1 for 128 pictures, proportional to the batch, a
+    SGD with a learning rate of 0.1 for 128 images, proportional to the batch, a
     linear warm-up over a tenth of the steps, then a cosine to zero. The weight decay
     acts as a gradient of 5e-4 times the weight would: such a gradient goes through
     the momentum, which multiplies it by 1 / (1 - 0.9), and a decoupled decay does not.
 
     Args:
-        examples: int. Training pictures.
+        examples: int. Training images.
         size: int. Side of the crop in pixels.
-        batch: int. Pictures of one step. Defaults to `128`.
-        epochs: int. How often each picture is seen. Defaults to `30`.
+        batch: int. Images of one step. Defaults to `128`.
+        epochs: int. How often each image is seen. Defaults to `30`.
 
     Returns:
         Rule.
@@ -389,14 +389,14 @@ def scratch_rule(examples: int, size: int, batch: int = SMALL_BATCH, epochs: int
         momentum=momentum,
         weight_decay=round(l2 / (1 - momentum), 6),
         reasons=(
-            f"{epochs} epochs of {examples:,} training pictures are {steps:,} steps of {batch}.",
+            f"{epochs} epochs of {examples:,} training images are {steps:,} steps of {batch}.",
         ),
     )
 
 
 def _task_size(examples: int) -> tuple[str, str]:
     _require_positive("examples", examples)
-    came = f"{examples:,} training pictures are"
+    came = f"{examples:,} training images are"
     if examples < MEDIUM:
         return "small", f"{came} fewer than {MEDIUM:,}: a small task"
     if examples < LARGE:
@@ -415,14 +415,14 @@ def _size_reason(image_size: tuple[int, int], precrop: int, size: int) -> str:
     height, width = image_size
     relation = "smaller than" if height * width < SMALL_AREA else "at least"
     return (
-        f"Pictures of {width}x{height} pixels are {relation} 96x96: squashed to {precrop}, "
+        f"Images of {width}x{height} pixels are {relation} 96x96: squashed to {precrop}, "
         f"crops of {size}."
     )
 
 
 def _require_positive(name: str, value: int) -> None:
     if value < 1:
-        raise TrainingError(f"{name} must be at least 1; {value} came.")
+        raise TrainingError(f"{name} must be at least 1; got {value}.")
 
 
 def _listed(numbers: tuple[int, ...]) -> str:

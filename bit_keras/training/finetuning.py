@@ -1,4 +1,4 @@
-"""One training: from a network's name and pictures to weights, interrupted or not."""
+"""One training: from a network's name and images to weights, interrupted or not."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ from bit_keras.data.listing import shown
 from bit_keras.data.sources import Source, open_source
 from bit_keras.errors import ImageError, TrainingError
 from bit_keras.models import create_classifier
-from bit_keras.preprocessing import EvalTransform, Labels, Task
+from bit_keras.preprocessing import ClassifierSpec, EvalTransform, Labels
 from bit_keras.preprocessing.evaluation import image_size
 from bit_keras.registry import Checkpoint, Resizing, model_info
 from bit_keras.rules import Rule, big_vision_rule, hyper_rule, scratch_rule
@@ -34,11 +34,11 @@ FREEZABLE = {"stem": "stem_conv", **{f"block{i}": f"block{i}" for i in range(1, 
 RULES = ("code", "paper", "big_vision", "scratch")
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
-#: What big_transfer holds out of CIFAR (`bit_tf2/input_pipeline_tf2_or_jax.py`, `train[:98%]`),
-#: and what a small task needs, to have more than a handful of pictures to measure on.
+#: What big_transfer contains out of CIFAR (`bit_tf2/input_pipeline_tf2_or_jax.py`, `train[:98%]`),
+#: and what a small task needs, to have more than a handful of images to measure on.
 _HELD_OUT, _HELD_OUT_OF_SMALL = 0.02, 0.1
 
-#: Pictures whose size stands for that of all.
+#: Images whose size stands for that of all.
 _SIZED = 64
 
 #: Classes that a message lists before it only counts the rest.
@@ -57,7 +57,7 @@ class FineTuned:
         last_accuracy: float or None. Of validation, in [0, 1]; `None` without validation.
         seconds: float. Over all processes, without what a kill lost.
         images_per_second: float. Of training, without validation.
-        unreadable: dict from picture to reason.
+        unreadable: dict from image to reason.
     """
 
     path: Path
@@ -91,7 +91,7 @@ def finetune(
     seed: int = 0,
     skip_unreadable_classes: bool = False,
 ) -> FineTuned:
-    """Trains a network on one's own pictures, into a folder that other commands take.
+    """Trains a network on one's own images, into a folder that other commands take.
 
     The head is new and zero, the optimizer SGD, the loss the softmax cross-entropy.
     About ten times a training the network is validated, on the split for validation
@@ -100,25 +100,25 @@ def finetune(
     single one. Without images to validate with, the last weights are the best. A test
     split is never looked at.
 
-    The same call on a folder that exists goes on where it stopped, however that
+    The same call on a folder that exists continues where it stopped, however that
     was, and gives the weights of a training that never stopped: to the bit on one
     machine's processors, with the same backend and versions.
 
-    The folder holds `best.npz` and `last.npz` (official weights, float32),
+    The folder contains `best.npz` and `last.npz` (official weights, float32),
     `run.json` (options, rule, data, versions, results), `history.csv`, `curve.png`,
-    `logs` (TensorBoard) and `checkpoint.npz` (what it takes to go on).
+    `logs` (TensorBoard) and `checkpoint.npz` (what it takes to continue).
 
     Args:
         name: str. A model name or an alias.
         data: What `bit_keras.data.open_images` takes: the path of a folder or a tar
             of class folders, `"tfds:name"`, or a pair of images and labels.
-        out: The folder to write, or to go on with.
+        out: The folder to write, or to resume.
         weights: `"pretrained"`, `"random"`, or the path of an official npz file.
             Defaults to `"pretrained"`.
         rule: `"code"` or `"paper"` (BiT-HyperRule), `"big_vision"`, or `"scratch"`.
             Defaults to `"scratch"` for random weights, else to `"code"`.
         steps: int. Instead of the rule's; its warm-up and drops are scaled.
-        batch: int. Pictures of one step. Defaults to `128`.
+        batch: int. Images of one step. Defaults to `128`.
         learning_rate: float. Instead of the rule's base.
         size: int. Side of the crop in pixels, at least 32, instead of the rule's.
         mixup: float. Alpha instead of the rule's; 0 is none.
@@ -126,7 +126,7 @@ def finetune(
         precision: `"float32"` or `"bfloat16"`, what activations are computed in;
             weights are float32 in either. Defaults to `"float32"`.
         accumulate: int. Parts that a batch is split into to save memory. The
-            gradients are the same; mixup pairs pictures of one part. Defaults to `1`.
+            gradients are the same; mixup pairs images of one part. Defaults to `1`.
         remat: bool. Keep activations between blocks only, and compute the others
             again for the gradients: less memory, more time. Defaults to `False`.
         validation: str or float. Name of a split, or the fraction to hold out; 0 trains on
@@ -141,9 +141,9 @@ def finetune(
         FineTuned.
 
     Raises:
-        TrainingError: An option that makes no sense, a folder that holds something
+        TrainingError: An option that makes no sense, a folder that contains something
             else, or a loss that is not finite.
-        Interrupted: Ctrl-C; the folder holds a checkpoint.
+        Interrupted: Ctrl-C; the folder contains a checkpoint.
         BitKerasError: Data that cannot be read, weights that do not fit, a full disk.
 
     Example:
@@ -193,13 +193,13 @@ def finetune(
             "images to validate with."
         )
     chosen = _rule(options, checkpoint, images, len(train))
-    task = _task(images.classes, chosen, path)
+    spec = _spec(images.classes, chosen, path)
     document = {
         "model": checkpoint.name,
         "options": options,
         "rule": chosen.to_json(),
         "data": _description(data, train, held_out, origin),
-        "task": task.to_json(),
+        "task": spec.to_json(),
         "environment": run.environment(),
         "results": None,
     }
@@ -213,11 +213,11 @@ def finetune(
         with _quiet_backend(seed):
             training = Training(
                 path,
-                _network(checkpoint, task, options),
+                _network(checkpoint, spec, options),
                 chosen,
                 train,
                 held_out,
-                task.transform,
+                spec.transform,
                 accumulate=accumulate,
                 patience=patience,
                 seed=seed,
@@ -233,10 +233,10 @@ def _check(options: dict[str, Any]) -> None:
     batch, accumulate = options["batch"], options["accumulate"]
     for key in ("batch", "accumulate", "steps", "patience"):
         if options[key] is not None and options[key] < 1:
-            raise TrainingError(f"{key} must be at least 1; {options[key]} came.")
+            raise TrainingError(f"{key} must be at least 1; got {options[key]}.")
     if batch % accumulate:
         raise TrainingError(
-            f"A batch of {batch} pictures cannot be split into {accumulate} equal parts; choose "
+            f"A batch of {batch} images cannot be split into {accumulate} equal parts; choose "
             "an `accumulate` that divides the batch."
         )
     unknown = [part for part in options["freeze"] if part not in FREEZABLE]
@@ -246,9 +246,9 @@ def _check(options: dict[str, Any]) -> None:
         )
     for key, allowed in (("precision", tuple(PRECISIONS)), ("rule", RULES)):
         if options[key] not in allowed:
-            raise TrainingError(f"{key} is one of {', '.join(allowed)}; {options[key]!r} came.")
+            raise TrainingError(f"{key} is one of {', '.join(allowed)}; got {options[key]!r}.")
     if options["seed"] < 0:
-        raise TrainingError(f"seed must not be negative; {options['seed']} came.")
+        raise TrainingError(f"seed must not be negative; got {options['seed']}.")
     if options["weights"] not in ("pretrained", "random") and not Path(options["weights"]).exists():
         raise TrainingError(
             f"weights is 'pretrained', 'random' or the path of an npz file; there is no file "
@@ -308,7 +308,7 @@ def _split(
 
 
 def _rule(options: dict[str, Any], checkpoint: Checkpoint, images: Images, training: int) -> Rule:
-    """The rule that the options ask for; `training` pictures of `images` are learnt from."""
+    """The rule that the options ask for; `training` images of `images` are learnt from."""
     kind, batch = options["rule"], options["batch"]
     if kind == "scratch":
         size = options["size"] or checkpoint.size
@@ -335,7 +335,7 @@ def _rule(options: dict[str, Any], checkpoint: Checkpoint, images: Images, train
 
 
 def _typical_size(images: Images) -> tuple[int, int]:
-    """Height and width of the picture of median area, among some from all over the data."""
+    """Height and width of the image of median area, among some from all over the data."""
     sizes = []
     for index in np.unique(np.linspace(0, len(images) - 1, _SIZED).astype(int)):
         # The header is enough; a damaged file is named when it is decoded.
@@ -343,16 +343,16 @@ def _typical_size(images: Images) -> tuple[int, int]:
             sizes.append(image_size(images[int(index)]))
     if not sizes:
         raise TrainingError(
-            f"None of the first {_SIZED} pictures looked at can be read; is this image data?"
+            f"None of the first {_SIZED} images looked at can be read; is this image data?"
         )
     return sorted(sizes, key=lambda size: size[0] * size[1])[len(sizes) // 2]
 
 
-def _task(classes: tuple[str, ...], rule: Rule, path: Path) -> Task:
+def _spec(classes: tuple[str, ...], rule: Rule, path: Path) -> ClassifierSpec:
     labels = Labels(f"the classes of {shown(path.name)}", classes, classes)
-    # HyperRule's own is no crop (big_transfer, `bit_tf2/input_pipeline_tf2_or_jax.py`).
+    # HyperRule's own is not a crop (big_transfer, `bit_tf2/input_pipeline_tf2_or_jax.py`).
     resizing = Resizing("squash", rule.evaluation_side or rule.size, "bilinear", rule.source)
-    return Task(labels, EvalTransform(rule.size, resizing))
+    return ClassifierSpec(labels, EvalTransform(rule.size, resizing))
 
 
 def _description(
@@ -371,16 +371,16 @@ def _description(
     }
 
 
-def _network(checkpoint: Checkpoint, task: Task, options: dict[str, Any]) -> keras.Model:
-    """The network with a new head, in the precision asked for, frozen where asked for."""
-    weights, size = options["weights"], task.transform.size
+def _network(checkpoint: Checkpoint, spec: ClassifierSpec, options: dict[str, Any]) -> keras.Model:
+    """The network with a new head, in the precision requested, frozen where requested."""
+    weights, size = options["weights"], spec.transform.size
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(PRECISIONS[options["precision"]])
     try:
         model = create_classifier(
             checkpoint.name,
             weights=None if weights == "random" else weights,
-            num_classes=len(task.labels),
+            num_classes=len(spec.labels),
             input_shape=(size, size, 3),
         )
     finally:

@@ -34,7 +34,7 @@ CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 60.0, 20.0
 
 
 class Interrupted(TrainingError):
-    """A training that was asked to stop, and can go on."""
+    """A training that was asked to stop, and can continue."""
 
 
 class Training:
@@ -47,7 +47,7 @@ class Training:
         train: Images.
         validation: Images, with targets that fit the model's logits; or None: the last
             weights are then the best.
-        transform: EvalTransform. What validation pictures go through.
+        transform: EvalTransform. What validation images go through.
         accumulate: int. Parts of a batch.
         patience: int or None. Validations without a better one, before the end.
         seed: int.
@@ -90,7 +90,7 @@ class Training:
         Raises:
             Interrupted: Ctrl-C; the checkpoint is of the step that was running.
             TrainingError: The loss, or a weight, is not finite.
-            BitKerasError: A file cannot be written, or most pictures cannot be read.
+            BitKerasError: A file cannot be written, or most images cannot be read.
         """
         self._write_records()
         logs = TensorBoardLogs(self.path / run.LOGS, self.progress.rows)
@@ -112,7 +112,7 @@ class Training:
                 if stop.is_set() and not self.finished:
                     raise Interrupted(
                         f"Stopped after step {self.progress.step:,} of {self.rule.steps:,}, and "
-                        "saved; the same command goes on from there."
+                        "saved; the same command continues from there."
                     )
         save_weights(self.model, self.path / run.LAST)
 
@@ -147,7 +147,7 @@ class Training:
             start=self.progress.step * self.accumulate,
             stop=rule.steps * self.accumulate,
             mixup_alpha=rule.mixup_alpha,
-            pictures_per_step=rule.batch,
+            images_per_step=rule.batch,
         )
         return pipeline.as_numpy_iterator()
 
@@ -202,7 +202,7 @@ class Training:
         )
 
     def _measured(self) -> tuple[float, float]:
-        """Cross-entropy and accuracy over every readable picture of the validation part."""
+        """Cross-entropy and accuracy over every readable image of the validation part."""
         assert self.validation is not None
         losses, hits = [], []
         targets = self.validation.targets
@@ -217,7 +217,7 @@ class Training:
             hits.append(logits.argmax(axis=1) == truth)
         if not losses:
             raise TrainingError(
-                f"None of the {len(self.validation)} pictures to validate with can be read; "
+                f"None of the {len(self.validation)} images to validate with can be read; "
                 "see the reasons above."
             )
         return float(np.concatenate(losses).mean()), float(np.concatenate(hits).mean())
@@ -246,7 +246,9 @@ class Training:
     def _diverged(self, what: str) -> TrainingError:
         state = self.path / run.CHECKPOINT
         rate = self.rule.learning_rate_at(self.progress.step)
-        kept = f"{state} holds the last good state" if state.exists() else "Nothing was saved yet"
+        kept = (
+            f"{state} contains the last good state" if state.exists() else "Nothing was saved yet"
+        )
         return TrainingError(
             f"{what}, with the learning rate {rate:.3g}, so the training stopped. {kept}. "
             f"Try an --lr below {self.rule.learning_rate:g}, with another --out."
@@ -301,7 +303,7 @@ def recompute_blocks(model: keras.Model) -> None:
     `keras.RematScope` (3.15) fails around models inside a model: on TensorFlow,
     what it wraps must not get keyword arguments, and Keras gives models two.
 
-    A step of R50x1 with 32 pictures of 128 pixels then takes 1.36 GB more than
+    A step of R50x1 with 32 images of 128 pixels then takes 1.36 GB more than
     the built network instead of 1.94 GB, and half as long again, on two cores
     with TensorFlow 2.21.
 
@@ -330,7 +332,7 @@ def _merit(row: dict[str, Any]) -> tuple[float, float]:
 
 
 class _Clock:
-    """Pictures per second, without the step that compiles and without validations."""
+    """Images per second, without the step that compiles and without validations."""
 
     def __init__(self, batch: int) -> None:
         self._batch = batch

@@ -1,4 +1,4 @@
-"""What a training leaves for people: a table, a picture, TensorBoard logs, a live line."""
+"""What a training leaves for people: a table, a image, TensorBoard logs, a live line."""
 
 import csv
 import importlib.util
@@ -92,7 +92,7 @@ class TensorBoardLogs:
 
 
 class LiveProgress:
-    """The bar on standard error: step, loss, accuracy, pictures per second, time left."""
+    """The bar on standard error: step, loss, accuracy, images per second, time left."""
 
     def __init__(self, start: int, steps: int) -> None:
         self._bar = rich.progress.Progress(

@@ -19,7 +19,7 @@ from bit_keras.atomic import new_directory, replaced_file
 from bit_keras.checkpoints import load_weights
 from bit_keras.errors import TrainingError
 from bit_keras.models import create_classifier
-from bit_keras.preprocessing import Task
+from bit_keras.preprocessing import ClassifierSpec
 
 #: The file that makes a folder a run.
 MARKER = "run.json"
@@ -27,7 +27,7 @@ MARKER = "run.json"
 CHECKPOINT, BEST, LAST = "checkpoint.npz", "best.npz", "last.npz"
 HISTORY, CURVE, LOGS = "history.csv", "curve.png", "logs"
 
-#: What must be the same for a training to go on.
+#: What must be the same for a training to continue.
 _IDENTITY = ("model", "options", "rule", "data")
 
 #: What may differ: the same images may have moved to another path, and a sentence may change.
@@ -38,7 +38,7 @@ def is_run(path: str | os.PathLike) -> bool:
     """Whether a path is the folder of a training, finished or not.
 
     Args:
-        path: Any path; nothing need lie there.
+        path: Any path; nothing need are there.
 
     Returns:
         bool.
@@ -52,7 +52,9 @@ def is_run(path: str | os.PathLike) -> bool:
     return (Path(path) / MARKER).is_file()
 
 
-def load_run(path: str | os.PathLike, allow_nonfinite: bool = False) -> tuple[keras.Model, Task]:
+def load_run(
+    path: str | os.PathLike, allow_nonfinite: bool = False
+) -> tuple[keras.Model, ClassifierSpec]:
     """The network that a training made, with the weights of its best validation.
 
     Args:
@@ -62,10 +64,10 @@ def load_run(path: str | os.PathLike, allow_nonfinite: bool = False) -> tuple[ke
 
     Returns:
         keras.Model, from float32 images `(batch, height, width, 3)` in [-1, 1] to
-        logits `(batch, classes)`, and its Task: labels and transform.
+        logits `(batch, classes)`, and its ClassifierSpec: labels and transform.
 
     Raises:
-        TrainingError: The path is no run, is damaged, or has no weights yet.
+        TrainingError: The path is not a run, is damaged, or has no weights yet.
         CheckpointError: The weights are damaged.
 
     Example:
@@ -77,21 +79,21 @@ def load_run(path: str | os.PathLike, allow_nonfinite: bool = False) -> tuple[ke
     bit_keras.training.finetune(
         "bit_tiny.cifar10", (images, labels), "run", weights="random", size=32, steps=2, batch=4
     )
-    model, task = bit_keras.training.load_run("run")
-    task.labels.names  # ('black', 'white')
+    model, spec = bit_keras.training.load_run("run")
+    spec.labels.names  # ('black', 'white')
     ```
     """
     path = Path(path)
     document = read_document(path)
-    task = Task.from_json(document.get("task", {}))
+    spec = ClassifierSpec.from_json(document.get("task", {}))
     if not (path / BEST).is_file():
         raise TrainingError(
             f"{path} has no {BEST} yet: the training was stopped before its first validation. "
-            "Run the same `bit-keras finetune` command again; it goes on where it stopped."
+            "Run the same `bit-keras finetune` command again; it continues where it stopped."
         )
-    model = create_classifier(document["model"], weights=None, num_classes=len(task.labels))
+    model = create_classifier(document["model"], weights=None, num_classes=len(spec.labels))
     load_weights(model, path / BEST, allow_nonfinite)
-    return model, task
+    return model, spec
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -109,7 +111,7 @@ def read_document(path: Path) -> dict[str, Any]:
             documents.typed(document.get("results"), dict[str, Any] | None, "results")
     except FileNotFoundError:
         raise TrainingError(
-            f"{path} is no run: there is no {MARKER} in it, which `bit-keras finetune` writes."
+            f"{path} is not a run: there is no {MARKER} in it, which `bit-keras finetune` writes."
         ) from None
     except (OSError, ValueError) as error:
         raise TrainingError(f"{marker} cannot be read ({error}).") from error
@@ -147,13 +149,14 @@ def require_usable(path: Path, document: dict[str, Any]) -> None:
         return
     if not is_run(path):
         raise TrainingError(
-            f"{path} exists and is no run of `bit-keras finetune`; choose another --out."
+            f"{path} exists and is not a run of `bit-keras finetune`; choose another --out."
         )
     differences = list(_differences(read_document(path), _as_json(document)))
     if differences:
         raise TrainingError(
-            f"{path} holds a training that was begun otherwise, and nothing was changed: "
-            f"{'; '.join(differences)}. Use the same options to go on with it, or another --out."
+            f"{path} contains a training that was started with different options, and nothing was "
+            "changed: "
+            f"{'; '.join(differences)}. Use the same options to resume it, or another --out."
         )
 
 

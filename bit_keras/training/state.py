@@ -1,4 +1,4 @@
-"""The state of a training in one file: whole or absent, and the same after a kill."""
+"""The state of a training in one file: atomic, and the same after a kill."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ _OPTIMIZER = "optimizer/"
 
 @dataclasses.dataclass
 class Progress:
-    """How far a training is, beside the weights and the optimizer's variables.
+    """How far a training is, next to the weights and the optimizer's variables.
 
     Attributes:
         step: int. Steps done.
@@ -32,7 +32,7 @@ class Progress:
         seconds: float. Time spent, over all processes.
         loss_sum, accuracy_sum: float. Over the steps since the last validation.
         summed_steps: int. How many those are.
-        unreadable: dict from picture to reason.
+        unreadable: dict from image to reason.
     """
 
     step: int = 0
@@ -59,7 +59,7 @@ def save_state(
     optimizer: keras.optimizers.Optimizer,
     progress: Progress,
 ) -> None:
-    """Writes all that a training needs to go on, unless a weight is not finite.
+    """Writes all that a training needs to continue, unless a weight is not finite.
 
     Raises:
         FloatingPointError: A weight is infinite or no number; the file stays what it was.
@@ -70,7 +70,7 @@ def save_state(
         arrays[f"{_OPTIMIZER}{index:04d}"] = keras.ops.convert_to_numpy(variable)
     broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if broken:
-        raise FloatingPointError(f"{broken[0]} holds values that are not finite")
+        raise FloatingPointError(f"{broken[0]} contains values that are not finite")
     document = json.dumps(dataclasses.asdict(progress)).encode()
     arrays[_PROGRESS] = np.frombuffer(document, np.uint8)
     with replaced_file(path) as partial, partial.open("wb") as file:
@@ -95,8 +95,8 @@ def load_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optim
         )
     except (OSError, ValueError, KeyError) as error:
         raise TrainingError(
-            f"{path} is damaged and the training cannot go on from it ({error}). best.npz and "
-            f"last.npz beside it hold what had been written; remove {path.name} to begin again, "
+            f"{path} is damaged and the training cannot continue from it ({error}). best.npz and "
+            f"last.npz next to it hold what had been written; remove {path.name} to begin again, "
             "or choose another --out."
         ) from error
     for name, array in weights.items():

@@ -23,11 +23,11 @@ URL = "http://localhost:8501"
 #: Seconds until a request is given up; as many as the server's REST interface takes.
 TIMEOUT = 30.0
 
-#: gRPC's own limit of a response is 4 MB; class maps of one picture with 21,843 classes have more.
+#: gRPC's own limit of a response is 4 MB; class maps of one image with 21,843 classes have more.
 #: The server has none (`tensorflow/serving`, `tensorflow_serving/model_servers/server.cc`).
 _CHANNEL = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 
-#: Pictures in a request: max_batch_size of batching.config.
+#: Images in a request: max_batch_size of batching.config.
 BATCH_SIZE = 8
 
 
@@ -36,7 +36,7 @@ class ServingError(Exception):
 
 
 class RefusedError(ServingError):
-    """A request that the server or the model does not take, such as a broken picture."""
+    """A request that the server or the model does not take, such as a broken image."""
 
 
 class Model(NamedTuple):
@@ -90,10 +90,10 @@ def predict_rest(
     except requests.RequestException as error:
         raise ServingError(f"{url} cannot be asked: {error}") from error
     try:
-        answer = response.json()
+        output = response.json()
         if response.ok:
-            return answer["outputs"]
-        message = answer["error"]
+            return output["outputs"]
+        message = output["error"]
     except (ValueError, KeyError, TypeError) as error:
         raise ServingError(f"{url} is not the REST interface of TensorFlow Serving.") from error
     raise _error(url, response.status_code, message)
@@ -198,7 +198,7 @@ def main(
 ) -> None:
     """Classify image files with a model that TensorFlow Serving serves.
 
-    A picture that the server refuses is reported, the others are classified, and the exit status
+    A image that the server refuses is reported, the others are classified, and the exit status
     is 1. At most as many classes are printed as the model returns.
     """
     if label is not None and version is not None:
@@ -211,15 +211,15 @@ def main(
         return classify_rest(url, model, batch)
 
     try:
-        answers = _classify_files(classify, images)
+        outputs = _classify_files(classify, images)
     except ServingError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
-        documents = [_document(file, answer, top) for file, answer in answers.items()]
+        documents = [_document(file, output, top) for file, output in outputs.items()]
         click.echo(json.dumps(documents, indent=2))
     else:
-        _print_table(answers, top)
-    refused = {file: a for file, a in answers.items() if isinstance(a, RefusedError)}
+        _print_table(outputs, top)
+    refused = {file: a for file, a in outputs.items() if isinstance(a, RefusedError)}
     for file, refusal in refused.items():
         click.echo(f"Error: {file}: {refusal}", err=True)
     if refused:
@@ -229,35 +229,35 @@ def main(
 def _classify_files(
     classify: Callable[[list[bytes]], list[list[Prediction]]], files: Sequence[Path]
 ) -> dict[Path, list[Prediction] | RefusedError]:
-    """One broken picture fails its whole batch; the others of it are then sent by themselves."""
-    answers: dict[Path, list[Prediction] | RefusedError] = {}
+    """One broken image fails its whole batch; the others of it are then sent by themselves."""
+    outputs: dict[Path, list[Prediction] | RefusedError] = {}
     for start in range(0, len(files), BATCH_SIZE):
         batch = files[start : start + BATCH_SIZE]
         try:
             ranked = classify([file.read_bytes() for file in batch])
-            answers.update(zip(batch, ranked, strict=True))
+            outputs.update(zip(batch, ranked, strict=True))
         except RefusedError as error:
             if len(batch) == 1:
-                answers[batch[0]] = error
+                outputs[batch[0]] = error
             else:
                 for file in batch:
-                    answers |= _classify_files(classify, [file])
-    return answers
+                    outputs |= _classify_files(classify, [file])
+    return outputs
 
 
-def _document(file: Path, answer: list[Prediction] | RefusedError, top: int) -> dict[str, Any]:
-    if isinstance(answer, RefusedError):
-        return {"image": str(file), "error": str(answer)}
-    predictions = [{"id": p.class_id, "label": p.label, "score": p.score} for p in answer[:top]]
+def _document(file: Path, output: list[Prediction] | RefusedError, top: int) -> dict[str, Any]:
+    if isinstance(output, RefusedError):
+        return {"image": str(file), "error": str(output)}
+    predictions = [{"id": p.class_id, "label": p.label, "score": p.score} for p in output[:top]]
     return {"image": str(file), "predictions": predictions}
 
 
-def _print_table(answers: Mapping[Path, list[Prediction] | RefusedError], top: int) -> None:
-    width = max(len(str(file)) for file in answers)
-    for file, answer in answers.items():
-        if isinstance(answer, RefusedError):
+def _print_table(outputs: Mapping[Path, list[Prediction] | RefusedError], top: int) -> None:
+    width = max(len(str(file)) for file in outputs)
+    for file, output in outputs.items():
+        if isinstance(output, RefusedError):
             continue
-        for rank, (class_id, label, score) in enumerate(answer[:top]):
+        for rank, (class_id, label, score) in enumerate(output[:top]):
             image = "" if rank else str(file)
             text = label if label == class_id else f"{label} ({class_id})"
             click.echo(f"{image:<{width}}  {score:.4f}  {text}")

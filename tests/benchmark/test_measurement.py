@@ -1,4 +1,4 @@
-"""Contestants in processes of their own: who finishes, who fails, and that all of them end."""
+"""Entries in processes of their own: who finishes, who fails, and that all of them end."""
 
 import dataclasses
 import os
@@ -8,8 +8,8 @@ import time
 import keras
 import pytest
 
-from bit_keras.benchmark import artifact_contestant, run_benchmark
-from bit_keras.benchmark.contestants import Contestant, Network
+from bit_keras.benchmark import artifact_entry, run_benchmark
+from bit_keras.benchmark.entries import Entry, Network
 from bit_keras.benchmark.measurement import steps_of
 from bit_keras.benchmark.process import ContestantProcess, ProcessFailure
 from bit_keras.errors import BitKerasError, ExportError
@@ -45,14 +45,14 @@ def started(monkeypatch):
 
 @pytest.mark.long
 def test_artifacts_and_failures_are_rows_of_one_run(classifier_artifact, started):
-    tiny = artifact_contestant(classifier_artifact, "tiny")
+    tiny = artifact_entry(classifier_artifact, "tiny")
     missing = dataclasses.replace(tiny, name="missing", path="nowhere")
-    unmade = Contestant("unmade", TINY, "TFLite", "int8", failure="It could not be exported.")
-    contestants = [unmade, tiny, missing]
+    unmade = Entry("unmade", TINY, "TFLite", "int8", failure="It could not be exported.")
+    entries = [unmade, tiny, missing]
     steps = []
-    benchmark = run_benchmark(contestants, (1, 3), 1, rounds=2, advance=steps.append)
-    assert len(steps) == steps_of(contestants, (1, 3), 2)
-    assert [(row.contestant.name, row.batch, len(row.seconds)) for row in benchmark.rows] == [
+    benchmark = run_benchmark(entries, (1, 3), 1, rounds=2, advance=steps.append)
+    assert len(steps) == steps_of(entries, (1, 3), 2)
+    assert [(row.entry.name, row.batch, len(row.seconds)) for row in benchmark.rows] == [
         ("unmade", 1, 0),
         ("tiny", 1, 2),
         ("missing", 1, 0),
@@ -64,7 +64,7 @@ def test_artifacts_and_failures_are_rows_of_one_run(classifier_artifact, started
     assert benchmark.rows[1].failure is None
     assert "nowhere" in benchmark.rows[2].failure
     assert benchmark.engines["tiny"].startswith("TensorFlow ")
-    assert benchmark.reference(1).contestant is tiny
+    assert benchmark.reference(1).entry is tiny
     assert all(benchmark.share(row) > 0 for row in benchmark.rows if row.seconds)
     assert len(started) == 3
     assert not any(is_running(process.id) for process in started)
@@ -72,13 +72,13 @@ def test_artifacts_and_failures_are_rows_of_one_run(classifier_artifact, started
 
 @pytest.mark.long
 def test_who_is_killed_is_a_row_with_the_reason_and_the_others_go_on(classifier_artifact, started):
-    contestants = [artifact_contestant(classifier_artifact, name) for name in ("first", "second")]
+    entries = [artifact_entry(classifier_artifact, name) for name in ("first", "second")]
 
     def kill_the_second(step):
         if step == "batch 1, round 1 of 3":
             os.kill(started[2].id, signal.SIGKILL)
 
-    benchmark = run_benchmark(contestants, (1,), 1, rounds=3, advance=kill_the_second)
+    benchmark = run_benchmark(entries, (1,), 1, rounds=3, advance=kill_the_second)
     first, second = benchmark.rows
     assert len(first.seconds) == 3
     assert second.seconds == ()
@@ -91,7 +91,7 @@ def test_an_interrupted_benchmark_leaves_no_process(classifier_artifact, started
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_benchmark([artifact_contestant(classifier_artifact)], (1,), 1, advance=interrupt)
+        run_benchmark([artifact_entry(classifier_artifact)], (1,), 1, advance=interrupt)
     assert started
     assert not any(is_running(process.id) for process in started)
 
@@ -106,7 +106,7 @@ def test_a_process_ends_when_its_standard_input_does():
 
 
 def test_a_stuck_process_is_not_waited_for(classifier_artifact):
-    process = ContestantProcess("file", artifact_contestant(classifier_artifact).to_json(), 1)
+    process = ContestantProcess("file", artifact_entry(classifier_artifact).to_json(), 1)
     start = time.monotonic()
     with pytest.raises(ProcessFailure, match="gave no answer"):
         process.load(0.01)
@@ -122,19 +122,19 @@ def test_numbers_count_from_one(numbers):
 
 
 def test_names_are_different(classifier_artifact):
-    contestant = artifact_contestant(classifier_artifact)
+    entry = artifact_entry(classifier_artifact)
     with pytest.raises(BitKerasError, match="was given twice"):
-        run_benchmark([contestant, contestant])
+        run_benchmark([entry, entry])
 
 
 def test_a_contestant_is_what_the_artifact_says(classifier_artifact, extractor_artifact, tmp_path):
-    contestant = artifact_contestant(classifier_artifact, "tiny")
-    assert (contestant.network, contestant.format) == (TINY, "SavedModel")
-    assert Contestant.from_json(contestant.to_json()) == contestant
-    extractor = artifact_contestant(extractor_artifact)
+    entry = artifact_entry(classifier_artifact, "tiny")
+    assert (entry.network, entry.format) == (TINY, "SavedModel")
+    assert Entry.from_json(entry.to_json()) == entry
+    extractor = artifact_entry(extractor_artifact)
     assert extractor.network.classes is None
-    assert contestant.network.multiply_adds - extractor.network.multiply_adds == 1024 * 10
+    assert entry.network.multiply_adds - extractor.network.multiply_adds == 1024 * 10
     with pytest.raises(ExportError, match="There is no artifact"):
-        artifact_contestant(tmp_path / "nowhere")
+        artifact_entry(tmp_path / "nowhere")
     with pytest.raises(ExportError, match="was not exported by bit_keras"):
-        artifact_contestant(tmp_path)
+        artifact_entry(tmp_path)

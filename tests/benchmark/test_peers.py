@@ -3,8 +3,8 @@
 import keras
 import pytest
 
-from bit_keras.benchmark import peer_contestants, run_benchmark
-from bit_keras.benchmark.contestants import Network
+from bit_keras.benchmark import peer_entries, run_benchmark
+from bit_keras.benchmark.entries import Network
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="The peers' file needs the exporters."
@@ -20,13 +20,13 @@ NAMES = [
 def test_peers_answer_or_say_why_not(tmp_path):
     pytest.importorskip("onnx", reason="two of the peers run an ONNX file")
     pytest.importorskip("transformers", reason="one of the peers")
-    contestants = peer_contestants(Network("bit_tiny.cifar10", 64, 64, 10), tmp_path, 1)
-    assert [contestant.name for contestant in contestants] == NAMES
-    assert all(contestant.peer for contestant in contestants)
+    entries = peer_entries(Network("bit_tiny.cifar10", 64, 64, 10), tmp_path, 1)
+    assert [entry.name for entry in entries] == NAMES
+    assert all(entry.peer for entry in entries)
     # Half of them: every precision of a program is loaded by the same lines.
-    some = [contestant for contestant in contestants if contestant.precision != "bfloat16"]
+    some = [entry for entry in entries if entry.precision != "bfloat16"]
     rows = run_benchmark(some, (2,), 1, rounds=1).rows
-    failures = {row.contestant.name: row.failure for row in rows if row.failure}
+    failures = {row.entry.name: row.failure for row in rows if row.failure}
     assert set(failures) <= {"timm", "OpenVINO, int8"}
     # Where it is installed, it has no network as small as this one.
     assert failures["timm"] in ("timm is not installed.", "timm has no network bit_tiny.")

@@ -1,12 +1,12 @@
-"""What follows from given times: medians, shares, ratios, a picture and a document."""
+"""What follows from given times: medians, shares, ratios, a image and a document."""
 
 import json
 
 import pytest
 from PIL import Image
 
-from bit_keras.benchmark import Benchmark, Contestant, Row, ratio_to, write_picture
-from bit_keras.benchmark.contestants import Network
+from bit_keras.benchmark import Benchmark, Entry, Row, ratio_to, write_plot
+from bit_keras.benchmark.entries import Network
 from bit_keras.benchmark.machine import Machine
 from bit_keras.benchmark.table import COLUMNS, cells_of
 from bit_keras.errors import BitKerasError
@@ -16,7 +16,7 @@ MACHINE = Machine("A processor", 2, ("avx2",), "Linux", {"python": "3.11"})
 
 
 def row(name, seconds, batch=1, format="TFLite", failure=None):
-    return Row(Contestant(name, NETWORK, format, "float32"), batch, tuple(seconds), failure)
+    return Row(Entry(name, NETWORK, format, "float32"), batch, tuple(seconds), failure)
 
 
 def benchmark(*rows, matrix_seconds=None):
@@ -89,16 +89,16 @@ def test_a_picture_is_written_whole_and_replaces_another(tmp_path):
     found = benchmark(row("a", [0.2, 0.4]), row("b", [0.1, 0.1], format="PyTorch"))
     path = tmp_path / "speed.png"
     path.write_text("an old one")
-    write_picture(found, path)
-    with Image.open(path) as picture:
-        picture.load()
-        assert picture.width > 600
+    write_plot(found, path)
+    with Image.open(path) as image:
+        image.load()
+        assert image.width > 600
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_without_times_there_is_no_picture(tmp_path):
-    with pytest.raises(BitKerasError, match="no contestant has times"):
-        write_picture(benchmark(row("a", [], failure="It fell.")), tmp_path / "speed.png")
+    with pytest.raises(BitKerasError, match="no entry has times"):
+        write_plot(benchmark(row("a", [], failure="It fell.")), tmp_path / "speed.png")
     with pytest.raises(BitKerasError, match=r"ends in \.png"):
-        write_picture(benchmark(row("a", [0.2])), tmp_path / "speed.jpg")
+        write_plot(benchmark(row("a", [0.2])), tmp_path / "speed.jpg")
     assert not list(tmp_path.iterdir())

@@ -79,7 +79,7 @@ def arrays_of(reader):
 
 
 def loaded(path):
-    from bit_keras.runtimes import open_program
+    from bit_keras.artifacts.runtimes import open_program
 
     images = np.linspace(-1, 1, 2 * 32 * 32 * 3, dtype="float32").reshape(2, 32, 32, 3)
     return {name: array.tobytes() for name, array in open_program(path)(images).items()}

@@ -26,7 +26,7 @@ def _flipped_bits(data, draw):
 
 
 def _flipped_bits_at_an_end(data, draw):
-    # Where headers and indices lie.
+    # Where headers and indices are.
     data, length = bytearray(data), min(len(data), 2000)
     at_start = draw.random() < 0.5
     for _ in range(draw.choice((1, 1, 3))):

@@ -1,4 +1,4 @@
-"""Root convolutions for other pictures than RGB, as arrays."""
+"""stem convolutions for other images than RGB, as arrays."""
 
 import numpy as np
 import pytest

@@ -23,7 +23,7 @@ from bit_keras.checkpoints.dialects import (
 from bit_keras.checkpoints.writing import ArraysInDialect
 from bit_keras.registry import ARCHITECTURES
 
-GOLDEN = Path(__file__).parent / "golden"
+REFERENCE = Path(__file__).parent / "reference"
 WRITTEN = {
     "official": (OFFICIAL, ""),
     "timm": (TIMM, ""),
@@ -32,7 +32,7 @@ WRITTEN = {
     "bit_pytorch": (BIT_PYTORCH, ""),
     "flax": (FLAX, "params/"),
 }
-DIGESTS = [line.split() for line in (GOLDEN / "digests.txt").read_text().splitlines()]
+DIGESTS = [line.split() for line in (REFERENCE / "digests.txt").read_text().splitlines()]
 
 
 def listing(code_base, architecture):
@@ -45,7 +45,7 @@ def listing(code_base, architecture):
     return "".join(f"{name} {','.join(map(str, shapes[name]))}\n" for name in sorted(shapes))
 
 
-@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.*.txt")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(REFERENCE.glob("*.*.txt")), ids=lambda path: path.stem)
 def test_names_and_shapes_are_those_of_the_code_base(path):
     code_base, architecture = path.stem.split(".")
     assert listing(code_base, architecture) == path.read_text()

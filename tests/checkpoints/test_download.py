@@ -39,11 +39,11 @@ class Server(http.server.ThreadingHTTPServer):
         files: dict from path to bytes.
         requests: list of (path, range), one for each request.
         headers_seen: list of the headers of each request.
-        ignores_range: answers with the whole file whatever is asked for.
+        ignores_range: answers with the whole file whatever is requested.
         states_length: sends a Content-Length.
         cut_after: closes the connection after so many bytes of a body.
         hold_after: sets `holding` after so many bytes and waits for `release`.
-        status: answers with it, whatever is asked for.
+        status: answers with it, whatever is requested.
         headers: dict of headers that take the place of others, or None to leave them out.
         endless: sends the body again and again.
     """

@@ -35,7 +35,7 @@ FIRST, SECOND = "1" * 40, "2" * 40
 
 
 class Hub(http.server.ThreadingHTTPServer):
-    """What huggingface_hub needs of the hub to download; large files lie elsewhere, as there.
+    """What huggingface_hub needs of the hub to download; large files are elsewhere, as there.
 
     Attributes:
         commits: dict from branch or tag to commit.
@@ -59,7 +59,7 @@ class Hub(http.server.ThreadingHTTPServer):
         self.holding, self.release = threading.Event(), threading.Event()
 
     def downloads(self, name):
-        """The ranges that were asked for of the content of a file."""
+        """The ranges that were requested of the content of a file."""
         ends = [(path.endswith(f"/{name}"), method, asked) for method, path, asked in self.requests]
         return [asked for ours, method, asked in ends if ours and method == "GET"]
 
@@ -68,12 +68,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_HEAD(self):
-        self.answer()
+        self.output()
 
     def do_GET(self):
-        self.answer()
+        self.output()
 
-    def answer(self):
+    def output(self):
         hub, asked = self.server, self.headers.get("Range")
         hub.requests.append((self.command, self.path, asked))
         if hub.refusal:
@@ -189,7 +189,7 @@ def failure(source=SOURCE):
 
 
 def blobs(cache):
-    """The digests of the large files in the cache, and what lies beside them."""
+    """The digests of the large files in the cache, and what is next to them."""
     return sorted(path.name for path in cache.glob("*/blobs/*") if len(path.name) != 40)
 
 
@@ -288,8 +288,8 @@ def test_what_is_in_the_cache_is_not_read_again(hub, cache, weights):
 def test_a_repository_without_weights_is_named(hub, cache):
     hub.files[FIRST] = {"config.json": b"{}", "saved_model.pb": b""}
     assert failure() == (
-        f"{SOURCE} holds neither model.safetensors nor pytorch_model.bin; only such weights can be "
-        "read from a repository."
+        f"{SOURCE} contains neither model.safetensors nor pytorch_model.bin; only such weights can "
+        "be read from a repository."
     )
 
 
@@ -316,13 +316,13 @@ def test_a_gated_repository_says_what_to_do(hub, cache):
 
 def test_the_token_is_sent_to_the_hub(hub, cache, monkeypatch):
     seen = []
-    before = Handler.answer
+    before = Handler.output
 
-    def answer(self):
+    def output(self):
         seen.append(self.headers.get("Authorization"))
         before(self)
 
-    monkeypatch.setattr(Handler, "answer", answer)
+    monkeypatch.setattr(Handler, "answer", output)
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     repository_weights(SOURCE)
     assert seen[0] == "Bearer hf_test"

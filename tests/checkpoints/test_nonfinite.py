@@ -1,4 +1,4 @@
-"""Weights that are not finite are refused by every reader, and taken where that is asked for."""
+"""Weights that are not finite are refused by every reader, and taken where that is requested."""
 
 import shutil
 

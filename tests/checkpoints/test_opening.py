@@ -128,7 +128,7 @@ def test_names_that_are_one_without_their_number_are_refused(tmp_path, arrays):
     kernel = "resnet/block1/unit01/a/{}/kernel"
     twice = dict(arrays) | {kernel.format("standardized_conv2d_3"): np.zeros(3, "f4")}
     write_npz(tmp_path / "x.npz", twice)
-    assert f"holds the array {kernel.format('standardized_conv2d')!r} twice" in refusal(
+    assert f"contains the array {kernel.format('standardized_conv2d')!r} twice" in refusal(
         tmp_path / "x.npz"
     )
 
@@ -137,7 +137,7 @@ def test_names_that_are_one_without_their_number_are_refused(tmp_path, arrays):
 def test_weights_that_are_no_floats_are_refused(tmp_path, arrays, dtype):
     write_npz(tmp_path / "x.npz", dict(arrays) | {GAMMA: np.zeros(128, dtype)})
     message = refusal(tmp_path / "x.npz")
-    assert f"holds {dtype} values in {GAMMA!r}" in message
+    assert f"contains {dtype} values in {GAMMA!r}" in message
     assert "Save the arrays as float32" in message
 
 
@@ -148,7 +148,7 @@ def test_big_vision_files_leave_the_optimizer_out_and_say_so(tmp_path, arrays, p
     write_npz(tmp_path / "x.npz", named | (optimizer if prefix else {}))
     with caplog.at_level(logging.INFO, "bit_keras"):
         assert_same(tmp_path / "x.npz", arrays)
-    assert ("2 arrays that are no weights are left out" in caplog.text) == bool(prefix)
+    assert ("2 arrays that are not weights are left out" in caplog.text) == bool(prefix)
     with open_checkpoint(tmp_path / "x.npz") as found:
         assert sorted(found.left_out) == (sorted(optimizer) if prefix else [])
 
@@ -209,7 +209,7 @@ def test_arrays_of_no_known_code_base_are_refused(tmp_path):
     [
         (b"", "is empty; a checkpoint was expected"),
         (b"# weights\n", "begins with b'# weight'"),
-        (b"\x7fELF....", "is no checkpoint of a known format"),
+        (b"\x7fELF....", "is not a checkpoint of a known format"),
         (b"PK\x03\x04 and no more", "it is cut short"),
     ],
 )
@@ -334,7 +334,7 @@ def test_a_published_h5_under_the_name_of_another_network_is_refused(tmp_path, m
     monkeypatch.setitem(published_h5.NETWORKS, digest, "BiT-S-R50x1")
     (tmp_path / "BiT-S-R50x3.h5").write_bytes(content)
     message = refusal(tmp_path / "BiT-S-R50x3.h5")
-    assert "it holds the weights of BiT-S-R50x1" in message
+    assert "it contains the weights of BiT-S-R50x1" in message
     assert "issue 47" in message and "Take BiT-S-R50x3.npz" in message
     # Under its own name it is read, and here refused for what it is: nothing.
     (tmp_path / "BiT-S-R50x1.h5").write_bytes(content)
@@ -357,6 +357,6 @@ def test_arrays_of_no_network_are_written_for_nobody_else(tmp_path, arrays):
     del arrays  # The headless half of a network is none.
     half = SeededArrays({GAMMA: (128,)})
     for format in ("flax", "timm", "transformers"):
-        with pytest.raises(CheckpointError, match="are no network of the registry"):
+        with pytest.raises(CheckpointError, match="are not network of the registry"):
             write_checkpoint(tmp_path / "x", half, format)
     assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,7 @@ import pytest
 
 import bit_keras
 from bit_keras.checkpoints import fill_with_seeded_values
-from tests.pictures import picture_files
+from tests.photos import photo_files
 
 pytestmark = pytest.mark.long
 
@@ -27,7 +27,7 @@ def network(request):
 @pytest.fixture(scope="module")
 def images():
     transform = bit_keras.eval_transform("bit_r50x1.distilled_in1k_224")
-    return np.stack([transform(path) for path in picture_files()])
+    return np.stack([transform(path) for path in photo_files()])
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def logits(network, images):
     return network.predict(images, batch_size=8, verbose=0)
 
 
-def answers(torch, model, images):
+def results(torch, model, images):
     """The logits that a PyTorch model gives for channels-last images."""
     batches = np.array_split(np.ascontiguousarray(np.moveaxis(images, -1, 1)), len(images) // 8 + 1)
     with torch.no_grad():
@@ -55,8 +55,8 @@ def test_transformers_loads_every_weight_and_agrees(network, images, logits, tor
         tmp_path / "model", output_loading_info=True
     )
     assert not any(report.values()), report
-    assert_agree(answers(torch, model, images), logits)
-    names = bit_keras.preprocessing.task_of(network.name).labels.names
+    assert_agree(results(torch, model, images), logits)
+    names = bit_keras.preprocessing.spec_of(network.name).labels.names
     assert tuple(model.config.id2label[index] for index in range(len(names))) == names
 
 
@@ -70,8 +70,8 @@ def test_transformers_loads_a_network_without_its_head(network, images, torch, t
     )
     assert not any(report.values()), report
     with torch.no_grad():
-        pictures = torch.from_numpy(np.ascontiguousarray(np.moveaxis(images[:4], -1, 1)))
-        found = model.eval()(pictures).pooler_output.flatten(1).numpy()
+        photos = torch.from_numpy(np.ascontiguousarray(np.moveaxis(images[:4], -1, 1)))
+        found = model.eval()(photos).pooler_output.flatten(1).numpy()
     expected = extractor.predict(images[:4], verbose=0)
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
@@ -93,9 +93,9 @@ def test_transformers_prepares_pictures_as_the_network_was_trained(network, imag
     bit_keras.save_weights(network, tmp_path / "model", format="transformers")
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "model", use_fast=False)
     transform = bit_keras.eval_transform(network.name)
-    for path in picture_files()[:4]:
-        with Image.open(path) as picture:
-            found = processor(picture, return_tensors="np")["pixel_values"][0]
+    for path in photo_files()[:4]:
+        with Image.open(path) as photo:
+            found = processor(photo, return_tensors="np")["pixel_values"][0]
         # A step of 8 bits is 2 / 255: the processor rounds the side and the crop otherwise.
         difference = np.abs(np.moveaxis(found, 0, -1) - transform(path))
         assert difference.mean() < 2 / 255
@@ -120,4 +120,4 @@ def test_timm_loads_every_weight_and_agrees(network, images, logits, torch, tmp_
     bit_keras.save_weights(network, tmp_path / "x.safetensors", format="timm")
     report = model.load_state_dict(load_file(tmp_path / "x.safetensors"), strict=True)
     assert not report.missing_keys and not report.unexpected_keys
-    assert_agree(answers(torch, model, images), logits)
+    assert_agree(results(torch, model, images), logits)

@@ -48,7 +48,7 @@ def arrays_of(architecture, classes=1000):
 
 def write(path, arrays, format):
     if format == "keras":
-        from bit_keras.export.keras_file import convert_to_keras
+        from bit_keras.exporters.keras_file import convert_to_keras
 
         convert_to_keras(path, arrays, path)
     else:
@@ -125,7 +125,7 @@ def test_an_h5_file_of_full_size_is_read(tmp_path):
 
 
 def test_a_saved_model_of_full_size_is_read(tmp_path):
-    from bit_keras.export.hub import export_hub
+    from bit_keras.exporters.hub import export_hub
 
     arrays = arrays_of("bit_r50x1")
     file = tmp_path / "BiT-M-R50x1-ILSVRC2012.npz"

@@ -3,9 +3,9 @@
 import pytest
 
 from bit_keras.checkpoints import official_shapes, weights_path
-from bit_keras.checkpoints.sources import published_checkpoint, published_task
+from bit_keras.checkpoints.sources import published_checkpoint, published_spec
 from bit_keras.errors import CheckpointError, DownloadError, UnknownModelError
-from bit_keras.preprocessing import task_of
+from bit_keras.preprocessing import spec_of
 from bit_keras.registry import ARCHITECTURES
 
 TINY = official_shapes(ARCHITECTURES["bit_tiny"], 10)
@@ -14,7 +14,7 @@ TINY = official_shapes(ARCHITECTURES["bit_tiny"], 10)
 def test_what_exists_is_taken_as_it_is(tiny_file, tmp_path, monkeypatch):
     assert weights_path(tiny_file) == tiny_file
     assert weights_path(str(tmp_path)) == tmp_path
-    # Even where it bears the name of something else.
+    # Even where it has the name of something else.
     monkeypatch.chdir(tmp_path)
     (tmp_path / "timm" / "x").mkdir(parents=True)
     (tmp_path / "bit_tiny.cifar10").write_bytes(b"")
@@ -89,10 +89,10 @@ def test_weights_are_known_by_their_name(source, monkeypatch):
         aliases = {"timm/bit_tiny.cifar10": "bit_tiny.cifar10"}
         monkeypatch.setattr("bit_keras.registry._aliases", lambda: aliases)
     assert published_checkpoint(source, TINY).name == "bit_tiny.cifar10"
-    assert published_task(source, TINY) == task_of("bit_tiny.cifar10")
+    assert published_spec(source, TINY) == spec_of("bit_tiny.cifar10")
     body = official_shapes(ARCHITECTURES["bit_tiny"], None)
     assert published_checkpoint(source, body).name == "bit_tiny.cifar10"
-    assert published_task(source, body) is None
+    assert published_spec(source, body) is None
 
 
 @pytest.mark.parametrize(
@@ -107,11 +107,11 @@ def test_weights_are_known_by_their_name(source, monkeypatch):
 )
 def test_others_are_not(source, shapes):
     assert published_checkpoint(source, shapes) is None
-    assert published_task(source, shapes) is None
+    assert published_spec(source, shapes) is None
 
 
 def test_a_task_needs_the_size_of_the_images():
     name = "bit_r50x1.in21k_ft_vtab_svhn_run0"
     shapes = official_shapes(ARCHITECTURES["bit_r50x1"], 10)
     assert published_checkpoint(name, shapes).name == name
-    assert published_task(name, shapes) is None
+    assert published_spec(name, shapes) is None

@@ -124,7 +124,7 @@ def test_a_missing_array_is_named(classifier, tiny_arrays, write):
     path = write({name: array for name, array in tiny_arrays.items() if name != BETA})
     assert refusal(classifier, path) == (
         f"{path} does not fit bit_tiny.cifar10: 1 arrays are missing, 0 unexpected, 0 misshapen. "
-        "The file is no network of the registry.\n"
+        "The file is not a network of the registry.\n"
         "  - missing     resnet/block2/unit01/c/group_norm/beta (64,)"
     )
 
@@ -133,7 +133,7 @@ def test_an_unexpected_array_is_named(classifier, tiny_arrays, write):
     path = write(tiny_arrays | {"resnet/block9/unit01/a/group_norm/beta": np.zeros(8, "f4")})
     assert refusal(classifier, path) == (
         f"{path} does not fit bit_tiny.cifar10: 0 arrays are missing, 1 unexpected, 0 misshapen. "
-        "The file is no network of the registry.\n"
+        "The file is not a network of the registry.\n"
         "  + unexpected  resnet/block9/unit01/a/group_norm/beta (8,)"
     )
 
@@ -142,7 +142,7 @@ def test_a_misshapen_array_is_named(classifier, tiny_arrays, write):
     path = write(tiny_arrays | {BETA: np.zeros((1, 1, 1, 64), "f4")})
     assert refusal(classifier, path) == (
         f"{path} does not fit bit_tiny.cifar10: 0 arrays are missing, 0 unexpected, 1 misshapen. "
-        "The file is no network of the registry.\n"
+        "The file is not a network of the registry.\n"
         "  ~ misshapen   resnet/block2/unit01/c/group_norm/beta (1, 1, 1, 64) in the file, (64,) "
         "in the network"
     )
@@ -154,7 +154,7 @@ def test_all_three_differences_are_listed_in_one_message(classifier, tiny_arrays
     path = write(changed)
     assert refusal(classifier, path) == (
         f"{path} does not fit bit_tiny.cifar10: 1 arrays are missing, 1 unexpected, 1 misshapen. "
-        "The file is no network of the registry.\n"
+        "The file is not a network of the registry.\n"
         "  - missing     resnet/block2/unit01/c/group_norm/beta (64,)\n"
         "  + unexpected  resnet/x (1,)\n"
         "  ~ misshapen   resnet/root_block/standardized_conv2d/kernel (7, 7, 3, 64) in the file, "
@@ -282,7 +282,7 @@ def test_two_networks_in_one_model_are_refused(network, extractor, tiny_file, tm
     inputs = keras.Input((64, 64, 3))
     inner = keras.Sequential([extractor], name="inner")
     model = keras.Model(inputs, [network(inputs), inner(inputs)], name="pair")
-    words = "The model 'pair' holds two layers of the same name"
+    words = "The model 'pair' contains two layers of the same name"
     with pytest.raises(CheckpointError, match=words):
         save_weights(model, tmp_path / "x.npz")
     with pytest.raises(CheckpointError, match=words):
@@ -320,7 +320,7 @@ def test_a_file_becomes_the_network_it_holds(write, stem, classes, name):
 
 def test_a_file_of_no_network_is_refused(write):
     path = write({"resnet/group_norm/beta": np.zeros(3, "f4")})
-    message = "is no network of the registry, by the names and shapes of its 1 arrays"
+    message = "is not a network of the registry, by the names and shapes of its 1 arrays"
     with pytest.raises(CheckpointError, match=message):
         network_of_file(path)
     with open_checkpoint(path) as arrays, pytest.raises(CheckpointError, match=message):

@@ -27,8 +27,8 @@ def test_a_table_for_each_batch_size_and_a_picture(serving_artifact, tmp_path):
     ]
     rows = [line for line in lines if line.startswith(str(serving_artifact))]
     assert [row.split()[-1] for row in rows] == ["1.00", "1.00"]
-    with Image.open(plot) as picture:
-        picture.load()
+    with Image.open(plot) as image:
+        image.load()
 
 
 @pytest.mark.long

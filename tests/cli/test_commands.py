@@ -55,8 +55,8 @@ def test_wrong_usage_ends_with_2():
 # predict
 
 
-def picture(kind, folder):
-    """The cat in another encoding that shows the same picture."""
+def photo(kind, folder):
+    """The cat in another encoding that shows the same image."""
     image = Image.open(CAT).convert("RGB")
     path = folder / f"{kind}.png"
     if kind == "webp":
@@ -77,7 +77,7 @@ def picture(kind, folder):
 
 def test_predict_reads_every_encoding_of_a_picture(artifact, tmp_path):
     kinds = ("webp", "alpha", "cmyk", "rotated")
-    paths = [picture(kind, tmp_path) for kind in kinds]
+    paths = [photo(kind, tmp_path) for kind in kinds]
     documents = json.loads(run("predict", artifact, CAT, *paths, "--json").stdout)
     want = documents[0]["predictions"]
     assert len(want) == 5
@@ -101,16 +101,16 @@ def test_predict_agrees_whatever_the_network_is_stored_as(artifact, tiny_npz, tm
     common = tmp_path / "common"
     options = ["--weights", tiny_npz, "--input-range", "0,1", "--out", common]
     assert run("export", "bit_tiny.cifar10", "--to", "hub", *options).exit_code == 0
-    # A file that bears the name of a checkpoint is known by it.
+    # A file that has the name of a checkpoint is known by it.
     named = shutil.copy(tiny_npz, tmp_path / "bit_tiny.cifar10.npz")
     assert run("convert", named, tmp_path / "a.keras", "--to", "keras").exit_code == 0
-    answers = [
+    outputs = [
         json.loads(run("predict", source, CAT, "--json").stdout)[0]["predictions"]
         for source in (artifact, common, tmp_path / "a.keras", tmp_path / "bit_tiny.cifar10.npz")
     ]
-    for answer in answers[1:]:
-        assert [entry["id"] for entry in answer] == [entry["id"] for entry in answers[0]]
-        for got, want in zip(answer, answers[0], strict=True):
+    for output in outputs[1:]:
+        assert [entry["id"] for entry in output] == [entry["id"] for entry in outputs[0]]
+        for got, want in zip(output, outputs[0], strict=True):
             assert got["score"] == pytest.approx(want["score"], rel=1e-4)
 
 
@@ -129,10 +129,10 @@ def test_predict_names_what_is_wrong_with_its_source(artifact, tiny_npz, tmp_pat
     assert "is a folder without weights" in fails("predict", tmp_path, CAT)
     assert "There is no file" in fails("predict", tmp_path / "gone.keras", CAT)
     assert "Nor is there a file" in fails("predict", "bit_huge", CAT)
-    assert "is no checkpoint of the registry" in fails("predict", tiny_npz, CAT)
+    assert "is not a checkpoint of the registry" in fails("predict", tiny_npz, CAT)
     text = tmp_path / "notes.keras"
     text.write_text("not a model")
-    assert "is no checkpoint of a known format" in fails("predict", text, CAT)
+    assert "is not a checkpoint of a known format" in fails("predict", text, CAT)
 
 
 def test_predict_refuses_feature_extractors(tiny_npz, tmp_path):
@@ -195,21 +195,21 @@ def test_options_that_do_not_go_together_are_wrong_usage(options, sentence, tmp_
 
 
 def test_export_with_random_weights_is_reproducible(tmp_path):
-    golden = []
+    reference = []
     for name in ("a", "b"):
         arguments = ["--to", "hub", "--weights", "random", "--out", tmp_path / name]
         assert run("export", "bit_tiny.cifar10", *arguments).exit_code == 0
         with np.load(tmp_path / name / "assets.extra" / "golden.npz") as arrays:
-            golden.append(arrays["logits"])
-    assert np.ptp(golden[0]) > 0.1
-    assert np.array_equal(*golden)
+            reference.append(arrays["logits"])
+    assert np.ptp(reference[0]) > 0.1
+    assert np.array_equal(*reference)
 
 
 BAD_WEIGHTS = {
     "truncated": "cut short",
     "flipped": "is damaged",
     "pickled": "could run code",
-    "text": "is no checkpoint of a known format",
+    "text": "is not a checkpoint of a known format",
     "architecture": "The file is a resnetv2_50 with 10 classes",
     "classes": "Its head has 7 classes and the network's 10",
     "missing": "There is no file",
@@ -288,8 +288,10 @@ def test_verify_reports_the_difference_and_fails_above_the_tolerance(artifact, t
 
     copy = shutil.copytree(artifact, tmp_path / "copy")
     with np.load(copy / "assets.extra" / "golden.npz") as arrays:
-        golden = dict(arrays)
-    np.savez(copy / "assets.extra" / "golden.npz", **{**golden, "logits": 1.01 * golden["logits"]})
+        reference = dict(arrays)
+    np.savez(
+        copy / "assets.extra" / "golden.npz", **{**reference, "logits": 1.01 * reference["logits"]}
+    )
     result = run("verify", copy)
     assert result.exit_code == 1
     assert "ABOVE the tolerance" in result.stdout

@@ -136,8 +136,8 @@ main(prog_name='bit-keras')
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60
     )
     assert result.returncode == 0, result.stderr
-    *answer, loaded = result.stdout.splitlines()
-    return answer, loaded
+    *output, loaded = result.stdout.splitlines()
+    return output, loaded
 
 
 @pytest.mark.parametrize("words", [["bit"], ["export", "bit_"], ["predict", "a", "--t"]])
@@ -147,17 +147,17 @@ def test_completing_loads_no_framework(words):
 
 def test_zsh_gets_three_lines_for_each_completion_none_of_them_empty():
     # An empty line is dropped by click's script, and what follows is taken for something else.
-    answer, _ = answer_to("zsh", ["predict", ""])
-    assert answer[0] == "file"
-    assert answer[3:6:2] == ["plain", CHECKPOINTS["bit_r50x1.distilled_in1k_224"].description]
-    assert len(answer) % 3 == 0
-    assert all(answer)
+    output, _ = answer_to("zsh", ["predict", ""])
+    assert output[0] == "file"
+    assert output[3:6:2] == ["plain", CHECKPOINTS["bit_r50x1.distilled_in1k_224"].description]
+    assert len(output) % 3 == 0
+    assert all(output)
 
 
 def test_fish_gets_whole_descriptions():
     # What follows a comma is lost in click's script.
-    answer, _ = answer_to("fish", ["finetune"], COMP_CWORD="bit_r50x1.in21k_ft_in1k")
-    assert answer == [
+    output, _ = answer_to("fish", ["finetune"], COMP_CWORD="bit_r50x1.in21k_ft_in1k")
+    assert output == [
         "plain,bit_r50x1.in21k_ft_in1k\t"
         "BiT-M: pre-trained on ImageNet-21k; fine-tuned on ImageNet-1k."
     ]

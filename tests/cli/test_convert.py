@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import bit_keras
+from bit_keras.artifacts.members import METADATA
+from bit_keras.artifacts.metadata import read_spec
 from bit_keras.checkpoints import (
     FORMATS,
     SeededArrays,
@@ -17,9 +19,8 @@ from bit_keras.checkpoints import (
     open_checkpoint,
     write_npz,
 )
-from bit_keras.export.artifact import METADATA
-from bit_keras.export.keras_file import export_keras, read_task
-from bit_keras.preprocessing import Labels, Task, eval_transform, task_of
+from bit_keras.exporters.keras_file import export_keras
+from bit_keras.preprocessing import ClassifierSpec, Labels, eval_transform, spec_of
 from bit_keras.registry import ARCHITECTURES
 from tests.cli.running import fails, run, succeeds
 
@@ -138,11 +139,11 @@ def labels_in(folder):
 @pytest.fixture(scope="module")
 def pets():
     labels = Labels("pets", tuple("abcdefghij"), tuple("ABCDEFGHIJ"))
-    return Task(labels, eval_transform("bit_tiny.cifar10", 48), "sigmoid")
+    return ClassifierSpec(labels, eval_transform("bit_tiny.cifar10", 48), "sigmoid")
 
 
 def test_what_the_registry_knows_goes_along(tiny_npz, tmp_path, no_network):
-    cifar10 = task_of("bit_tiny.cifar10").labels.names
+    cifar10 = spec_of("bit_tiny.cifar10").labels.names
     named = tmp_path / "bit_tiny.cifar10.npz"
     named.write_bytes(tiny_npz.read_bytes())
     for number, source in enumerate(("bit_tiny.cifar10", named)):
@@ -194,7 +195,7 @@ def test_a_run_gives_its_best_weights_and_its_task(
 
 def test_a_run_becomes_a_keras_file_with_its_task(finished_run, pets, tmp_path):
     succeeds("convert", finished_run, tmp_path / "a.keras", "--to", "keras")
-    assert read_task(tmp_path / "a.keras") == pets
+    assert read_spec(tmp_path / "a.keras") == pets
 
 
 def test_a_run_without_weights_is_named(finished_run, tmp_path):
@@ -243,7 +244,7 @@ def test_the_state_of_an_optimizer_is_left_out_and_named_once(tmp_path):
     with open_checkpoint(tmp_path / "a.keras") as arrays:
         count = len(arrays.left_out)
     assert count > 60
-    sentence = f"{count} arrays that are no weights are left out, such as optimizer/"
+    sentence = f"{count} arrays that are not weights are left out, such as optimizer/"
     assert result.stderr.count(sentence) == 1
     bit_keras.save_weights(model, tmp_path / "b.npz")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()

@@ -7,13 +7,13 @@ import keras
 import numpy as np
 import pytest
 
+from bit_keras.artifacts.metadata import Metadata, read_spec
 from bit_keras.checkpoints import fill_with_seeded_values, save_weights
-from bit_keras.export.artifact import Metadata
-from bit_keras.export.hub import export_hub
-from bit_keras.export.keras_file import export_keras, read_task
-from bit_keras.export.onnx import export_onnx
-from bit_keras.export.openvino import export_openvino
-from bit_keras.export.tflite.export import export_tflite
+from bit_keras.exporters.hub import export_hub
+from bit_keras.exporters.keras_file import export_keras
+from bit_keras.exporters.onnx import export_onnx
+from bit_keras.exporters.openvino import export_openvino
+from bit_keras.exporters.tflite.export import export_tflite
 from bit_keras.inference import load_predictor
 from bit_keras.models import create_classifier
 from bit_keras.training import finetune
@@ -28,7 +28,7 @@ TINY = "bit_tiny.cifar10"
 
 
 def class_folders(folder, classes=CLASSES, copies=1):
-    """The ten real pictures as class folders."""
+    """The ten real images as class folders."""
     for name in classes:
         (folder / name).mkdir(parents=True)
         for copy in range(copies):
@@ -37,8 +37,8 @@ def class_folders(folder, classes=CLASSES, copies=1):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    return class_folders(tmp_path_factory.mktemp("pictures") / "ten")
+def images(tmp_path_factory):
+    return class_folders(tmp_path_factory.mktemp("images") / "ten")
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +79,12 @@ def close(document):
 
 
 @pytest.mark.long
-def test_every_form_of_a_network_gets_the_same_result(sources, pictures, monkeypatch):
+def test_every_form_of_a_network_gets_the_same_result(sources, images, monkeypatch):
     monkeypatch.setattr("bit_keras.checkpoints.sources.pretrained_path", lambda _: sources["npz"])
-    documents = {kind: evaluated(path, pictures) for kind, path in sources.items()}
-    documents["name"] = evaluated(TINY, pictures)
+    documents = {kind: evaluated(path, images) for kind, path in sources.items()}
+    documents["name"] = evaluated(TINY, images)
     loss, scores, rest = close(documents.pop("npz"))
-    assert rest["pictures"] == 10
+    assert rest["images"] == 10
     for kind, document in documents.items():
         other_loss, other_scores, other = close(document)
         # Rescaling to [0, 1] and back rounds twice in float32.
@@ -93,16 +93,16 @@ def test_every_form_of_a_network_gets_the_same_result(sources, pictures, monkeyp
         assert other == rest, kind
 
 
-def test_the_table_names_what_matters(sources, pictures, tmp_path):
+def test_the_table_names_what_matters(sources, images, tmp_path):
     out = tmp_path / "report"
-    result = succeeds("evaluate", sources["npz"], "--data", pictures, "--batch", 4, "--out", out)
+    result = succeeds("evaluate", sources["npz"], "--data", images, "--batch", 4, "--out", out)
     lines = result.stdout.splitlines()
-    assert lines[0].startswith(f"{sources['npz']} on {pictures}, all of it, at ")
-    for word in ("top-1", "top-5", "pictures", "unreadable", "pictures/s", "worst classes"):
+    assert lines[0].startswith(f"{sources['npz']} on {images}, all of it, at ")
+    for word in ("top-1", "top-5", "images", "unreadable", "pictures/s", "worst classes"):
         assert any(line.startswith(word) for line in lines), word
     assert lines[-1] == f"The report is {out / 'report.html'}."
     assert sorted(path.name for path in out.iterdir()) == ["evaluation.json", "report.html"]
-    assert "exists already" in fails("evaluate", sources["npz"], "--data", pictures, "--out", out)
+    assert "exists already" in fails("evaluate", sources["npz"], "--data", images, "--out", out)
 
 
 def test_the_test_split_goes_before_the_others(sources, tmp_path):
@@ -115,8 +115,8 @@ def test_the_test_split_goes_before_the_others(sources, tmp_path):
     class_folders(tmp_path / "data" / "test", CLASSES[:3])
     document = evaluated(source, data)
     assert document["data"].endswith("split test")
-    assert document["pictures"] == 3
-    assert evaluated(source, data, "--split", "train")["pictures"] == 20
+    assert document["images"] == 3
+    assert evaluated(source, data, "--split", "train")["images"] == 20
     assert "train, val, test" in fails("evaluate", source, "--data", data, "--split", "tset")
 
 
@@ -128,7 +128,7 @@ def test_unreadable_pictures_are_named_and_do_not_fail(sources, tmp_path):
     assert "airplane/cut.jpg" in result.stderr
     document = json.loads(result.stdout)
     assert list(document["unreadable"]) == ["airplane/cut.jpg"]
-    assert document["pictures"] == 2
+    assert document["images"] == 2
     for path in data.rglob("*.jpg"):
         path.write_bytes(whole[:300])
     refusal = fails("evaluate", sources["npz"], "--data", data)
@@ -136,24 +136,24 @@ def test_unreadable_pictures_are_named_and_do_not_fail(sources, tmp_path):
         assert fact in refusal
 
 
-def test_another_size_is_a_matter_of_an_option(sources, pictures, tmp_path):
-    result = succeeds("evaluate", sources["hub"], "--data", pictures, "--size", 40)
+def test_another_size_is_a_matter_of_an_option(sources, images, tmp_path):
+    result = succeeds("evaluate", sources["hub"], "--data", images, "--size", 40)
     assert "at 40 pixels" in result.stdout
     fixed = create_classifier(TINY, weights=None, input_shape=(48, 48, 3))
     fixed.save(tmp_path / "fixed.keras")
-    assert load_predictor(tmp_path / "fixed.keras", 48).task.transform.size == 48
-    arguments = (tmp_path / "fixed.keras", "--data", pictures, "--size", 40)
-    assert "takes images of 48 pixels alone, and 40 were asked for" in fails("evaluate", *arguments)
+    assert load_predictor(tmp_path / "fixed.keras", 48).spec.transform.size == 48
+    arguments = (tmp_path / "fixed.keras", "--data", images, "--size", 40)
+    assert "takes images of 48 pixels alone, and 40 were requested" in fails("evaluate", *arguments)
 
 
-def test_mistakes_are_sentences(sources, pictures, tmp_path):
+def test_mistakes_are_sentences(sources, images, tmp_path):
     data = class_folders(tmp_path / "data", CLASSES[:2])
     (data / "bird").mkdir()
     shutil.copy(SAMPLES / "bird.jpg", data / "bird")
     (data / "bird").rename(data / "unicorn")
     assert "'unicorn'" in fails("evaluate", sources["npz"], "--data", data)
     assert "ReaL accuracy is defined" in fails(
-        "evaluate", sources["npz"], "--data", pictures, "--real"
+        "evaluate", sources["npz"], "--data", images, "--real"
     )
     assert run("evaluate", sources["npz"]).exit_code == 2
 
@@ -166,14 +166,14 @@ def fine_tuned(tmp_path_factory):
     """A run on two classes that no packaged list has."""
     folder = tmp_path_factory.mktemp("fine_tuned")
     generator = np.random.default_rng(0)
-    pictures = generator.integers(0, 128, (24, 40, 40, 3), np.uint8)
-    pictures[::2] += 127
+    images = generator.integers(0, 128, (24, 40, 40, 3), np.uint8)
+    images[::2] += 127
     labels = ["bright", "dark"] * 12
-    finetune(TINY, (pictures, labels), folder / "run", weights="random", size=32, steps=4, batch=8)
+    finetune(TINY, (images, labels), folder / "run", weights="random", size=32, steps=4, batch=8)
     data = folder / "data"
     for index in range(8):
         (data / labels[index]).mkdir(parents=True, exist_ok=True)
-        keras.utils.save_img(data / labels[index] / f"{index}.png", pictures[index], scale=False)
+        keras.utils.save_img(data / labels[index] / f"{index}.png", images[index], scale=False)
     return folder / "run", data
 
 
@@ -181,14 +181,14 @@ def test_a_run_is_evaluated_with_its_own_labels(fine_tuned):
     path, data = fine_tuned
     document = evaluated(path, data)
     assert [result["id"] for result in document["classes"]] == ["bright", "dark"]
-    assert document["pictures"] == 8
+    assert document["images"] == 8
 
 
 def test_a_run_predicts_its_own_classes_at_its_own_size(fine_tuned):
     path, data = fine_tuned
-    assert load_predictor(path).task.transform.size == 32
-    picture = next(data.rglob("*.png"))
-    (document,) = json.loads(succeeds("predict", path, picture, "--json").stdout)
+    assert load_predictor(path).spec.transform.size == 32
+    image = next(data.rglob("*.png"))
+    (document,) = json.loads(succeeds("predict", path, image, "--json").stdout)
     assert {entry["label"] for entry in document["predictions"]} == {"bright", "dark"}
 
 
@@ -196,16 +196,16 @@ def test_a_run_predicts_its_own_classes_at_its_own_size(fine_tuned):
 def test_a_run_is_exported_and_converted_as_it_is(fine_tuned, tmp_path):
     path, data = fine_tuned
     want = evaluated(path, data)
-    task = load_predictor(path).task
+    spec = load_predictor(path).spec
     succeeds("export", path, "--to", "hub", "--out", tmp_path / "hub")
     succeeds("verify", tmp_path / "hub")
     succeeds("export", path, "--to", "keras", "--out", tmp_path / "a.keras")
     succeeds("convert", path, tmp_path / "b.keras", "--to", "keras")
     succeeds("convert", tmp_path / "b.keras", tmp_path / "c.keras", "--to", "keras")
-    assert read_task(tmp_path / "c.keras") == task
+    assert read_spec(tmp_path / "c.keras") == spec
     loss, scores, rest = close(want)
     for name in ("hub", "a.keras", "b.keras"):
-        assert load_predictor(tmp_path / name).task == task
+        assert load_predictor(tmp_path / name).spec == spec
         other_loss, other_scores, other = close(evaluated(tmp_path / name, data))
         # Same weights; another graph may sum in another order.
         assert other_loss == pytest.approx(loss, rel=1e-4), name

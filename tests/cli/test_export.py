@@ -41,9 +41,9 @@ def test_a_file_is_written_verified_asked_and_evaluated(options, file, tmp_path)
     assert "exists already" in fails("export", NAME, *options, "--out", path)
     assert json.loads(succeeds("verify", path, "--json").stdout)["passed"]
 
-    picture = SAMPLES / "ship.jpg"
-    (answer,) = json.loads(succeeds("predict", path, picture, "--json").stdout)
-    assert answer["predictions"][0]["label"] == "ship"
+    image = SAMPLES / "ship.jpg"
+    (output,) = json.loads(succeeds("predict", path, image, "--json").stdout)
+    assert output["predictions"][0]["label"] == "ship"
     for name in CLASSES:
         (tmp_path / "data" / name).mkdir(parents=True)
         shutil.copy(SAMPLES / f"{name}.jpg", tmp_path / "data" / name)
@@ -54,7 +54,7 @@ def test_a_file_is_written_verified_asked_and_evaluated(options, file, tmp_path)
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--to", "tflite", "--quantize", "int8"], "is calibrated with pictures; name a folder"),
+        (["--to", "tflite", "--quantize", "int8"], "is calibrated with images; name a folder"),
         (["--to", "tflite", "--quantize", "int4"], "'int4' is not one of 'none', 'float16'"),
         (["--to", "onnx", "--quantize", "int8-pure"], "quantised to none, float16, int8;"),
         (["--to", "serving", "--quantize", "int8"], "--quantize goes with --to tflite or onnx"),
@@ -73,10 +73,10 @@ def test_options_that_do_not_go_together_are_wrong_usage(options, sentence, tmp_
 
 def test_pictures_that_cannot_calibrate_leave_nothing(tmp_path):
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "a.jpg").write_bytes(b"no picture")
+    (tmp_path / "data" / "a.jpg").write_bytes(b"no image")
     options = ["--to", "tflite", "--quantize", "int8", "--calibrate", tmp_path / "data"]
     error = fails("export", NAME, *options, "--out", tmp_path / "a.tflite")
-    assert "calibrated with pictures, and none of the 1 in" in error
+    assert "calibrated with images, and none of the 1 in" in error
     assert not (tmp_path / "a.tflite").exists()
 
 

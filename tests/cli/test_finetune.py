@@ -24,7 +24,7 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Real pictures in two class folders: animals, and what people made."""
+    """Real images in two class folders: animals, and what people made."""
     root = tmp_path_factory.mktemp("photos")
     for path in SAMPLES.glob("*.jpg"):
         made = path.stem in ("airplane", "automobile", "ship", "truck")

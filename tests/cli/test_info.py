@@ -9,7 +9,7 @@ import pytest
 import bit_keras
 from bit_keras.checkpoints import SeededArrays, official_shapes, open_checkpoint, write_checkpoint
 from bit_keras.checkpoints import write_npz as write
-from bit_keras.export.keras_file import export_keras
+from bit_keras.exporters.keras_file import export_keras
 from bit_keras.registry import ARCHITECTURES
 from tests.cli.running import fails, run, succeeds
 
@@ -98,7 +98,7 @@ def test_weights_are_described(tiny, target, name, format):
         "parameters": "2,368,042",
         "arrays": "63, float32",
         "bytes": f"{file.stat().st_size:,}",
-        "in Python": f'model, task = bit_keras.inference.load_network("{path}")',
+        "in Python": f'model, spec = bit_keras.inference.load_network("{path}")',
         "to convert": f"bit-keras convert {path} weights.npz --to npz",
     }
 
@@ -136,7 +136,7 @@ def test_weights_are_printed_as_one_json_document(tiny):
         "dtypes": ["float32"],
         "bytes": path.stat().st_size,
         "left_out": [],
-        "python": f'model, task = bit_keras.inference.load_network("{path}")',
+        "python": f'model, spec = bit_keras.inference.load_network("{path}")',
         "command": f"bit-keras convert {path} weights.npz --to npz",
     }
 
@@ -149,7 +149,7 @@ def test_a_keras_file_is_described_with_its_labels_and_what_is_no_weight(tmp_pat
     facts = cells(tmp_path / "a.keras")
     assert facts["format"].startswith("keras")
     assert facts["classes"] == "10, labels cifar10"
-    assert facts["left out"].startswith("65 arrays that are no weights: optimizer/")
+    assert facts["left out"].startswith("65 arrays that are not weights: optimizer/")
     assert len(document(tmp_path / "a.keras")["left_out"]) == 65
 
 
@@ -194,11 +194,11 @@ def test_another_network_is_shown_with_the_difference_to_the_nearest(tmp_path):
 
 def test_what_holds_no_known_name_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", **{"dense/kernel": np.zeros((2, 2), "float32")})
-    assert "is no network of the registry: of its 1 arrays (dense/kernel" in fails(
+    assert "is not a network of the registry: of its 1 arrays (dense/kernel" in fails(
         "info", tmp_path / "a.npz"
     )
     (tmp_path / "notes.txt").write_text("not weights")
-    assert "is no checkpoint of a known format" in fails("info", tmp_path / "notes.txt")
+    assert "is not a checkpoint of a known format" in fails("info", tmp_path / "notes.txt")
 
 
 def test_repositories_are_weights(tiny, tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ def test_the_table_is_printed_as_before_and_the_drawing_is_named(out):
     plain = succeeds("predict", TINY, CAT, SHIP, "--top", 3).stdout
     explained = succeeds("predict", TINY, CAT, SHIP, "--top", 3, "--explain", out).stdout
     assert explained == f"{plain}Wrote {out}\n"
-    # Two rows of the picture, three classes and the colours: panels of 240 pixels.
+    # Two rows of the image, three classes and the colours: panels of 240 pixels.
     height, width, _ = pixels_of(out).shape
     assert (height // 240, width // 240) == (2, 4)
     assert pixels_of(out).std() > 20

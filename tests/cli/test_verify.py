@@ -6,8 +6,8 @@ import keras
 import pytest
 
 from bit_keras.errors import DownloadError
-from bit_keras.export.keras_file import export_keras
-from bit_keras.export.onnx import export_onnx
+from bit_keras.exporters.keras_file import export_keras
+from bit_keras.exporters.onnx import export_onnx
 from bit_keras.models import create_classifier
 from tests.cli.running import fails, run, succeeds
 

@@ -13,9 +13,10 @@ import threading
 import numpy as np
 import pytest
 
+from bit_keras.artifacts.metadata import OUTPUTS
+from bit_keras.artifacts.reference import read_reference, relative_difference
 from bit_keras.collection.archive import require_archive_of, write_archive
 from bit_keras.errors import ExportError
-from bit_keras.export.artifact import OUTPUTS, read_golden, relative_difference
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +80,13 @@ def test_a_file_that_tfhub_dev_refuses_is_named(classifier_artifact, tmp_path, n
     # `tensorflow/tfhub.dev`, `tools/validator.py`, ALLOWED_SAVED_MODEL_PATHS.
     copy = shutil.copytree(classifier_artifact, tmp_path / "copy")
     (copy / name).write_text("words")
-    with pytest.raises(ExportError, match=rf"holds {name}, which does not belong"):
+    with pytest.raises(ExportError, match=rf"contains {name}, which does not belong"):
         write_archive(copy, tmp_path / "a.tar.gz")
     assert not (tmp_path / "a.tar.gz").exists()
 
 
 def test_a_folder_that_is_no_saved_model_is_refused(tmp_path):
-    with pytest.raises(ExportError, match="is no SavedModel"):
+    with pytest.raises(ExportError, match="is not a SavedModel"):
         write_archive(tmp_path, tmp_path / "a.tar.gz")
 
 
@@ -179,10 +180,10 @@ def served(path):
 def test_keras_layer_loads_it_from_a_server(classifier_artifact, archive, tmp_path, monkeypatch):
     hub = pytest.importorskip("tensorflow_hub")
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
-    golden = read_golden(classifier_artifact)
+    reference = read_reference(classifier_artifact)
     with served(archive) as (address, requests):
         layer = hub.KerasLayer(f"{address}/some-body/tiny/1", trainable=True)
     assert requests == ["/some-body/tiny/1?tf-hub-format=compressed"]
-    outputs = np.asarray(layer(golden["inputs"]))
-    assert relative_difference(outputs, golden[OUTPUTS["classification"]]) < 1e-5
+    outputs = np.asarray(layer(reference["inputs"]))
+    assert relative_difference(outputs, reference[OUTPUTS["classification"]]) < 1e-5
     assert len(layer.trainable_weights) > 0

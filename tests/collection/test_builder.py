@@ -1,4 +1,4 @@
-"""A collection as its publisher builds it: whole or absent, only what changed, the same bytes."""
+"""A collection as its publisher builds it: atomic, only what changed, the same bytes."""
 
 import contextlib
 import dataclasses
@@ -235,8 +235,8 @@ class WorkerThatOnlyCounts:
 
     lock = threading.Lock()
 
-    def __init__(self, task, job):
-        assert task == "artifact"
+    def __init__(self, spec, job):
+        assert spec == "artifact"
         self.started.append(job.item.name)
 
     def result(self, show):
@@ -431,7 +431,7 @@ def test_mistakes_give_a_sentence_and_start_nothing(recipe, worker, tmp_path):
     assert f"{missing.parent} does not exist" in fails(recipe, "--out", missing)
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.txt").write_text("years of work")
-    assert "holds thesis.txt and is no collection" in fails(recipe, "--out", tmp_path / "thesis")
+    assert "thesis.txt and is not a collection" in fails(recipe, "--out", tmp_path / "thesis")
     assert "is a file" in fails(recipe, "--out", tmp_path / "wrong.toml")
     assert worker.started == []
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["thesis.txt"]
@@ -501,7 +501,7 @@ def flip(path):
         ),
         (lambda c: (c / "models/tiny_classifier/record.json").unlink(), "cannot be read"),
         (lambda c: shutil.rmtree(c / "models" / "tiny_classifier"), "cannot be read"),
-        (lambda c: (c / "manifest.json").unlink(), "goes on with it"),
+        (lambda c: (c / "manifest.json").unlink(), "resumes it"),
         (lambda c: (c / "manifest.json").write_text("[]"), "must be an object"),
         (
             lambda c: (c / "manifest.json").write_text('{"collection": {}, "models": []}'),
@@ -563,7 +563,7 @@ def test_ctrl_c_ends_every_process_and_says_how_to_go_on(recipe, tmp_path, has_b
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert output == ""
-    assert errors == "Interrupted; the same command goes on where it stopped.\n"
+    assert errors == "Interrupted; the same command continues where it stopped.\n"
     assert wait_until(lambda: not processes_of(tmp_path / "c"), 10)
     assert list((tmp_path / "c" / "models").iterdir()) == []
 
@@ -573,7 +573,7 @@ def test_a_worker_that_is_killed_is_a_failure_of_its_artifact_alone(recipe, buil
     out = tmp_path / "collection"
     process = start(recipe, out)
     assert wait_until(lambda: list(out.glob("models/*served*/1*/saved_model.pb")), 120)
-    pids = [pid for pid in processes_of(out) if pid != process.pid and task_of(pid) == "artifact"]
+    pids = [pid for pid in processes_of(out) if pid != process.pid and spec_of(pid) == "artifact"]
     os.kill(min(pids), signal.SIGKILL)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 1
@@ -584,7 +584,7 @@ def test_a_worker_that_is_killed_is_a_failure_of_its_artifact_alone(recipe, buil
     assert tree(out) == tree(built)
 
 
-def task_of(pid):
+def spec_of(pid):
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[-2].decode()
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tensorflow_serving.config import model_server_config_pb2
 
 from bit_keras import registry
+from bit_keras.artifacts.metadata import Metadata
 from bit_keras.collection.pages import (
     KAGGLE_LICENSES,
     RECORDS,
@@ -27,10 +28,9 @@ from bit_keras.collection.pages import (
 from bit_keras.collection.recipe import Recipe
 from bit_keras.collection.record import Record, SignatureRecord, TensorRecord
 from bit_keras.errors import ExportError
-from bit_keras.export.artifact import Metadata
-from bit_keras.export.serving import export_serving
+from bit_keras.exporters.serving import export_serving
 from bit_keras.preprocessing import decode_predictions, eval_transform
-from tests.export.stand_in_server import stand_in_server
+from tests.exporters.stand_in_server import stand_in_server
 
 ROOT = Path(__file__).parents[2]
 RECIPE = "bit-resnet"
@@ -501,10 +501,8 @@ def test_a_fact_that_changes_in_the_registry_changes_on_the_page(monkeypatch, tm
 def test_what_no_source_states_is_said(tmp_path):
     models = model("bit_r50x1.in21k_ft_vtab_dsprites_xpos_run0")
     text = rendered(models, tmp_path)
-    assert (
-        "No source states the size of the pictures that these weights were evaluated with" in text
-    )
-    assert "No source states how pictures are resized for evaluation." in text
+    assert "No source states the size of the images that these weights were evaluated with" in text
+    assert "No source states how images are resized for evaluation." in text
     assert "No source lists the 16 classes, which have the indices 0 to 15." in text
     assert "No accuracy of these weights has been published." in text
     assert "23,533,136" in text  # 23,500,352 and a head of 2049 * 16.
@@ -702,7 +700,7 @@ def test_a_collection_says_whose_weights_these_are_and_where_to_read_on(pages, t
     assert "- CIFAR-10: [https://www.cs.toronto.edu" in text
 
 
-# What lies in the repository.
+# What is in the repository.
 
 
 def files_of(folder):
@@ -761,7 +759,7 @@ def test_pages_that_are_no_longer_generated_are_removed(pages, tmp_path):
 def test_a_folder_of_something_else_is_not_touched(tmp_path):
     (tmp_path / "kaggle").mkdir()
     (tmp_path / "kaggle" / "thesis.txt").write_text("years of work")
-    with pytest.raises(ExportError, match="holds something else than pages"):
+    with pytest.raises(ExportError, match="contains something else than pages"):
         write_pages(Recipe.read(RECIPE), read_records(PAGES / RECORDS), tmp_path)
     assert files_of(tmp_path) == {"kaggle/thesis.txt": "years of work"}
 

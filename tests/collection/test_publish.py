@@ -119,7 +119,7 @@ def files_below(folder):
 
 
 def expected_files(collection, name, place):
-    """Path at the place -> local file, from what lies on the disk."""
+    """Path at the place -> local file, from what is on the disk."""
     files = files_below(collection / "models" / name / "1")
     if place == "huggingface":
         files["README.md"] = collection / "pages" / "huggingface" / name / "README.md"
@@ -249,7 +249,7 @@ def test_a_file_that_nobody_planned_for_is_named(collection):
     # As a file manager leaves one; the sum of the sizes is right.
     model = collection / "models" / NAMES[0]
     (model / "1" / ".DS_Store").touch()
-    assert "holds .DS_Store, which does not belong" in fails(collection, "--to", "kaggle")
+    assert "contains .DS_Store, which does not belong" in fails(collection, "--to", "kaggle")
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_other_documents_in_their_place_are_refused(collection):
 
 @pytest.fixture
 def hub(monkeypatch):
-    """`huggingface_hub.HfApi`, of which a new repository holds two files."""
+    """`huggingface_hub.HfApi`, of which a new repository contains two files."""
     api = mock.create_autospec(huggingface_hub.HfApi, instance=True)
     api.list_repo_files.return_value = [".gitattributes", "README.md", "old/weights.h5"]
     api.create_commit.return_value = mock.Mock(oid="5" * 40)
@@ -386,9 +386,9 @@ def test_a_missing_client_library_is_named(built, place, package, monkeypatch):
 class Server(http.server.ThreadingHTTPServer):
     """A web server whose `answer` takes method, path and body: status and document."""
 
-    def __init__(self, answer):
+    def __init__(self, output):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.answer = answer
+        self.output = output
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -396,7 +396,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = self.path.partition("?")[0]
-        status, document = self.server.answer(self.command, path, body)
+        status, document = self.server.output(self.command, path, body)
         content = json.dumps(document).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -413,8 +413,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(answer):
-    with Server(answer) as server:
+def serving(output):
+    with Server(output) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
@@ -433,7 +433,7 @@ def closed_port():
 
 
 class StandInHub:
-    """What `huggingface_hub` needs of the Hugging Face hub, for files that are no LFS files."""
+    """What `huggingface_hub` needs of the Hugging Face hub, for files that are not LFS files."""
 
     def __init__(self):
         self.files = {}
@@ -441,7 +441,7 @@ class StandInHub:
         self.tags = {}
         self.refused = None
 
-    def answer(self, method, path, body):
+    def output(self, method, path, body):
         if path == "/api/repos/create":
             fields = json.loads(body)
             return self.create(f"{fields['organization']}/{fields['name']}", fields)
@@ -509,7 +509,7 @@ def git_hash(content):
 def stand_in_hub(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
     hub = StandInHub()
-    with serving(hub.answer) as url:
+    with serving(hub.output) as url:
         use_hub(monkeypatch, url)
         yield hub
 
@@ -574,7 +574,7 @@ class StandInKaggle:
         self.models = []
         self.error = None
 
-    def answer(self, method, path, body):
+    def output(self, method, path, body):
         if method == "PUT":
             self.blobs[path.removeprefix("/")][1] = body
             return 200, {}
@@ -621,7 +621,7 @@ class StandInKaggle:
 def stand_in_kaggle(monkeypatch):
     monkeypatch.setattr(kagglehub.clients, "already_printed_version_warning", True)
     kaggle = StandInKaggle()
-    with serving(kaggle.answer) as url:
+    with serving(kaggle.output) as url:
         kaggle.url = url
         use_kaggle(monkeypatch, url)
         yield kaggle
@@ -658,8 +658,8 @@ def test_kagglehub_sends_exactly_the_planned_files_in_their_folders(
         ((500, {}), "to Kaggle (500 Server Error"),
     ],
 )
-def test_what_kaggle_refuses_is_a_sentence(collection, stand_in_kaggle, answer, words):
-    stand_in_kaggle.error = answer
+def test_what_kaggle_refuses_is_a_sentence(collection, stand_in_kaggle, output, words):
+    stand_in_kaggle.error = output
     sentence = fails(collection, "--to", "kaggle")
     assert VARIATIONS[0] in sentence
     assert words in sentence

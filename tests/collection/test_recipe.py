@@ -93,7 +93,7 @@ def test_a_pattern_stands_for_what_nothing_above_names(tmp_path):
         'name = "../../tiny"': "has the name '../../tiny'; letters, digits",
         'name = ".."': "has the name '..'; letters, digits",
         'name = "{size}"': "{model} and {variant} can stand in it",
-        "name = 3": "has the name 3, which is no text",
+        "name = 3": "has the name 3, which is not a text",
         'archive = "../tiny.tar.gz"': "has the archive '../tiny.tar.gz'; it is the name of a file",
         'archive = "tiny.zip"': "has the archive 'tiny.zip'; it is the name of a file that ends in",
         'weights = "tiny.npz"': "has 'weights', which is not known; allowed are archive, model",
@@ -122,7 +122,7 @@ def test_what_is_missing_in_an_item_is_named(tmp_path, field):
         ('name = "small"', 'name = "../small"', "has the name '../small'"),
         ('title = "Small"', 'titel = "Small"', "has 'titel', which is not known"),
         ("[collection]", "[colection]", "it needs a [collection] and at least one [[models]]"),
-        ("[collection]", "[collection", "{path} is no TOML file"),
+        ("[collection]", "[collection", "{path} is not a TOML file"),
     ],
 )
 def test_what_a_collection_cannot_be_is_said(tmp_path, before, after, sentence):
@@ -151,7 +151,7 @@ def test_a_file_that_is_none_is_named(tmp_path):
     with pytest.raises(ExportError, match="cannot be read"):
         Recipe.read(tmp_path)
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ExportError, match="is no TOML file"):
+    with pytest.raises(ExportError, match="is not a TOML file"):
         Recipe.read(tmp_path / "binary.toml")
 
 

@@ -1,4 +1,4 @@
-"""Pictures that a test can recognise after any crop: each of one grey value."""
+"""Images that a test can recognise after any crop: each of one grey value."""
 
 import io
 import tarfile
@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def jpeg(value, size=(40, 36)):
-    """A grey picture as an encoded file; JPEG keeps a constant exactly."""
+    """A grey image as an encoded file; JPEG keeps a constant exactly."""
     buffer = io.BytesIO()
     Image.new("RGB", size, (value, value, value)).save(buffer, "JPEG")
     return buffer.getvalue()
@@ -25,7 +25,7 @@ def encoded():
 def make_folder(tmp_path):
     """A function that writes files, by relative path, and returns their folder."""
 
-    def make(files, name="pictures"):
+    def make(files, name="images"):
         for path, content in files.items():
             (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name / path).write_bytes(content)
@@ -38,7 +38,7 @@ def make_folder(tmp_path):
 def make_tar(tmp_path):
     """A function that packs files, by name, and returns the archive."""
 
-    def make(files, name="pictures.tar", mode="w"):
+    def make(files, name="images.tar", mode="w"):
         with tarfile.open(tmp_path / name, mode) as archive:
             for path, content in files.items():
                 member = tarfile.TarInfo(path)
@@ -51,7 +51,7 @@ def make_tar(tmp_path):
 
 @pytest.fixture
 def greys():
-    """A function that gives `count` grey pictures in memory, the value being the index."""
+    """A function that gives `count` grey images in memory, the value being the index."""
 
     def make(count, classes=2):
         pixels = np.arange(count, dtype=np.uint8)[:, None, None, None]

@@ -44,7 +44,7 @@ def test_unreadable_picture_is_logged_once(greys, caplog):
 def test_fingerprint_is_that_of_the_data_wherever_it_lies(make_folder, make_tar, encoded, tmp_path):
     files = {"cat/a.jpg": encoded(1), "dog/b.jpg": encoded(2)}
     here = open_images(make_folder(files)).fingerprint
-    shutil.move(tmp_path / "pictures", tmp_path / "moved")
+    shutil.move(tmp_path / "images", tmp_path / "moved")
     assert open_images(tmp_path / "moved").fingerprint == here
     assert open_images(make_tar(files)).fingerprint == here
     assert len(here) == 64
@@ -115,7 +115,7 @@ def test_split_depends_on_the_seed_alone():
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5])
 def test_impossible_fraction(fraction):
-    with pytest.raises(DataError, match=f"between 0 and 1; {fraction} came"):
+    with pytest.raises(DataError, match=f"between 0 and 1; got {fraction}"):
         hold_out(with_labels([0, 0, 1, 1]), fraction, seed=0)
 
 

@@ -1,4 +1,4 @@
-"""Batches: their order, what they are made of, and what a broken picture does to them."""
+"""Batches: their order, what they are made of, and what a broken image does to them."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ EVALUATION = EvalTransform(32, Resizing("squash", 32, "bilinear", "test"))
 
 @pytest.fixture(scope="module")
 def photos():
-    """23 pictures of noise, of which no two views are equal, in 3 classes."""
+    """23 images of noise, of which no two views are equal, in 3 classes."""
     generator = np.random.default_rng(0)
     return open_images((generator.integers(0, 256, (23, 44, 40, 3), np.uint8), np.arange(23) % 3))
 
@@ -43,7 +43,7 @@ def assert_equal_batches(some, others):
 
 
 def values_of(some):
-    """The grey values that the pictures of batches had before they were scaled."""
+    """The grey values that the images of batches had before they were scaled."""
     return [round((float(image[0, 0, 0]) + 1) * 127.5) for images, _ in some for image in images]
 
 
@@ -158,7 +158,7 @@ def test_goes_on_without_end_where_no_stop_is_given(photos):
 
 
 def coefficients(plain, mixed):
-    """The share of each picture in its mixed target, which is that of its first class."""
+    """The share of each image in its mixed target, which is that of its first class."""
     shares = []
     for (_, targets), (_, mixed_targets) in zip(plain, mixed, strict=True):
         partners = np.roll(targets, 1, axis=0)
@@ -200,7 +200,7 @@ def test_batches_of_one_step_share_the_coefficient(photos):
     options = {"seed": 1, "start": 2, "stop": 10}
     plain = batches(train_pipeline(photos, TRANSFORM, 4, **options))
     mixed = batches(
-        train_pipeline(photos, TRANSFORM, 4, mixup_alpha=0.5, pictures_per_step=12, **options)
+        train_pipeline(photos, TRANSFORM, 4, mixup_alpha=0.5, images_per_step=12, **options)
     )
     (first,), *rest = [tuple(share) for share in coefficients(plain, mixed)]
     # Batches 2; 3, 4, 5; 6, 7, 8; 9: three to a step.
@@ -234,12 +234,12 @@ def test_evaluation_gives_what_the_transform_gives(photos):
     assert images.dtype == np.float32
 
 
-# Pictures that cannot be read
+# Images that cannot be read
 
 
 @pytest.fixture(params=["folder", "tar"])
 def broken(request, make_folder, make_tar, encoded):
-    """60 pictures, of which 3, or 5 %, are truncated, and the names of these."""
+    """60 images, of which 3, or 5 %, are truncated, and the names of these."""
     files = {
         f"{'dog' if value % 2 else 'cat'}/{value:02d}.jpg": encoded(value) for value in range(60)
     }
@@ -301,9 +301,9 @@ def test_training_ends_where_most_images_are_unreadable(make_folder, encoded):
             }
         )
     )
-    with pytest.raises(tf.errors.OpError, match="of 10 pictures cannot be read, which is more"):
+    with pytest.raises(tf.errors.OpError, match="of 10 images cannot be read, which is more"):
         batches(train_pipeline(images, TRANSFORM, 5, seed=0, stop=4))
-    with pytest.raises(DataError, match=r"\d of 10 pictures cannot be read.* is not an image"):
+    with pytest.raises(DataError, match=r"\d of 10 images cannot be read.* is not an image"):
         require_readable(images)
 
 
@@ -321,7 +321,7 @@ def test_evaluation_of_unreadable_images_is_empty(make_folder, encoded):
 
 def test_one_class_cannot_be_trained_but_evaluated(make_folder, encoded):
     images = open_images(make_folder({f"cat/{value}.jpg": encoded(value) for value in range(3)}))
-    with pytest.raises(DataError, match="All 3 pictures are of the one class 'cat'"):
+    with pytest.raises(DataError, match="All 3 images are of the one class 'cat'"):
         train_pipeline(images, TRANSFORM, 2, seed=0)
     assert len(batches(eval_pipeline(images, EVALUATION, 4))) == 1
 
@@ -329,13 +329,13 @@ def test_one_class_cannot_be_trained_but_evaluated(make_folder, encoded):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch": 0}, "`batch` must be at least 1; 0 came"),
-        ({"pictures_per_step": 12}, "12 pictures is no multiple of a batch of 8"),
-        ({"pictures_per_step": 0}, "0 pictures is no multiple"),
+        ({"batch": 0}, "`batch` must be at least 1; got 0"),
+        ({"images_per_step": 12}, "12 images is not a multiple of a batch of 8"),
+        ({"images_per_step": 0}, "0 images is not a multiple"),
         ({"start": -1}, "start=-1 and stop=None came"),
         ({"start": 3, "stop": 2}, "start=3 and stop=2 came"),
-        ({"mixup_alpha": -0.1}, "alpha of mixup is not negative; -0.1 came"),
-        ({"seed": -1}, "`seed` is not negative; -1 came"),
+        ({"mixup_alpha": -0.1}, "alpha of mixup is not negative; got -0.1"),
+        ({"seed": -1}, "`seed` is not negative; got -1"),
     ],
 )
 def test_impossible_arguments(photos, arguments, message):
@@ -344,7 +344,7 @@ def test_impossible_arguments(photos, arguments, message):
 
 
 def test_evaluation_needs_a_batch(photos):
-    with pytest.raises(DataError, match="at least 1; 0 came"):
+    with pytest.raises(DataError, match="at least 1; got 0"):
         eval_pipeline(photos, EVALUATION, 0)
 
 

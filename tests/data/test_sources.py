@@ -166,8 +166,8 @@ def test_pictures_of_different_sizes():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ((np.zeros((3, 8, 8, 3), np.uint8), [0, 1]), "3 pictures came with 2 labels"),
-        ((np.zeros((2, 8, 8, 3), np.uint8), [0, -1]), "count from 0; -1 came"),
+        ((np.zeros((3, 8, 8, 3), np.uint8), [0, 1]), "3 images came with 2 labels"),
+        ((np.zeros((2, 8, 8, 3), np.uint8), [0, -1]), "count from 0; got -1"),
         ((np.zeros((2, 8, 8, 3), np.uint8), [0.0, 1.0]), r"float64, \(2,\) came"),
         ((np.zeros((2, 8, 8, 3), np.uint8), np.eye(2, dtype=int)), r"int64, \(2, 2\) came"),
         ((np.zeros((2, 8, 8, 3), np.uint8), [0, 2], ["a", "b"]), "label 2 has no name; 2 class"),
@@ -175,7 +175,7 @@ def test_pictures_of_different_sizes():
         ((np.zeros((2, 8, 8, 3)), [0, 1]), r"image 0 came as float64, \(8, 8, 3\)"),
         (([np.zeros((8, 8, 3), np.uint8), "a.jpg"], [0, 1]), "image 1 came as str"),
         ((np.zeros((2, 3, 8, 8), np.uint8), [0, 1]), r"image 0 came as uint8, \(3, 8, 8\)"),
-        ((np.zeros((0, 8, 8, 3), np.uint8), []), "pictures is empty"),
+        ((np.zeros((0, 8, 8, 3), np.uint8), []), "images is empty"),
         ((np.zeros((2, 8, 8, 3), np.uint8),), "a tuple of 1 came"),
     ],
 )

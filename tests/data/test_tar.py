@@ -1,4 +1,4 @@
-"""Archives, read where they lie; and those that cannot be."""
+"""Archives, read where they are; and those that cannot be."""
 
 import contextlib
 import io

@@ -20,7 +20,7 @@ with warnings.catch_warnings():
 
 
 class Greys(tfds.core.GeneratorBasedBuilder):
-    """Grey pictures whose value is their class times 10 plus their number."""
+    """Grey images whose value is their class times 10 plus their number."""
 
     VERSION = tfds.core.Version("1.0.0")
     # TFDS 4.9 finds it by a package that it does not require.
@@ -91,11 +91,11 @@ def test_reads_what_is_prepared(root):
     assert images.classes == ("zebra", "ant")
     assert np.bincount(images.targets).tolist() == [4, 3]
     assert images.names[2] == "greys/1.0.0 train[2]"
-    pictures = [np.asarray(load_image(images[index])) for index in range(7)]
-    values = [int(picture[0, 0, 0]) for picture in pictures]
+    photos = [np.asarray(load_image(images[index])) for index in range(7)]
+    values = [int(photo[0, 0, 0]) for photo in photos]
     assert sorted(values) == [0, 2, 4, 6, 11, 13, 15]
     assert [value >= 10 for value in values] == images.targets.tolist()
-    assert {picture.shape[1] - 36 for picture in pictures} == set(range(7))
+    assert {photo.shape[1] - 36 for photo in photos} == set(range(7))
 
 
 def test_gives_batches(root):
@@ -114,8 +114,8 @@ def test_trains_a_network(root, tmp_path_factory):
         *("bit_tiny.cifar10", "tfds:greys", run),
         **{"weights": "random", "size": 32, "batch": 4, "steps": 2, "learning_rate": 0.01},
     )
-    model, task = load_run(run)
-    assert task.labels.names == ("zebra", "ant")
+    model, spec = load_run(run)
+    assert spec.labels.names == ("zebra", "ant")
     assert model.output_shape == (None, 2)
 
 

@@ -18,6 +18,6 @@ def stage(pantry, tmp_path, monkeypatch):
     """An empty folder, as a reader has it who made a checkout and installed the package."""
     monkeypatch.setenv("BIT_KERAS_WEIGHTS", str(pantry.weights))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)  # As that of a program that lies there.
+    monkeypatch.syspath_prepend(tmp_path)  # As that of a program that is there.
     with contextlib.ExitStack() as closing:
         yield Stage(tmp_path, pantry, closing)

@@ -6,7 +6,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from tests.documentation.standing import SMALL
-from tests.export.stand_in_server import stand_in_server
+from tests.exporters.stand_in_server import stand_in_server
 
 #: The address of the published server, as pages have it.
 GRPC = "localhost:8500"

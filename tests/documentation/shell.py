@@ -25,7 +25,7 @@ CANNOT_RUN = {
     "bit-keras evaluate R50x1_224 --data imagenet/val --real": "it reads ImageNet",
     "bit-keras publish collection --to huggingface --owner my-lab": "it sends gigabytes",
     "bit-keras publish collection --to kaggle": "so does this",
-    "tensorflowjs_converter": "it needs other packages; tests/export/test_saved_model_clients.py",
+    "tensorflowjs_converter": "see tests/exporters/test_saved_model_clients.py",
     "jupyter": "it opens a browser; tests/test_notebooks.py executes the notebooks",
     "eval": "it changes one's shell; tests/cli/test_completion.py",
 }
@@ -73,7 +73,7 @@ def commands_of(block):
         elif text:
             yield Command(f"{block.path.relative_to(ROOT)}:{start}", text)
             text = ""
-    assert not text, f"{block.place}: the last line of this block goes on nowhere"
+    assert not text, f"{block.place}: the last line of this block continues nowhere"
 
 
 def examples_of_commands():

@@ -13,7 +13,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 
-#: Folders of pages that are no documentation of this package: tests/collection/test_pages.py
+#: Folders of pages that are not documentation of this package: tests/collection/test_pages.py
 #: has what we publish with models.
 ELSEWHERE = ("export/pages",)
 
@@ -73,7 +73,7 @@ def blocks_of(text, path, first_line=1) -> Iterator[Block]:
 
 
 def pages():
-    """Every page of the documentation: the Markdown in the root, in docs/ and beside files."""
+    """Every page of the documentation: the Markdown in the root, in docs/ and next to files."""
     listed = [
         *ROOT.glob("*.md"),
         *(path for part in ("docs", "demo", "export") for path in (ROOT / part).rglob("*.md")),
@@ -137,5 +137,5 @@ def strings_in(source):
 
 
 def _tuple_of(value):
-    """Shapes of TensorFlow are no tuples, but look like them."""
+    """Shapes of TensorFlow are not tuples, but look like them."""
     return tuple(value) if type(value).__name__ == "TensorShape" else value

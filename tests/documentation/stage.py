@@ -13,7 +13,7 @@ from tests.documentation.standing import checkout, inputs_of, prints_the_same
 _ELISION = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 #: Packages that Python of pages imports and that need an environment of their own.
-ELSEWHERE = {"coremltools": "tests/export/test_saved_model_clients.py runs it there"}
+ELSEWHERE = {"coremltools": "tests/exporters/test_saved_model_clients.py runs it there"}
 
 
 class Printed(NamedTuple):

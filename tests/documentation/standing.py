@@ -76,21 +76,21 @@ def _photos(path):
 
 
 def _flowers(path):
-    """Five classes of four pictures each."""
-    pictures = sorted(SAMPLES.glob("*.jpg"))
+    """Five classes of four images each."""
+    images = sorted(SAMPLES.glob("*.jpg"))
     for index, name in enumerate(("daisy", "dandelion", "rose", "sunflower", "tulip")):
         (path / name).mkdir(parents=True)
         for number in range(4):
-            shutil.copy(pictures[(index + 3 * number) % 10], path / name / f"{number}.jpg")
+            shutil.copy(images[(index + 3 * number) % 10], path / name / f"{number}.jpg")
 
 
 def _cifar10(path):
-    """Two pictures of each class and split, in the layout of the whole archive."""
+    """Two images of each class and split, in the layout of the whole archive."""
     with tarfile.open(path, "w") as archive:
         for split in ("train", "test"):
-            for picture in sorted(SAMPLES.glob("*.jpg")):
+            for image in sorted(SAMPLES.glob("*.jpg")):
                 for number in range(2):
-                    archive.add(picture, f"{split}/{picture.stem}/{number:04d}.jpg")
+                    archive.add(image, f"{split}/{image.stem}/{number:04d}.jpg")
 
 
 def _recipe(path):
@@ -212,6 +212,6 @@ def inputs_of(words):
 
 
 def checkout(folder):
-    """What lies in a checkout beside the package, and is named by pages."""
+    """What is in a checkout next to the package, and is named by pages."""
     for name in ("demo/images", "export"):
         shutil.copytree(ROOT / name, folder / name)

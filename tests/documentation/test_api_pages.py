@@ -13,10 +13,10 @@ PACKAGE = griffe.load("bit_keras", search_paths=[ROOT], resolve_aliases=True)
 
 #: Functions whose docstring has no example, and why.
 WITHOUT_EXAMPLE = {
-    "bit_keras.benchmark.peers.peer_contestants": "it writes files of networks, and quantises them",
-    "bit_keras.benchmark.picture.write_picture": "it draws the result of a benchmark",
-    "bit_keras.export.keras_file.convert_to_keras": "it is what `bit-keras convert` calls",
-    "bit_keras.export.layer_errors.layer_errors": "it compares an exported file with its network",
+    "bit_keras.benchmark.peers.peer_entries": "it writes files of networks, and quantises them",
+    "bit_keras.benchmark.plot.write_plot": "it draws the result of a benchmark",
+    "bit_keras.exporters.keras_file.convert_to_keras": "it is what `bit-keras convert` calls",
+    "bit_keras.exporters.layer_errors.layer_errors": "it compares a file with its network",
 }
 
 
@@ -74,7 +74,7 @@ def test_every_subpackage_and_every_export_function_has_an_entry():
         assert any(path.startswith(f"{package.path}.") for path in definitions), package.path
     exporters = {
         function.path
-        for module in _modules(PACKAGE["export"])
+        for module in _modules(PACKAGE["exporters"])
         for function in module.functions.values()
         if function.name.startswith("export_") and not function.is_alias
     }

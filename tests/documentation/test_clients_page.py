@@ -13,7 +13,7 @@ ROW = {"client": "B", "version": "2.10", "form": "onnx", "difference": 2e-7, "no
 
 @pytest.fixture(scope="module")
 def writer():
-    """The module docs/clients.py, which no package holds."""
+    """The module docs/clients.py, which no package contains."""
     specification = importlib.util.spec_from_file_location("clients", ROOT / "docs" / "clients.py")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)

@@ -13,7 +13,7 @@ COMMAND = "python docs/models.py"
 
 @pytest.fixture(scope="module")
 def writer():
-    """The module docs/models.py, which no package holds."""
+    """The module docs/models.py, which no package contains."""
     specification = importlib.util.spec_from_file_location("models", ROOT / "docs" / "models.py")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)

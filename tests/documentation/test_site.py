@@ -35,7 +35,7 @@ ELSEWHERE = ("export/pages", "docs")
 
 
 def run(program, *arguments):
-    """Runs a program of this environment in the repository, where mkdocs.yml lies."""
+    """Runs a program of this environment in the repository, where mkdocs.yml is."""
     return subprocess.run(
         [Path(sys.executable).with_name(program), *arguments],
         cwd=ROOT,
@@ -163,7 +163,7 @@ def test_the_commands_show_their_examples_as_code(site):
     assert page.count('class="language-sh highlight"') >= page.count('id="bit-keras-')
 
 
-# Pages that the site does not hold.
+# Pages that the site does not contain.
 
 
 def pages_elsewhere():

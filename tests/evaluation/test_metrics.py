@@ -1,4 +1,4 @@
-"""The metrics beside a restatement in plain loops, on logits made up here."""
+"""The metrics next to a restatement in plain loops, on logits made up here."""
 
 import keras
 import numpy as np
@@ -7,7 +7,13 @@ import pytest
 from bit_keras.data import open_images
 from bit_keras.errors import BitKerasError, DecodingError, UnknownLabelsError
 from bit_keras.evaluation import evaluate
-from bit_keras.preprocessing import EvalTransform, Labels, Task, decode_predictions, load_labels
+from bit_keras.preprocessing import (
+    ClassifierSpec,
+    EvalTransform,
+    Labels,
+    decode_predictions,
+    load_labels,
+)
 from bit_keras.registry import Resizing
 from tests.cifar10 import SAMPLES
 
@@ -21,19 +27,19 @@ TRANSFORM = EvalTransform(32, Resizing("squash", 32, "bilinear", "this test"))
 def task_with(classes, activation="softmax"):
     names = tuple(f"kind {index}" for index in range(classes))
     ids = tuple(f"k{index}" for index in range(classes))
-    return Task(Labels("kinds", ids, names), TRANSFORM, activation)
+    return ClassifierSpec(Labels("kinds", ids, names), TRANSFORM, activation)
 
 
-def numbered_pictures(targets, classes):
-    """Plain pictures whose grey value is their number."""
+def numbered_images(targets, classes):
+    """Plain images whose grey value is their number."""
     pixels = np.arange(len(targets), dtype=np.uint8)[:, None, None, None]
     pixels = np.broadcast_to(pixels, (len(targets), 32, 32, 3))
     names = [f"k{index}" for index in range(classes)]
     return open_images((pixels, [names[target] for target in targets]))
 
 
-def answers(logits):
-    """A network that knows the pictures by their grey value."""
+def outputs(logits):
+    """A network that knows the images by their grey value."""
 
     def network(images):
         assert images.dtype == np.float32
@@ -54,8 +60,8 @@ def made_up():
 
 def test_metrics_agree_with_plain_loops(made_up):
     logits, targets = made_up
-    images = numbered_pictures(targets, 7)
-    evaluation = evaluate(answers(logits), task_with(7), images, batch=10)
+    images = numbered_images(targets, 7)
+    evaluation = evaluate(outputs(logits), task_with(7), images, batch=10)
     correct1 = correct5 = 0
     confusion = [[0] * 7 for _ in range(7)]
     loss = 0.0
@@ -65,7 +71,7 @@ def test_metrics_agree_with_plain_loops(made_up):
         correct5 += target in order[:5]
         confusion[target][order[0]] += 1
         loss -= np.log(np.exp(row[target]) / sum(np.exp(value) for value in row))
-    assert evaluation.pictures == 103
+    assert evaluation.images == 103
     assert evaluation.top1 == correct1 / 103
     assert evaluation.top5 == correct5 / 103
     assert evaluation.confusion.dtype == np.int64
@@ -76,14 +82,14 @@ def test_metrics_agree_with_plain_loops(made_up):
         row = confusion[index]
         wrong = [0 if column == index else count for column, count in enumerate(row)]
         assert (result.id, result.label) == (f"k{index}", f"kind {index}")
-        assert (result.pictures, result.correct) == (sum(row), row[index])
+        assert (result.images, result.correct) == (sum(row), row[index])
         assert result.mistaken == max(wrong)
         assert result.mistaken_for == f"kind {wrong.index(max(wrong))}"
 
 
 def test_equal_logits_are_resolved_as_decode_predictions_does(made_up):
     logits, targets = made_up
-    evaluation = evaluate(answers(logits), task_with(7), numbered_pictures(targets, 7))
+    evaluation = evaluate(outputs(logits), task_with(7), numbered_images(targets, 7))
     decoded = decode_predictions(logits, task_with(7), top=5)
     true = [f"k{target}" for target in targets]
     hits = [name == best[0][0] for name, best in zip(true, decoded, strict=True)]
@@ -99,20 +105,20 @@ def test_every_picture_counts_once_whatever_the_batch(made_up, batch):
 
     def network(images):
         seen.extend(np.round((images[:, 0, 0, 0] + 1) * 127.5).astype(int))
-        return answers(logits)(images)
+        return outputs(logits)(images)
 
-    images = numbered_pictures(targets, 7)
+    images = numbered_images(targets, 7)
     evaluation = evaluate(network, task_with(7), images, batch=batch, progress=told.append)
     assert seen == list(range(103))
-    assert sum(told) == evaluation.confusion.sum() == evaluation.pictures == 103
+    assert sum(told) == evaluation.confusion.sum() == evaluation.images == 103
 
 
 def test_the_most_confident_mistakes_come_first():
     logits = np.array([[9, 0, 0], [0, 9, 0], [3, 0, 0], [0, 0, 6]], np.float32)
-    images = numbered_pictures([1, 1, 1, 0], 3)
-    evaluation = evaluate(answers(logits), task_with(3), images)
+    images = numbered_images([1, 1, 1, 0], 3)
+    evaluation = evaluate(outputs(logits), task_with(3), images)
     assert evaluation.top5 is None
-    assert [mistake.picture for mistake in evaluation.mistakes] == [0, 3, 2]
+    assert [mistake.image for mistake in evaluation.mistakes] == [0, 3, 2]
     first = evaluation.mistakes[0]
     assert (first.label, first.predicted) == ("kind 1", "kind 0")
     assert first.score == pytest.approx(np.exp(9) / (np.exp(9) + 2), rel=1e-12)
@@ -120,7 +126,7 @@ def test_the_most_confident_mistakes_come_first():
 
 def test_data_with_some_of_the_classes_is_fine():
     logits = np.eye(8, dtype=np.float32)[[5, 5, 2, 7]]
-    evaluation = evaluate(answers(logits), task_with(8), numbered_pictures([5, 5, 2, 2], 8))
+    evaluation = evaluate(outputs(logits), task_with(8), numbered_images([5, 5, 2, 2], 8))
     assert [result.id for result in evaluation.classes] == ["k2", "k5"]
     assert evaluation.confusion.shape == (2, 8)
     assert evaluation.top1 == 0.75
@@ -129,7 +135,7 @@ def test_data_with_some_of_the_classes_is_fine():
 
 def test_multi_label_heads_have_no_cross_entropy():
     logits = np.array([[800, 900, -900]], np.float32)
-    evaluation = evaluate(answers(logits), task_with(3, "sigmoid"), numbered_pictures([0], 3))
+    evaluation = evaluate(outputs(logits), task_with(3, "sigmoid"), numbered_images([0], 3))
     assert evaluation.loss is None
     assert evaluation.mistakes[0].score == 1.0
 
@@ -139,25 +145,25 @@ def test_truncated_pictures_are_named_and_left_out(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "whole.jpg").write_bytes((SAMPLES / f"{name}.jpg").read_bytes())
     (tmp_path / "cat" / "cut.jpg").write_bytes((SAMPLES / "cat.jpg").read_bytes()[:400])
-    task = Task(load_labels("cifar10"), TRANSFORM)
+    spec = ClassifierSpec(load_labels("cifar10"), TRANSFORM)
     images = open_images(str(tmp_path))
-    evaluation = evaluate(lambda x: np.eye(10)[[3] * len(x)], task, images, batch=1)
-    assert (evaluation.pictures, evaluation.top1) == (2, 0.5)
+    evaluation = evaluate(lambda x: np.eye(10)[[3] * len(x)], spec, images, batch=1)
+    assert (evaluation.images, evaluation.top1) == (2, 0.5)
     assert list(evaluation.unreadable) == ["cat/cut.jpg"]
     assert evaluation.fingerprint == images.fingerprint
     for path in tmp_path.rglob("whole.jpg"):
         path.unlink()
-    with pytest.raises(BitKerasError, match="None of the 3 pictures can be read; the first is"):
-        evaluate(lambda x: x, task, images)
+    with pytest.raises(BitKerasError, match="None of the 3 images can be read; the first is"):
+        evaluate(lambda x: x, spec, images)
 
 
 def test_networks_that_answer_nonsense_are_named():
-    images = numbered_pictures([0, 1], 3)
-    with pytest.raises(DecodingError, match=r"array \(2, 4\) for 2 images of a task with 3"):
+    images = numbered_images([0, 1], 3)
+    with pytest.raises(DecodingError, match=r"array \(2, 4\) for 2 images of a classifier with 3"):
         evaluate(lambda x: np.zeros((len(x), 4)), task_with(3), images)
     broken = np.array([[0, 0, 0], [0, np.nan, 0]])
     with pytest.raises(DecodingError, match="logits of image 1 are not finite"):
-        evaluate(answers(broken), task_with(3), images)
+        evaluate(outputs(broken), task_with(3), images)
 
 
 def test_classes_that_the_model_does_not_have_stop_it_before_any_work():
@@ -171,7 +177,7 @@ def test_classes_that_the_model_does_not_have_stop_it_before_any_work():
 def test_the_document_is_stable_and_differs_in_throughput_alone(made_up):
     logits, targets = made_up
     documents = [
-        evaluate(answers(logits), task_with(7), numbered_pictures(targets, 7)).to_json()
+        evaluate(outputs(logits), task_with(7), numbered_images(targets, 7)).to_json()
         for _ in range(2)
     ]
     throughputs = [document.pop("throughput") for document in documents]
@@ -179,11 +185,11 @@ def test_the_document_is_stable_and_differs_in_throughput_alone(made_up):
     assert all(value > 0 for throughput in throughputs for value in throughput.values())
     assert throughputs[0].keys() == {
         "seconds",
-        "pictures_per_second",
-        "network_pictures_per_second",
+        "images_per_second",
+        "network_images_per_second",
     }
     assert documents[0].keys() == {
-        "pictures",
+        "images",
         "unreadable",
         "fingerprint",
         "top1",
@@ -198,11 +204,11 @@ def test_the_document_is_stable_and_differs_in_throughput_alone(made_up):
     assert documents[0]["classes"][0].keys() == {
         "id",
         "label",
-        "pictures",
+        "images",
         "correct",
         "accuracy",
         "mistaken_for",
         "mistaken",
     }
-    assert documents[0]["mistakes"][0].keys() == {"picture", "name", "label", "predicted", "score"}
+    assert documents[0]["mistakes"][0].keys() == {"image", "name", "label", "predicted", "score"}
     assert len(documents[0]["mistakes"]) == 24

@@ -14,7 +14,7 @@ from PIL import Image
 from bit_keras.data import open_images
 from bit_keras.errors import BitKerasError
 from bit_keras.evaluation import evaluate, write_report
-from bit_keras.preprocessing import EvalTransform, Labels, Task, load_labels
+from bit_keras.preprocessing import ClassifierSpec, EvalTransform, Labels, load_labels
 from bit_keras.registry import Resizing
 
 pytestmark = pytest.mark.skipif(
@@ -51,10 +51,10 @@ class Page(html.parser.HTMLParser):
 def evaluated(labels, targets, seed=0):
     pixels = np.random.default_rng(seed).integers(0, 256, (len(targets), 24, 40, 3), np.uint8)
     images = open_images((pixels, [labels.ids[target] for target in targets]))
-    task = Task(labels, TRANSFORM)
+    spec = ClassifierSpec(labels, TRANSFORM)
     logits = np.random.default_rng(seed).normal(size=(len(targets), len(labels)))
     rows = iter(logits)
-    return evaluate(lambda x: np.stack([next(rows) for _ in x]), task, images), images
+    return evaluate(lambda x: np.stack([next(rows) for _ in x]), spec, images), images
 
 
 def test_the_page_stands_alone_and_holds_every_class(tmp_path):
@@ -75,8 +75,8 @@ def test_the_page_stands_alone_and_holds_every_class(tmp_path):
     assert len(page.addresses) == 1 + len(evaluation.mistakes)
     for address in page.addresses:
         kind, _, data = address.partition(";base64,")
-        picture = Image.open(io.BytesIO(base64.b64decode(data)))
-        assert kind == f"data:image/{picture.format.lower()}"
+        image = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert kind == f"data:image/{image.format.lower()}"
     document = json.loads((tmp_path / "report" / "evaluation.json").read_text())
     assert document == {"model": "net <1>", "data": "data & more", **evaluation.to_json()}
 

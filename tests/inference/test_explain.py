@@ -10,17 +10,17 @@ from PIL import Image
 
 from bit_keras.checkpoints import fill_with_seeded_values
 from bit_keras.errors import BitKerasError, ImageError
-from bit_keras.export.hub import export_hub
-from bit_keras.export.onnx import export_onnx
-from bit_keras.export.openvino import export_openvino
-from bit_keras.export.tflite.export import export_tflite
+from bit_keras.exporters.hub import export_hub
+from bit_keras.exporters.onnx import export_onnx
+from bit_keras.exporters.openvino import export_openvino
+from bit_keras.exporters.tflite.export import export_tflite
 from bit_keras.inference import Explanation, load_predictor, write_explanations
 from bit_keras.inference.drawing import require_drawing
 from bit_keras.models import create_class_maps, create_classifier
 from tests.reference import oracle
 
 
-def picture(height=70, width=90, seed=0):
+def photo(height=70, width=90, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
@@ -36,12 +36,12 @@ def saved(folder, **arguments):
 
 
 def assert_explains_its_predictions(predictor, rel):
-    explanation = predictor.explain(picture(), top=3)
-    image = predictor.task.transform(picture())
+    explanation = predictor.explain(photo(), top=3)
+    image = predictor.spec.transform(photo())
     (predicted,) = predictor([image], top=3)
     assert [entry[:2] for entry in explanation.classes] == [entry[:2] for entry in predicted]
     assert scores(explanation.classes) == pytest.approx(scores(predicted), rel=rel)
-    best = predictor.task.labels.indices_of(list(scores(predicted)))
+    best = predictor.spec.labels.indices_of(list(scores(predicted)))
     logits = predictor.network(image[None])[0]
     assert explanation.logits == pytest.approx(logits[best], rel=1e-5, abs=1e-5)
     assert explanation.maps.shape == (3, 2, 2)
@@ -68,14 +68,14 @@ def test_the_mean_of_a_map_is_the_logit_of_its_class(tmp_path, arguments):
 
 def test_a_file_of_weights_is_explained_as_the_float64_oracle_says(tiny_npz, tiny_arrays, tmp_path):
     predictor = load_predictor(shutil.copy(tiny_npz, tmp_path / "bit_tiny.cifar10.npz"))
-    explanation = predictor.explain(picture(), top=10)
+    explanation = predictor.explain(photo(), top=10)
     weights = {name: tiny_arrays[name] for name in tiny_arrays}
-    image = predictor.task.transform(picture())
+    image = predictor.spec.transform(photo())
     (before_the_mean,) = oracle.features(image[None], weights)["pre_logits_map"]
     head = weights["resnet/head/conv2d/kernel"][0, 0], weights["resnet/head/conv2d/bias"]
     expected = before_the_mean @ head[0] + head[1]
     for (class_id, _, _), class_map in zip(explanation.classes, explanation.maps, strict=True):
-        (index,) = predictor.task.labels.indices_of([class_id])
+        (index,) = predictor.spec.labels.indices_of([class_id])
         # Relative to the largest value of all maps, as everywhere in the project.
         error = np.abs(class_map - expected[..., index]).max() / np.abs(expected).max()
         assert error < 1e-5
@@ -108,10 +108,10 @@ def test_an_artifact_with_class_maps_is_explained(classifier, tmp_path, name):
     # Another graph sums float32 in another order.
     assert_explains_its_predictions(predictor, rel=1e-5)
     of_keras = create_class_maps(classifier).predict_on_batch(
-        predictor.task.transform(picture())[None]
+        predictor.spec.transform(photo())[None]
     )
-    explanation = predictor.explain(picture(), top=10)
-    best = predictor.task.labels.indices_of(list(scores(explanation.classes)))
+    explanation = predictor.explain(photo(), top=10)
+    best = predictor.spec.labels.indices_of(list(scores(explanation.classes)))
     expected = np.moveaxis(of_keras[0], -1, 0)[best]
     assert explanation.maps == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
@@ -120,11 +120,11 @@ def test_an_artifact_without_class_maps_says_how_to_get_them(classifier_artifact
     predictor = load_predictor(classifier_artifact)
     assert predictor.class_maps is None
     with pytest.raises(BitKerasError, match="carries no class maps; export the model again with"):
-        predictor.explain(picture())
+        predictor.explain(photo())
 
 
 def test_a_picture_that_cannot_be_read_is_named(tmp_path):
-    (tmp_path / "notes.jpg").write_text("not a picture")
+    (tmp_path / "notes.jpg").write_text("not a image")
     with pytest.raises(ImageError, match=r"notes\.jpg is not an image"):
         load_predictor("bit_tiny.cifar10").explain(tmp_path / "notes.jpg")
 
@@ -152,7 +152,7 @@ def test_position_i_is_centred_on_pixel_32_i():
         of_mirrored = network.predict_on_batch(images[:, :, ::-1])
         return np.abs(of_mirrored[:, :, ::-1] - maps).max() / np.abs(maps).max()
 
-    # The middles 0, 32, 64, 96 and 128 lie symmetrically in 129 pixels alone; they would in 160
+    # The middles 0, 32, 64, 96 and 128 are symmetrically in 129 pixels alone; they would in 160
     # if the middle of a position were that of 32 pixels.
     assert mirrored_difference(129) < 1e-5
     assert mirrored_difference(160) > 1e-2
@@ -172,7 +172,7 @@ def test_what_moves_by_32_pixels_moves_by_one_position():
 
 
 def test_positions_are_given_in_pixels_of_the_upright_picture(tmp_path):
-    image = Image.fromarray(picture(height=90, width=180))
+    image = Image.fromarray(photo(height=90, width=180))
     exif = Image.Exif()
     exif[0x0112] = 6  # "turn by 90 degrees clockwise to see it upright"
     image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
@@ -187,7 +187,7 @@ def test_positions_are_given_in_pixels_of_the_upright_picture(tmp_path):
 
 
 def test_a_large_picture_is_kept_small_and_everything_with_it():
-    explanation = load_predictor("bit_tiny.cifar10").explain(picture(900, 3000), top=1)
+    explanation = load_predictor("bit_tiny.cifar10").explain(photo(900, 3000), top=1)
     assert explanation.image.size == (512, 154)
     assert explanation.region == pytest.approx((512 / 18, 154 / 18, 512 * 17 / 18, 154 * 17 / 18))
 
@@ -232,13 +232,13 @@ def test_a_map_lies_on_the_region_and_nowhere_else(tmp_path):
     pixels = without_bar(drawn(explanation(1.0, colour=BLACK), tmp_path))
     red = pixels[..., 0] - pixels[..., 2] > 60
     left, top, right, bottom = box(red)
-    # The right half of a picture that is twice as wide as high; its frame covers the edges.
+    # The right half of a image that is twice as wide as high; its frame covers the edges.
     assert right - left == pytest.approx(INCH, abs=3)
     assert bottom - top == pytest.approx(INCH, abs=3)
     photo = box((pixels == 0).all(axis=2) & (np.arange(pixels.shape[1]) < 2.16 * INCH))
     assert photo[2] - photo[0] == pytest.approx(2 * INCH, abs=2)
     assert (photo[1], photo[3]) == pytest.approx((top, bottom), abs=3)
-    # What was cropped away is pale, and lies left of the map.
+    # What was cropped away is pale, and is left of the map.
     assert pixels[(top + bottom) // 2, left - INCH // 2] == pytest.approx(204, abs=2)
 
 
@@ -317,9 +317,9 @@ def test_a_file_that_cannot_be_written_is_named_before_any_work(tmp_path, name, 
 
 def test_too_many_pictures_for_one_drawing_are_refused(tmp_path):
     require_drawing(tmp_path / "out.png", 50, 5)
-    with pytest.raises(BitKerasError, match=r"10,000 pictures with 5 classes each could have"):
+    with pytest.raises(BitKerasError, match=r"10,000 images with 5 classes each could have"):
         require_drawing(tmp_path / "out.png", 10_000, 5)
-    with pytest.raises(BitKerasError, match="explain fewer pictures or classes at once"):
+    with pytest.raises(BitKerasError, match="explain fewer images or classes at once"):
         require_drawing(tmp_path / "out.png", 1, 1_000)
 
 

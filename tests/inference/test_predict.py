@@ -5,13 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
+from bit_keras.artifacts.members import METADATA
+from bit_keras.artifacts.metadata import Metadata
 from bit_keras.checkpoints import fill_with_seeded_values
 from bit_keras.errors import BitKerasError, UnknownModelError
-from bit_keras.export.artifact import METADATA, Metadata
-from bit_keras.export.hub import export_hub
-from bit_keras.export.onnx import export_onnx
-from bit_keras.export.openvino import export_openvino
-from bit_keras.export.tflite.export import export_tflite
+from bit_keras.exporters.hub import export_hub
+from bit_keras.exporters.onnx import export_onnx
+from bit_keras.exporters.openvino import export_openvino
+from bit_keras.exporters.tflite.export import export_tflite
 from bit_keras.inference import load_network, load_predictor
 from bit_keras.models import create_classifier, create_feature_extractor
 from tests.onnx_files import without_checksum
@@ -26,8 +27,8 @@ def saved(folder, **arguments):
 
 def test_many_images_are_classified_as_each_alone(tmp_path):
     predictor = load_predictor(saved(tmp_path))
-    pictures = np.random.default_rng(0).integers(0, 256, (37, 40, 50, 3), np.uint8)
-    images = [predictor.task.transform(picture) for picture in pictures]
+    photos = np.random.default_rng(0).integers(0, 256, (37, 40, 50, 3), np.uint8)
+    images = [predictor.spec.transform(photo) for photo in photos]
     together = predictor(images, top=10)
     assert len(together) == 37
     for image, ranked in zip(images, together, strict=True):
@@ -44,11 +45,11 @@ def dict_of(ranked):
     "arguments", [{"include_preprocessing": True}, {"classifier_activation": "softmax"}]
 )
 def test_predictions_are_the_same_whatever_the_model_does_around_the_network(tmp_path, arguments):
-    picture = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
+    photo = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
     ranked = []
     for options in ({}, arguments):
         predictor = load_predictor(saved(tmp_path, **options))
-        ranked.append(dict_of(predictor([predictor.task.transform(picture)], top=10)[0]))
+        ranked.append(dict_of(predictor([predictor.spec.transform(photo)], top=10)[0]))
     # Rescaling back and forth rounds twice in float32.
     assert ranked[0] == pytest.approx(ranked[1], rel=1e-4)
     assert max(ranked[0].values()) > 2 * min(ranked[0].values())
@@ -56,8 +57,8 @@ def test_predictions_are_the_same_whatever_the_model_does_around_the_network(tmp
 
 def test_a_fixed_input_shape_decides_the_size_of_the_images(tmp_path):
     predictor = load_predictor(saved(tmp_path, input_shape=(48, 48, 3)))
-    assert predictor.task.transform.size == 48
-    assert len(predictor([predictor.task.transform(np.zeros((60, 50, 3), np.uint8))])[0]) == 5
+    assert predictor.spec.transform.size == 48
+    assert len(predictor([predictor.spec.transform(np.zeros((60, 50, 3), np.uint8))])[0]) == 5
     with pytest.raises(BitKerasError, match="images of 48x64 pixels"):
         load_predictor(saved(tmp_path, input_shape=(48, 64, 3)))
 
@@ -65,7 +66,7 @@ def test_a_fixed_input_shape_decides_the_size_of_the_images(tmp_path):
 def test_a_saved_model_of_fixed_size_decides_it_too(tmp_path):
     model = create_classifier("bit_tiny.cifar10", weights=None, input_shape=(40, 40, 3))
     export_hub(model, tmp_path / "fixed")
-    assert load_predictor(tmp_path / "fixed").task.transform.size == 40
+    assert load_predictor(tmp_path / "fixed").spec.transform.size == 40
 
 
 def test_no_images_give_no_predictions(tmp_path):
@@ -107,20 +108,20 @@ def artifacts(classifier, tmp_path_factory):
     return {path.name: path for path in folder.iterdir()}
 
 
-def pictures(count):
+def photos(count):
     return np.random.default_rng(3).integers(0, 256, (count, 70, 90, 3), np.uint8)
 
 
 @pytest.mark.parametrize("name", ["tiny.tflite", "tiny.onnx", "openvino"])
 def test_every_kind_of_artifact_predicts_what_keras_does(artifacts, classifier, name):
     predictor = load_predictor(artifacts[name])
-    assert predictor.task.labels.name == "cifar10"
-    assert predictor.task.transform.size == 64
-    images = np.stack([predictor.task.transform(picture) for picture in pictures(19)])
+    assert predictor.spec.labels.name == "cifar10"
+    assert predictor.spec.transform.size == 64
+    images = np.stack([predictor.spec.transform(photo) for photo in photos(19)])
     logits = classifier.predict_on_batch(images)
     assert predictor.network(images) == pytest.approx(logits, rel=1e-4, abs=1e-4)
     ranked = predictor(list(images), top=1)
-    labels = [predictor.task.labels.ids[index] for index in logits.argmax(axis=1)]
+    labels = [predictor.spec.labels.ids[index] for index in logits.argmax(axis=1)]
     assert [best[0] for (best,) in ranked] == labels
 
 
@@ -153,7 +154,7 @@ def in_pixels(source, path):
 
 def test_an_artifact_for_pixels_gets_the_very_pixels(artifacts, tmp_path):
     path = in_pixels(artifacts["tiny.onnx"], tmp_path / "pixels.onnx")
-    images = np.stack([load_predictor(path).task.transform(picture) for picture in pictures(3)])
+    images = np.stack([load_predictor(path).spec.transform(photo) for photo in photos(3)])
     of_floats = load_predictor(artifacts["tiny.onnx"]).network(images)
     assert load_predictor(path).network(images) == pytest.approx(of_floats, rel=1e-4, abs=1e-4)
 

@@ -5,11 +5,11 @@ import pytest
 
 from bit_keras.checkpoints import SeededArrays, official_shapes, save_weights, write_npz
 from bit_keras.errors import BitKerasError, CheckpointError
-from bit_keras.export.hub import export_hub
-from bit_keras.export.keras_file import export_keras
+from bit_keras.exporters.hub import export_hub
+from bit_keras.exporters.keras_file import export_keras
 from bit_keras.inference import load_network, load_predictor
 from bit_keras.models import create_classifier
-from bit_keras.preprocessing import Labels, Task, eval_transform
+from bit_keras.preprocessing import ClassifierSpec, Labels, eval_transform
 from bit_keras.registry import ARCHITECTURES
 
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 40, 40, 3)).astype("float32")
@@ -25,15 +25,15 @@ def assert_same_network(model, other):
 )
 def test_every_format_becomes_the_network(classifier, tmp_path, format, name):
     save_weights(classifier, tmp_path / name, format)
-    model, task = load_network(tmp_path / name)
-    assert (model.name, task) == ("bit_tiny", None)
+    model, spec = load_network(tmp_path / name)
+    assert (model.name, spec) == ("bit_tiny", None)
     assert_same_network(model, classifier)
 
 
 def test_an_exported_model_becomes_the_network(classifier, classifier_artifact, tmp_path):
-    model, task = load_network(classifier_artifact)
+    model, spec = load_network(classifier_artifact)
     assert_same_network(model, classifier)
-    assert (model.name, task.labels.name) == ("bit_tiny.cifar10", "cifar10")
+    assert (model.name, spec.labels.name) == ("bit_tiny.cifar10", "cifar10")
     folded = tmp_path / "bit_tiny.cifar10"
     export_hub(classifier, folded, folded=True)
     model, _ = load_network(folded)
@@ -57,18 +57,18 @@ def test_a_file_without_a_head_becomes_an_extractor(extractor, tmp_path):
 
 
 def test_a_model_name_is_its_published_network():
-    model, task = load_network("bit_tiny.cifar10")
-    assert (model.name, task) == ("bit_tiny.cifar10", None)
+    model, spec = load_network("bit_tiny.cifar10")
+    assert (model.name, spec) == ("bit_tiny.cifar10", None)
     assert_same_network(model, create_classifier("bit_tiny.cifar10"))
 
 
 def test_a_keras_file_keeps_its_task_and_what_is_around_the_network(tmp_path):
     model = create_classifier("bit_tiny.cifar10", weights=None, include_preprocessing=True)
     pets = Labels("pets", tuple("abcdefghij"), tuple("ABCDEFGHIJ"))
-    task = Task(pets, eval_transform("bit_tiny.cifar10", 48))
-    export_keras(model, tmp_path / "a.keras", task)
+    spec = ClassifierSpec(pets, eval_transform("bit_tiny.cifar10", 48))
+    export_keras(model, tmp_path / "a.keras", spec)
     loaded, stored = load_network(tmp_path / "a.keras")
-    assert stored == task
+    assert stored == spec
     assert any(layer.name == "rescaling" for layer in loaded.layers)
 
 
@@ -97,10 +97,10 @@ def test_a_repository_is_known_by_its_name(tmp_path, monkeypatch):
     save_weights(create_classifier("bit_tiny.cifar10"), snapshot / "model.safetensors", "timm")
     model, _ = load_network("hf://timm/tiny.test")
     assert model.name == "bit_tiny.cifar10"
-    assert load_predictor("hf://timm/tiny.test").task.labels.name == "cifar10"
+    assert load_predictor("hf://timm/tiny.test").spec.labels.name == "cifar10"
 
 
 def test_predictions_need_labels(classifier, tmp_path):
     save_weights(classifier, tmp_path / "a", "transformers")
-    with pytest.raises(BitKerasError, match="is no checkpoint of the registry"):
+    with pytest.raises(BitKerasError, match="is not a checkpoint of the registry"):
         load_predictor(tmp_path / "a")

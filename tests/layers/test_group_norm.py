@@ -35,7 +35,7 @@ def normalize(images, gamma, beta, groups, epsilon=1e-5):
 
 
 def layer_with(gamma, beta, **arguments):
-    """A built layer that holds these parameters."""
+    """A built layer that contains these parameters."""
     layer = GroupNorm(**arguments)
     layer.build((None, None, None, len(gamma)))
     layer.gamma.assign(gamma)
@@ -44,7 +44,7 @@ def layer_with(gamma, beta, **arguments):
 
 
 def rounded(array, dtype):
-    """The values of `array` as `dtype` holds them."""
+    """The values of `array` as `dtype` contains them."""
     return keras.ops.convert_to_numpy(
         keras.ops.cast(keras.ops.cast(array, dtype), "float32")
     ).astype("float64")
@@ -114,7 +114,7 @@ def test_the_variance_is_right_at_a_mean_of_100_deviations():
 
 
 def test_the_difference_between_channels_of_a_group_counts():
-    # Two channels that are constant each: all of the variance lies between them.
+    # Two channels that are constant each: all of the variance is between them.
     images = np.zeros((1, 4, 4, 2), "float32")
     images[..., 1] = 2.0
     output = keras.ops.convert_to_numpy(layer_with([1, 1], [0, 0], groups=1)(images))

@@ -48,7 +48,7 @@ def convolve(images, kernel, stride=1, dilation=1, groups=1):
 
 
 def layer_with(kernel, **arguments):
-    """A built layer that holds `kernel`."""
+    """A built layer that contains `kernel`."""
     height, width, channels, filters = kernel.shape
     layer = StdConv2D(filters, (height, width), use_bias=False, **arguments)
     layer.build((None, None, None, channels * arguments.get("groups", 1)))
@@ -57,7 +57,7 @@ def layer_with(kernel, **arguments):
 
 
 def stored_kernel(layer):
-    """The kernel's values as the layer holds them: half precision has rounded them."""
+    """The kernel's values as the layer contains them: half precision has rounded them."""
     return keras.ops.convert_to_numpy(keras.ops.cast(layer.kernel, "float32")).astype("float64")
 
 

@@ -252,7 +252,7 @@ def test_selection_and_channels_go_together(tiny_npz, expected):
         (3, "by a list of ids of cifar10.*Received: 3"),
         (["cat", "cow"], r"1 of the 2 classes .* among the 10 classes of cifar10 \(cow\); leave"),
         (list("abcde"), r"5 of the 5 .* \(a, b, c and 2 more\); leave them out"),
-        (["cat", "dog", "cat"], r"1 of the classes asked for come more than once \(cat\)"),
+        (["cat", "dog", "cat"], r"1 of the classes requested come more than once \(cat\)"),
     ],
     ids=str,
 )

@@ -1,4 +1,4 @@
-"""Networks for pictures of any number of channels."""
+"""Networks for images of any number of channels."""
 
 import dataclasses
 import logging
@@ -45,12 +45,12 @@ on_one_backend = pytest.mark.skipif(
 )
 
 
-def pictures(channels, seed=1):
+def photos(channels, seed=1):
     images = np.random.default_rng(seed).uniform(-1, 1, (2, 45, 33, channels))
     return images.astype("float32")
 
 
-GREY, COLOURED = pictures(1), pictures(3)
+GREY, COLOURED = photos(1), photos(3)
 
 
 def network(architecture, channels):
@@ -69,7 +69,7 @@ def arrays_of(architecture):
 
 @pytest.fixture(scope="module", params=ARCHITECTURES_BY_NORM)
 def rgb(request, tmp_path_factory):
-    """An architecture, its arrays for RGB pictures, and a file with these."""
+    """An architecture, its arrays for RGB images, and a file with these."""
     architecture = ARCHITECTURES_BY_NORM[request.param]
     path = tmp_path_factory.mktemp("rgb") / "rgb.npz"
     write_npz(path, arrays_of(architecture))
@@ -77,7 +77,7 @@ def rgb(request, tmp_path_factory):
 
 
 def adapted(rgb, channels):
-    """The network of a file for RGB pictures, for pictures of so many channels."""
+    """The network of a file for RGB images, for images of so many channels."""
     architecture, arrays, path = rgb
     model = network(architecture, channels)
     with open_checkpoint(path) as file:
@@ -95,7 +95,7 @@ def stem_of(model):
 
 @pytest.fixture
 def extractor(tiny_npz):
-    """The features of RGB pictures."""
+    """The features of RGB images."""
     return bit_keras.create_feature_extractor(NAME, weights=tiny_npz)
 
 
@@ -142,7 +142,7 @@ def test_the_builders_adapt_the_file_and_log_it(extractor, tiny_npz, channels, c
     expected = run(extractor, np.repeat(GREY, 3, -1))
     with caplog.at_level(logging.INFO, "bit_keras"):
         model = bit_keras.create_feature_extractor(NAME, weights=tiny_npz, in_channels=channels)
-    message = f"{NAME}: the root convolution is adapted from 3 to {channels} channels."
+    message = f"{NAME}: the stem convolution is adapted from 3 to {channels} channels."
     assert caplog.messages.count(message) == (channels != 3)
     assert model.input_shape == (None, None, None, channels)
     assert isinstance(stem_of(model), StdConv2D) == (channels == 3)
@@ -183,7 +183,7 @@ def test_random_weights_come_for_any_channels():
     for channels in (1, 5):
         model = bit_keras.create_feature_extractor(NAME, weights=None, in_channels=channels)
         assert tuple(stem_of(model).kernel.shape) == (7, 7, channels, 32)
-        assert np.isfinite(to_numpy(run(model, pictures(channels)))).all()
+        assert np.isfinite(to_numpy(run(model, photos(channels)))).all()
 
 
 # Files of their own.

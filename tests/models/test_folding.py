@@ -24,14 +24,14 @@ def images():
     return np.random.default_rng(0).uniform(-1, 1, (2, 64, 48, 3)).astype("float32")
 
 
-def answers(model, images):
+def outputs(model, images):
     return [
         keras.ops.convert_to_numpy(x) for x in keras.tree.flatten(model.predict_on_batch(images))
     ]
 
 
 def assert_same_function(model, folded, images):
-    for want, got in zip(answers(model, images), answers(folded, images), strict=True):
+    for want, got in zip(outputs(model, images), outputs(folded, images), strict=True):
         assert np.abs(got - want).max() <= TOLERANCE * np.abs(want).max()
 
 

@@ -113,8 +113,8 @@ def test_heads_without_a_published_list_number_their_classes(name, width):
         ([["a", "b"]], ["a", "b"], "not an array of numbers"),
         ([[0.0, 1.0], [0.0]], ["a", "b"], "not an array of numbers"),
         ([[0, 1], [0, np.nan], [np.inf, 0]], ["a", "b"], "2 of 3 images .* first is image 1"),
-        ([[0, 1]], {"a", "b"}, "a list of strings or a Labels; set came"),
-        ([[0, 1]], [0, 1], "list came, with entries that are no strings"),
+        ([[0, 1]], {"a", "b"}, "a list of strings or a Labels; got set"),
+        ([[0, 1]], [0, 1], "list came, with entries that are not strings"),
     ],
 )
 def test_mistakes_are_named(logits, name, message):
@@ -126,7 +126,7 @@ def test_a_head_that_was_cut_down_is_decoded_by_the_ids_it_keeps():
     classes = ["n01443537", "n01440764", "n00004475"]
     ((best, *_),) = decode_predictions([0.0, 2.0, -2.0], "BiT-M-R50x1", classes=classes)
     assert best[:2] == ("n01440764", "tench, Tinca tinca")
-    # Each sigmoid is on its own, as with all the others beside it.
+    # Each sigmoid is on its own, as with all the others next to it.
     assert best[2] == pytest.approx(1 / (1 + np.exp(-2)))
     ((best, other),) = decode_predictions([0.0, np.log(3)], STUDENT, classes=classes[:2])
     assert (best[0], other[0]) == ("n01440764", "n01443537")

@@ -1,4 +1,4 @@
-"""The evaluation transform: exact pixels, every kind of picture, every mistake."""
+"""The evaluation transform: exact pixels, every kind of image, every mistake."""
 
 import io
 import logging
@@ -29,7 +29,7 @@ STUDENT = "bit_r50x1.distilled_in1k_224"
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
-def picture(height, width, seed=0):
+def photo(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
@@ -40,7 +40,7 @@ def encode(image, file_format, **options):
 
 
 def unchanged(size):
-    """A transform that neither resizes nor crops a picture of `size`."""
+    """A transform that neither resizes nor crops a image of `size`."""
     return EvalTransform(size, Resizing("squash", size, "bilinear", "test"))
 
 
@@ -75,7 +75,7 @@ def test_range_is_exact_at_both_ends():
     ],
 )
 def test_truncated_side_and_rounded_offset(height, width, resized, corner):
-    pixels = picture(height, width)
+    pixels = photo(height, width)
     expected = Image.fromarray(pixels).resize(resized, Image.Resampling.BICUBIC)
     left, top = corner
     expected = np.asarray(expected)[top : top + 224, left : left + 224]
@@ -83,7 +83,7 @@ def test_truncated_side_and_rounded_offset(height, width, resized, corner):
 
 
 def test_crop_without_resizing_keeps_the_pixels():
-    pixels = picture(256, 343)
+    pixels = photo(256, 343)
     output = eval_transform(STUDENT)(pixels)
     np.testing.assert_array_equal(output, rescaled(pixels[16:240, 60:284]))
 
@@ -96,7 +96,7 @@ def test_squash_keeps_the_borders():
     assert output[64, -1].tolist() == [-1.0, -1.0, 1.0]
 
 
-# What the crop covers of the picture
+# What the crop covers of the image
 
 
 @pytest.mark.parametrize("name", [STUDENT, "bit_r50x1.in21k_ft_cifar10", "bit_tiny.cifar10"])
@@ -117,7 +117,7 @@ def test_the_region_is_where_the_pixels_come_from(name, size):
     # Pixels are rounded to 1/255, twice in one direction and once more at the start.
     assert np.abs(seen[40, :, 0] - across)[inner].max() < 1.6 / 255
     assert np.abs(seen[:, 40, 1] - down)[inner].max() < 1.6 / 255
-    # On average, roundings vanish: less than a fifth of a pixel of the picture is left.
+    # On average, roundings vanish: less than a fifth of a pixel of the image is left.
     assert abs((seen[..., 0].mean(axis=0) - across)[inner].mean()) * width < 0.2
     assert abs((seen[..., 1].mean(axis=1) - down)[inner].mean()) * height < 0.2
 
@@ -163,7 +163,7 @@ def resampling_matrix(new, old, kernel):
     [("bilinear", triangle), ("bicubic", keys_cubic), ("area", box)],
 )
 def test_resizing_agrees_with_float64_matrices(interpolation, kernel, old):
-    pixels = picture(*old)
+    pixels = photo(*old)
     height, width = 41, 41 * old[1] // old[0]
     transform = EvalTransform(41, Resizing("short_side", 41, interpolation, "test"))
     # Two passes, width first, each stored in 8 bits.
@@ -179,7 +179,7 @@ def test_resizing_agrees_with_float64_matrices(interpolation, kernel, old):
     assert np.mean(np.abs(difference) > 0.5) < (1e-2 if interpolation == "bilinear" else 1e-3)
 
 
-# Every kind of picture
+# Every kind of image
 
 
 def mode_cases():
@@ -230,8 +230,8 @@ def test_first_frame_of_an_animation(file_format):
     assert load_image(data).getcolors() == [(1280, RED)]
 
 
-# What a camera stores for an upright picture (EXIF 2.32, tag Orientation): value 6, for
-# example, says that the stored row 0 is the right side of the picture.
+# What a camera stores for an upright image (EXIF 2.32, tag Orientation): value 6, for
+# example, says that the stored row 0 is the right side of the image.
 STORED = {
     1: lambda upright: upright,
     2: lambda upright: upright[:, ::-1],
@@ -247,7 +247,7 @@ STORED = {
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", STORED)
 def test_orientations_give_the_same_upright_picture(orientation, file_format):
-    upright = picture(48, 64)
+    upright = photo(48, 64)
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](upright)))
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -284,13 +284,13 @@ def test_arrays(channels):
 
 
 def test_arrays_with_strides():
-    pixels = picture(80, 80)[::2, ::-2]
+    pixels = photo(80, 80)[::2, ::-2]
     np.testing.assert_array_equal(unchanged(40)(pixels), rescaled(pixels))
 
 
 def test_all_sources_of_one_picture_agree(tmp_path):
-    pixels = picture(300, 401)
-    path = tmp_path / "a picture.png"
+    pixels = photo(300, 401)
+    path = tmp_path / "a image.png"
     Image.fromarray(pixels).save(path)
     transform = eval_transform(STUDENT)
     expected = transform(pixels)
@@ -336,7 +336,7 @@ SIZED = [checkpoint for checkpoint in CHECKPOINTS.values() if checkpoint.size]
 
 @pytest.mark.parametrize("checkpoint", SIZED, ids=lambda checkpoint: checkpoint.name)
 def test_every_sized_checkpoint(checkpoint):
-    output = eval_transform(checkpoint.name)(picture(45, 64))
+    output = eval_transform(checkpoint.name)(photo(45, 64))
     assert output.shape == (checkpoint.size, checkpoint.size, 3)
     assert output.dtype == np.float32
     assert -1 <= output.min() < -0.5
@@ -401,7 +401,7 @@ def test_representation():
 
 @pytest.mark.parametrize("size", [31, 0, -224, 224.0, "224", True])
 def test_impossible_sizes(size):
-    with pytest.raises(SizeError, match=r"at least 32 pixels; .* came") as error:
+    with pytest.raises(SizeError, match=r"at least 32 pixels; got .*") as error:
         eval_transform(STUDENT, size)
     assert isinstance(error.value, BitKerasError)
     with pytest.raises(SizeError, match="at least 32 pixels"):
@@ -446,7 +446,7 @@ def test_file_that_is_no_image(tmp_path):
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
 def test_truncated_file(tmp_path, file_format):
     path = tmp_path / "half.image"
-    whole = encode(Image.fromarray(picture(64, 64)), file_format)
+    whole = encode(Image.fromarray(photo(64, 64)), file_format)
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(
         ImageError, match=r"half\.image (cannot be decoded: .*\.|is not an image.*)$"
@@ -455,7 +455,7 @@ def test_truncated_file(tmp_path, file_format):
 
 
 def test_damaged_pixels():
-    data = bytearray(encode(Image.fromarray(picture(64, 64)), "PNG"))
+    data = bytearray(encode(Image.fromarray(photo(64, 64)), "PNG"))
     data[len(data) // 2] ^= 0xFF
     with pytest.raises(ImageError, match=r"The image of \d+ bytes cannot be decoded"):
         load_image(bytes(data))
@@ -469,7 +469,7 @@ def test_damaged_pixels():
         (np.zeros((1, 8, 8, 3), np.uint8), r"\(1, 8, 8, 3\) came"),
         (np.zeros((0, 8, 3), np.uint8), r"no pixels; its shape is \(0, 8, 3\)"),
         (Image.new("F", (8, 8)), "The PIL image cannot be decoded: floating-point pixels"),
-        (Image.new("I", (8, 8), 65536), r"integer pixels must lie in \[0, 65535\]"),
+        (Image.new("I", (8, 8), 65536), r"integer pixels must be in \[0, 65535\]"),
         ([[0]], "An object of type list is not an image; pass a path"),
     ],
 )
@@ -520,7 +520,7 @@ def test_photographs_of_phones(tmp_path):
     assert np.abs(image[:, 35:] - (200, 80, 40)).max() <= 4
 
 
-# Real pictures, and the cost of the import
+# Real images, and the cost of the import
 
 
 def test_demo_images_are_one_per_class():

@@ -1,4 +1,4 @@
-"""The training transform: which part of a picture it shows, and how often mirrored."""
+"""The training transform: which part of a image it shows, and how often mirrored."""
 
 import io
 
@@ -11,16 +11,16 @@ from bit_keras.preprocessing import TrainTransform
 
 
 def coordinates(height, width):
-    """A picture whose red is the column and whose green is the row."""
+    """A image whose red is the column and whose green is the row."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[..., 0] = np.arange(width)
     pixels[..., 1] = np.arange(height)[:, None]
     return pixels
 
 
-def views(transform, picture, count):
+def views(transform, image, count):
     generator = np.random.default_rng(0)
-    return [transform(picture, generator) for _ in range(count)]
+    return [transform(image, generator) for _ in range(count)]
 
 
 def test_random_crop_is_an_untouched_part_of_the_squashed_picture():
@@ -106,23 +106,23 @@ def test_decodes_like_the_evaluation():
     # Red above blue, stored lying on its side: orientation 6.
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture = np.zeros((32, 32, 3), np.uint8)
-    picture[:16, :, 0] = picture[16:, :, 2] = 255
-    lying = Image.fromarray(np.rot90(picture).copy())
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[:16, :, 0] = image[16:, :, 2] = 255
+    lying = Image.fromarray(np.rot90(image).copy())
     buffer = io.BytesIO()
     lying.save(buffer, "PNG", exif=exif)
     transform = TrainTransform(32, precrop=32, flip=False)
     view = transform(buffer.getvalue(), np.random.default_rng(0))
-    np.testing.assert_array_equal(view, picture)
+    np.testing.assert_array_equal(view, image)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((16,), "at least 32 pixels; 16 came"),
-        ((True,), "at least 32 pixels; True came"),
-        ((64.0,), "at least 32 pixels; 64.0 came"),
-        ((64, "random", 48), "crop of 64 pixels needs a precrop of at least as many; 48 came"),
+        ((16,), "at least 32 pixels; got 16"),
+        ((True,), "at least 32 pixels; got True"),
+        ((64.0,), "at least 32 pixels; got 64.0"),
+        ((64, "random", 48), "crop of 64 pixels needs a precrop of at least as many; got 48"),
         ((64, "random", 80.5), "80.5 came"),
         ((64, "inception", 80), "leave `precrop` away"),
     ],
@@ -133,7 +133,7 @@ def test_impossible_sizes(arguments, message):
 
 
 def test_unknown_crop():
-    with pytest.raises(BitKerasError, match="'random' or 'inception'; 'centre' came"):
+    with pytest.raises(BitKerasError, match="'random' or 'inception'; got 'centre'"):
         TrainTransform(64, "centre")
 
 

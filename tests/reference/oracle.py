@@ -1,6 +1,6 @@
 """The whole network once more, in float64 NumPy, for the library to be compared with.
 
-It shares no code with the library, and it is written to be read from top to bottom beside the
+It shares no code with the library, and it is written to be read from top to bottom next to the
 papers: Kolesnikov et al., "Big Transfer" (arXiv 1912.11370), for the network; He et al., "Identity
 Mappings in Deep Residual Networks" (arXiv 1603.05027), for the pre-activation units; Qiao et al.,
 "Weight Standardization" (arXiv 1903.10520), and Wu and He, "Group Normalization"

@@ -18,7 +18,7 @@ def random_weights(
 
     Returns:
         A dict of float64 arrays by npz name. Their values are exact in float32, so that a float32
-        network and a float64 one can hold the same weights.
+        network and a float64 one can contain the same weights.
     """
     channels = base_filters * width
     drawing = _Drawing(normalization, seed)

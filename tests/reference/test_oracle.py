@@ -142,7 +142,7 @@ def test_batch_norm_features_equal_torch_to_1e_9(width):
 
 
 def test_weight_standardization_by_hand():
-    # Channel 0 holds 1, 3: mean 2, variance 1 (the biased one; the unbiased one is 2). Channel 1 is
+    # Channel 0 is 1, 3: mean 2, variance 1 (the biased one; the unbiased one is 2). Channel 1 is
     # constant, which must give 0 and not a division by zero.
     kernel = np.array([[1.0, 5.0], [3.0, 5.0]]).reshape(1, 1, 2, 2)
     standardized = oracle.standardize(kernel, epsilon=1e-10)[0, 0]
@@ -151,13 +151,13 @@ def test_weight_standardization_by_hand():
 
 
 def test_group_norm_by_hand():
-    # Two pixels and two groups. Group 0 holds 1, 3, 1, 3: mean 2, variance 1. Group 1 holds
+    # Two pixels and two groups. Group 0 contains 1, 3, 1, 3: mean 2, variance 1. Group 1 contains
     # 0, 0, 0, 8: mean 2, variance 12. Epsilons of 3 and 4 make the roots 2 and 4.
     image = np.array([[1.0, 3.0, 0.0, 0.0], [1.0, 3.0, 0.0, 8.0]]).reshape(1, 1, 2, 4)
     gamma, beta = np.array([2.0, 2.0, 4.0, 8.0]), np.array([0.0, 10.0, 0.0, 1.0])
     first = oracle.group_normalize(image, gamma, beta, groups=2, epsilon=3.0)[0, 0, :, :2]
     second = oracle.group_normalize(image, gamma, beta, groups=2, epsilon=4.0)[0, 0, :, 2:]
-    # Every number above is a small binary fraction, so float64 holds it exactly.
+    # Every number above is a small binary fraction, so float64 contains it exactly.
     np.testing.assert_array_equal(first, [[-1.0, 11.0], [-1.0, 11.0]])
     np.testing.assert_array_equal(second, [[-2.0, -3.0], [-2.0, 13.0]])
 

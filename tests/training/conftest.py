@@ -10,7 +10,7 @@ COLOURS = {"blue": (30, 40, 200), "green": (40, 180, 60), "red": (210, 50, 40)}
 
 
 def _coloured(count, seed=0):
-    """`count` noisy pictures of 32 pixels, in turn blue, green and red, and their labels."""
+    """`count` noisy images of 32 pixels, in turn blue, green and red, and their labels."""
     generator = np.random.default_rng(seed)
     labels = [list(COLOURS)[index % 3] for index in range(count)]
     noise = generator.normal(0, 60, (count, 32, 32, 3))
@@ -20,23 +20,23 @@ def _coloured(count, seed=0):
 
 @pytest.fixture(scope="session")
 def coloured():
-    """A function that draws so many pictures and gives their labels."""
+    """A function that draws so many images and gives their labels."""
     return _coloured
 
 
 @pytest.fixture(scope="session")
 def colours():
-    """What `finetune` takes as data: 60 pictures and their labels."""
+    """What `finetune` takes as data: 60 images and their labels."""
     return _coloured(60)
 
 
 @pytest.fixture(scope="session")
 def colour_folder(tmp_path_factory):
-    """The same pictures as PNG files in class folders."""
+    """The same images as PNG files in class folders."""
     root = tmp_path_factory.mktemp("data") / "colours"
-    for index, (picture, label) in enumerate(zip(*_coloured(60), strict=True)):
+    for index, (image, label) in enumerate(zip(*_coloured(60), strict=True)):
         (root / label).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(root / label / f"{index:03d}.png")
+        Image.fromarray(image).save(root / label / f"{index:03d}.png")
     return root
 
 

@@ -19,7 +19,7 @@ data = (pixels.astype("uint8"), labels)
 options = dict(weights="random", size=32, batch=12, steps=16, learning_rate=0.01)
 options |= dict(accumulate=2, remat=True)
 result = finetune("bit_tiny.cifar10", data, sys.argv[1], **options)
-model, task = load_run(sys.argv[1])
+model, spec = load_run(sys.argv[1])
 assert keras.backend.backend() == sys.argv[2]
 assert model.output_shape == (None, 2)
 assert result.best_accuracy == 1.0, result

@@ -81,11 +81,11 @@ def stopped(stopped_once, tmp_path):
 def test_a_training_learns(trained, colours):
     path, result = trained
     assert is_run(path)
-    # Three classes by colour alone; chance is 0.33. The pictures held out are 12.
+    # Three classes by colour alone; chance is 0.33. The images held out are 12.
     assert result.best_accuracy >= 0.9
-    model, task = load_run(path)
-    images = np.stack([task.transform(picture) for picture in colours[0]])
-    predictions = bit_keras.decode_predictions(model.predict(images, verbose=0), task.labels, 1)
+    model, spec = load_run(path)
+    images = np.stack([spec.transform(image) for image in colours[0]])
+    predictions = bit_keras.decode_predictions(model.predict(images, verbose=0), spec.labels, 1)
     right = [row[0][1] == label for row, label in zip(predictions, colours[1], strict=True)]
     assert np.mean(right) >= 0.9
 
@@ -100,8 +100,8 @@ def test_the_folder_holds_what_it_says(trained):
     assert [int(row["step"]) for row in rows] == [4, 8, 12, 16, 20, 24, 28, 32, 36, 40]
     assert float(rows[-1]["validation_accuracy"]) == result.last_accuracy
     assert max(float(row["validation_accuracy"]) for row in rows) == result.best_accuracy
-    with Image.open(path / "curve.png") as picture:
-        assert picture.size == (700, 700)
+    with Image.open(path / "curve.png") as image:
+        assert image.size == (700, 700)
 
 
 def test_tensorboard_reads_the_logs(trained):
@@ -140,8 +140,8 @@ def test_the_weights_are_official_and_float32(trained):
 def test_the_rule_and_every_validation_are_logged(colours, tmp_path, log_lines):
     finetune(NAME, colours, tmp_path / "run", **SHORT)
     text = "\n".join(log_lines)
-    assert "training from random weights (this project's own): 4 steps of 12 pictures" in text
-    assert "4 steps were asked for instead of" in text
+    assert "training from random weights (this project's own): 4 steps of 12 images" in text
+    assert "4 steps were requested instead of" in text
     assert "a new head, all zero: 54 images of 3 classes: blue (18), green (18), red (18)" in text
     assert "Validation, 10% (6 of 60) held out of training: 6 images of 3 classes" in text
     assert "A test split is not looked at." in text
@@ -198,10 +198,10 @@ def test_bfloat16_learns_and_leaves_the_policy_alone(colours, tmp_path):
 @pytest.mark.long
 def test_a_validation_split_is_used_and_a_test_split_is_not(coloured, tmp_path):
     for split, count in (("train", 24), ("val", 6)):
-        for index, (picture, label) in enumerate(zip(*coloured(count), strict=True)):
+        for index, (image, label) in enumerate(zip(*coloured(count), strict=True)):
             folder = tmp_path / "data" / split / label
             folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(folder / f"{index}.png")
+            Image.fromarray(image).save(folder / f"{index}.png")
     for label in ("blue", "green", "red"):
         (tmp_path / "data" / "test" / label).mkdir(parents=True)
         (tmp_path / "data" / "test" / label / "broken.png").write_bytes(b"never read")
@@ -243,8 +243,8 @@ def test_patience_ends_a_training_that_does_not_get_better(tmp_path):
 @pytest.mark.long
 def test_unreadable_pictures_are_named_and_not_fatal(colour_folder, tmp_path):
     data = shutil.copytree(colour_folder, tmp_path / "data")
-    for picture in sorted(data.rglob("*.png"))[::20]:
-        picture.write_bytes(picture.read_bytes()[:200])
+    for image in sorted(data.rglob("*.png"))[::20]:
+        image.write_bytes(image.read_bytes()[:200])
     result = finetune(NAME, data, tmp_path / "run", **SHORT)
     document = json.loads((tmp_path / "run" / "run.json").read_text())
     assert 0 < len(result.unreadable) <= 3
@@ -258,7 +258,7 @@ def test_unreadable_pictures_are_named_and_not_fatal(colour_folder, tmp_path):
 def test_ctrl_c_saves_and_the_same_call_gives_the_same_weights(
     colours, tmp_path, monkeypatch, log_lines
 ):
-    # 54 pictures in batches of 12: each stop is in the middle of an epoch.
+    # 54 images in batches of 12: each stop is in the middle of an epoch.
     options = {**SHORT, "steps": 20, "mixup": 0.2}
     whole = finetune(NAME, colours, tmp_path / "whole", **options)
     for step in (3, 13):
@@ -307,7 +307,7 @@ def test_other_options_or_data_are_refused_and_nothing_changes(trained, colours)
 def test_a_folder_of_something_else_is_refused(colours, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("years of work")
-    with pytest.raises(TrainingError, match="is no run of `bit-keras finetune`"):
+    with pytest.raises(TrainingError, match="is not a run of `bit-keras finetune`"):
         finetune(NAME, colours, tmp_path / "run", **SHORT)
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["thesis.txt"]
 
@@ -366,9 +366,9 @@ def test_a_damaged_checkpoint_gets_a_sentence(colours, stopped):
     ("options", "message"),
     [
         ({"freeze": ("block7",)}, "block7 cannot be frozen; what can is stem, block1"),
-        ({"accumulate": 5}, "A batch of 12 pictures cannot be split into 5 equal parts"),
-        ({"precision": "float16"}, "precision is one of float32, bfloat16; 'float16' came"),
-        ({"rule": "thumb"}, "rule is one of code, paper, big_vision, scratch; 'thumb' came"),
+        ({"accumulate": 5}, "A batch of 12 images cannot be split into 5 equal parts"),
+        ({"precision": "float16"}, "precision is one of float32, bfloat16; got 'float16'"),
+        ({"rule": "thumb"}, "rule is one of code, paper, big_vision, scratch; got 'thumb'"),
         ({"batch": 0}, "batch must be at least 1"),
         ({"patience": 0}, "patience must be at least 1"),
         ({"learning_rate": -1.0}, "The learning rate must be a positive number"),
@@ -400,7 +400,7 @@ def test_one_class_is_nothing_to_learn(colours, tmp_path):
 
 def test_folders_that_are_no_finished_runs_get_a_sentence(tmp_path):
     assert not is_run(tmp_path)
-    with pytest.raises(TrainingError, match="is no run"):
+    with pytest.raises(TrainingError, match="is not a run"):
         load_run(tmp_path)
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(TrainingError, match="cannot be read"):
@@ -419,7 +419,7 @@ def test_a_run_without_weights_yet_says_so(stopped):
 
 
 def gradients_step(parts, remat=False):
-    """The weights after three steps of 8 pictures in so many parts."""
+    """The weights after three steps of 8 images in so many parts."""
     from bit_keras.training import compile_for, scratch_rule
     from bit_keras.training.loop import recompute_blocks
 

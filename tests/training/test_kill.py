@@ -1,4 +1,4 @@
-"""Trainings that are really killed, at any moment, and go on."""
+"""Trainings that are really killed, at any moment, and continue."""
 
 import csv
 import os
@@ -30,7 +30,7 @@ from bit_keras.cli import main
 main()
 """
 
-# 54 pictures in batches of 12: nearly every batch is in the middle of an epoch.
+# 54 images in batches of 12: nearly every batch is in the middle of an epoch.
 OPTIONS = (
     *("finetune", "bit_tiny.cifar10", "--weights", "random", "--size", "32", "--lr", "0.01"),
     *("--batch", "12", "--steps", "60", "--mixup", "0.2", "--seed", "3"),
@@ -95,7 +95,7 @@ def test_killed_again_and_again_it_ends_with_the_same_weights(colour_folder, tmp
     with np.load(whole / "checkpoint.npz") as one, np.load(parts / "checkpoint.npz") as other:
         assert one.files == other.files
         for name in one.files:
-            if name != "progress":  # Which holds the seconds.
+            if name != "progress":  # Which contains the seconds.
                 assert np.array_equal(one[name], other[name]), name
     assert rows_of(whole) == rows_of(parts)
     # Only the lock is hidden in the end: partial files of killed processes are gone.

@@ -11,8 +11,8 @@ from bit_keras.training import Rule, big_vision_rule, hyper_rule, scratch_rule
 
 SMALL, OTHER = (32, 32), (224, 224)
 
-# Pictures, then step and learning rate: big_transfer, `bit_hyperrule.py`.
-GOLDEN = {
+# Images, then step and learning rate: big_transfer, `bit_hyperrule.py`.
+REFERENCE = {
     19_999: {
         0: 0.0,
         1: 0.00003,
@@ -51,17 +51,17 @@ GOLDEN = {
         19_999: 0.000003,
     },
 }
-GOLDEN[1] = GOLDEN[19_999]
-GOLDEN[499_999] = GOLDEN[20_000]
+REFERENCE[1] = REFERENCE[19_999]
+REFERENCE[499_999] = REFERENCE[20_000]
 
 STEPS = {1: 500, 19_999: 500, 20_000: 10_000, 499_999: 10_000, 500_000: 20_000}
 
 
-@pytest.mark.parametrize("examples", GOLDEN)
+@pytest.mark.parametrize("examples", REFERENCE)
 def test_hyper_rule_has_the_published_steps_and_learning_rates(examples):
     rule = hyper_rule(examples, SMALL)
     assert rule.steps == STEPS[examples]
-    for step, expected in GOLDEN[examples].items():
+    for step, expected in REFERENCE[examples].items():
         # Products and quotients of a few numbers in double precision.
         assert rule.learning_rate_at(step) == pytest.approx(expected, rel=1e-12), step
 
@@ -152,10 +152,10 @@ def test_a_larger_batch_changes_nothing():
 
 def test_a_rule_explains_itself():
     text = hyper_rule(4_500, SMALL, batch=32).explain()
-    assert "4,500 training pictures are fewer than 20,000: a small task, 500 steps" in text
-    assert "Pictures of 32x32 pixels are smaller than 96x96" in text
+    assert "4,500 training images are fewer than 20,000: a small task, 500 steps" in text
+    assert "Images of 32x32 pixels are smaller than 96x96" in text
     assert "the learning rate is 0.00025 instead of 0.003" in text
-    assert "see 16,000 pictures instead of 256,000" in text
+    assert "see 16,000 images instead of 256,000" in text
     assert "fewer than 500,000: a medium task" in hyper_rule(20_000, OTHER).explain()
     assert "500,000 or more: a large task" in hyper_rule(500_000, OTHER).explain()
 
@@ -163,7 +163,7 @@ def test_a_rule_explains_itself():
 def test_other_steps_scale_the_warm_up_and_the_drops():
     rule = hyper_rule(100, SMALL).with_steps(50)
     assert (rule.steps, rule.warmup_steps, rule.boundaries) == (50, 10, (20, 30, 40))
-    assert "50 steps were asked for instead of 500" in rule.explain()
+    assert "50 steps were requested instead of 500" in rule.explain()
     assert hyper_rule(100, SMALL).with_steps(1).learning_rate_at(0) == 0.003
 
 

@@ -63,7 +63,7 @@ class ArrayFile(Arrays, abc.ABC):
         path: The file, or the folder.
 
     Attributes:
-        kind: str. The kind of file, for example `"npz"`.
+        kind: str. The file format, for example `"npz"`.
         path: Path.
         shapes: dict from the name in the file to the shape, in the order of the file.
         dtypes: dict from the name in the file to the dtype, for example `"float32"`.

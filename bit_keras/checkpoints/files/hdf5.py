@@ -6,7 +6,7 @@ variables were made, and those differ by version of TensorFlow: the same network
 the order, which the file keeps in attributes.
 
 HDF5 of this kind has no checksums. What contradicts itself or the size of the file is
-refused; a changed value, or a place that was moved to where nothing else lies, cannot
+refused; a changed value, or a place that was moved to where nothing else is, cannot
 be seen.
 """
 
@@ -41,7 +41,7 @@ _OWN_WEIGHTS = "top_level_model_weights"
 
 
 class DatasetFile(ArrayFile):
-    """Arrays that lie as datasets of HDF5 in a file, which reads its own metadata.
+    """Arrays that are as datasets of HDF5 in a file, which reads its own metadata.
 
     Args:
         path: The file.
@@ -68,7 +68,7 @@ class DatasetFile(ArrayFile):
             yield
         except ForeignError as error:
             raise CheckpointError(
-                f"{self.path} holds {error}; save the weights with Keras, which writes none of "
+                f"{self.path} contains {error}; save the weights with Keras, which writes none of "
                 "that."
             ) from error
 
@@ -78,7 +78,7 @@ class DatasetFile(ArrayFile):
 
     def _add(self, name: str, dataset: Dataset) -> None:
         if name in self._datasets:
-            raise CheckpointError(f"{self.path} holds the array {name!r} twice.")
+            raise CheckpointError(f"{self.path} contains the array {name!r} twice.")
         self._datasets[name] = dataset
         self.shapes[name], self.dtypes[name] = dataset.shape, dataset.dtype
 
@@ -107,8 +107,8 @@ class Hdf5File(DatasetFile):
         path: The file.
 
     Raises:
-        CheckpointError: The file is no HDF5, is damaged, holds no weights of tf.keras
-            or more than its attributes name, or holds them in another way than Keras
+        CheckpointError: The file is not a HDF5, is damaged, contains no weights of tf.keras
+            or more than its attributes name, or contains them in another way than Keras
             writes them.
     """
 
@@ -126,7 +126,7 @@ class Hdf5File(DatasetFile):
             root = root.group(_WHOLE_MODEL)
         if not root.has_names(_LAYERS):
             raise CheckpointError(
-                f"{self.path} is an HDF5 file without the attribute {_LAYERS!r}, so it holds no "
+                f"{self.path} is an HDF5 file without the attribute {_LAYERS!r}, so it contains no "
                 "weights of tf.keras; give a file that its `save_weights` wrote."
             )
         found = objects.datasets_below(root)
@@ -137,7 +137,7 @@ class Hdf5File(DatasetFile):
         unnamed = found.keys() - self._datasets.keys()
         if unnamed:
             raise CheckpointError(
-                f"{self.path} holds {min(unnamed)!r}, which its attributes do not name; only "
+                f"{self.path} contains {min(unnamed)!r}, which its attributes do not name; only "
                 "files as tf.keras writes them are read."
             )
 

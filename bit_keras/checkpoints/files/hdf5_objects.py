@@ -41,7 +41,7 @@ class ForeignError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Where the values of an array lie in HDF5, one behind the other.
+    """Where the values of an array are in HDF5, one behind the other.
 
     Attributes:
         shape: tuple of int.
@@ -87,7 +87,7 @@ class Group:
         self._objects, self.header, self._path = objects, header, path
         symbols = [each.data for each in messages if each.kind == _SYMBOLS]
         if any(each.kind == _LAYOUT for each in messages):
-            raise ValueError(f"{path!r} is no group")
+            raise ValueError(f"{path!r} is not a group")
         if not symbols:
             raise ForeignError(
                 f"the group {path!r} in HDF5's newer layout, which has links into other files"
@@ -97,7 +97,7 @@ class Group:
         self.members: dict[str, int] = {}
         for name, member in objects.members(tree, heap, path):
             if name in self.members:
-                raise ValueError(f"{path!r} holds {name!r} twice")
+                raise ValueError(f"{path!r} contains {name!r} twice")
             self.members[name] = member
 
     def group(self, path: str) -> "Group":
@@ -135,7 +135,7 @@ class Group:
         kind, detail, size = struct.unpack_from("<BB2xI", attribute.datatype)
         varying = kind & 15 == _SEQUENCE and detail & 15 == _TEXT
         if shape is None or len(shape) != 1 or not (varying or kind & 15 == _STRING):
-            raise ValueError(f"the attribute {name!r} of {self._path!r} is no list of names")
+            raise ValueError(f"the attribute {name!r} of {self._path!r} is not a list of names")
         if not 0 < size * shape[0] <= len(attribute.data):
             raise ValueError(f"the attribute {name!r} of {self._path!r} has another size")
         items = [attribute.data[size * at : size * (at + 1)] for at in range(shape[0])]
@@ -218,7 +218,7 @@ class Objects:
             at, header, kind = struct.unpack_from("<QQI", entry)
             name = names[at : names.index(b"\0", at)].decode()
             if not name.isprintable() or "/" in name or name in ("", "."):
-                raise ValueError(f"{path!r} holds {name!r}, which no name can be")
+                raise ValueError(f"{path!r} contains {name!r}, which no name can be")
             if kind == _SOFT_LINK:
                 raise ForeignError(f"{f'{path}/{name}'.lstrip('/')!r}, a link to somewhere else")
             yield name, header
@@ -265,7 +265,7 @@ class Objects:
 
     def _read(self, address: int, size: int) -> bytes:
         if address + size > self._size:
-            raise ValueError("a part of it would lie behind its end")
+            raise ValueError("a part of it would be behind its end")
         self._left -= size
         if self._left < 0:
             raise ValueError(f"its metadata take more than {_METADATA_BYTES} bytes")
@@ -304,7 +304,7 @@ def _dataset(messages: dict[int, _Message], path: str) -> Dataset:
     stored = _dtype(messages[_DATATYPE])
     shape = None if messages[_DATASPACE].shared else _shape(messages[_DATASPACE].data)
     if stored is None or shape is None:
-        raise ForeignError(f"values in {path!r} that are no numbers of a common type")
+        raise ForeignError(f"values in {path!r} that are not numbers of a common type")
     bfloat16 = stored == _BFLOAT16
     # Nothing has no place.
     dataset = Dataset(shape, "bfloat16" if bfloat16 else stored.name, stored, offset if size else 0)
@@ -362,7 +362,7 @@ def _require_separate(datasets: dict[str, Dataset], size: int) -> None:
         if not dataset.bytes:
             continue
         if not end <= dataset.offset <= size - dataset.bytes:
-            raise ValueError(f"the values of {path!r} lie where others do, or behind the end")
+            raise ValueError(f"the values of {path!r} are where others do, or behind the end")
         end = dataset.offset + dataset.bytes
 
 

@@ -1,8 +1,8 @@
 """Keras 3's own format, read without building a model or running what a file asks for.
 
 A `.keras` file is a zip archive. `config.json` describes the layers, and
-`model.weights.h5` holds their variables under numbers: those of the third `Dense` of a
-model lie in `layers/dense_2/vars` (`keras-team/keras`, saving/saving_lib.py,
+`model.weights.h5` contains their variables under numbers: those of the third `Dense` of a
+model are in `layers/dense_2/vars` (`keras-team/keras`, saving/saving_lib.py,
 `_save_container_state`).
 """
 

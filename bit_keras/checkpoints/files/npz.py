@@ -37,7 +37,7 @@ class NpzFile(ArrayFile):
         path: The file.
 
     Raises:
-        CheckpointError: The file is not an npz, is damaged, or holds anything but
+        CheckpointError: The file is not an npz, is damaged, or contains anything but
             arrays of numbers; objects are refused, because unpickling them could run
             code.
 
@@ -68,13 +68,13 @@ class NpzFile(ArrayFile):
     def _add(self, member: zipfile.ZipInfo) -> None:
         if not member.filename.endswith(".npy"):
             raise CheckpointError(
-                f"{self.path} holds {member.filename!r}, which is no array; "
-                "an npz holds arrays alone."
+                f"{self.path} contains {member.filename!r}, which is not an array; "
+                "an npz contains arrays alone."
             )
         name = member.filename.removesuffix(".npy")
         if name.startswith("/") or ".." in name.split("/"):
             raise CheckpointError(
-                f"{self.path} holds {member.filename!r}, a name that leads out of the archive; "
+                f"{self.path} contains {member.filename!r}, a name that leads out of the archive; "
                 "get the file from a source you trust."
             )
         with damage_explained(self.path, name):
@@ -91,10 +91,10 @@ class NpzFile(ArrayFile):
         header = start.tell()
         if dtype.hasobject:
             raise CheckpointError(
-                f"{self.path} holds Python objects in {member.filename!r}; reading them could "
+                f"{self.path} contains Python objects in {member.filename!r}; reading them could "
                 "run code, so they are refused. Save the arrays as float32."
             )
-        # A header that promises more than its member holds would allocate it all.
+        # A header that promises more than its member contains would allocate it all.
         promised = int(np.prod(shape, dtype=object)) * dtype.itemsize
         if any(side < 0 for side in shape) or header + promised != member.file_size:
             raise ValueError(f"its header says {shape}, and the data have another size")
@@ -128,7 +128,7 @@ def write_npz(
 
     Members are sorted by name, stored without compression, and carry no time
     stamp: equal arrays give equal files, of the size that the published ones
-    have. One array at a time is in memory. The file is whole or absent.
+    have. One array at a time is in memory. The file is atomic.
 
     Args:
         path: The file to create or to replace.

@@ -21,10 +21,10 @@ from bit_keras.registry import Shape
 #: What one pickle may cost. A ResNet-152 with Adam's state takes 250 kB and 90,000 steps.
 MOST_BYTES, _MOST_STEPS = 16 << 20, 500_000
 
-#: What to do about whatever else than weights a file holds.
+#: What to do about whatever else than weights a file contains.
 ADVICE = "Save the weights alone: torch.save(model.state_dict(), path)."
 
-#: Of a module and a name, each: longer ones are no names.
+#: Of a module and a name, each: longer ones are not names.
 _NAME_BYTES = 1000
 
 #: NumPy's limit, before version 2.
@@ -77,7 +77,7 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """Where the values of a tensor lie in its storage; strides count values."""
+    """Where the values of a tensor are in its storage; strides count values."""
 
     storage: Storage
     offset: int
@@ -86,7 +86,7 @@ class Tensor:
 
     @property
     def span(self) -> int:
-        """How many values lie between the first and the last, both included."""
+        """How many values are between the first and the last, both included."""
         if 0 in self.shape:
             return 0
         sides = zip(self.shape, self.strides, strict=True)
@@ -111,7 +111,7 @@ class PickleProgram:
         steps: int. How many instructions the pickle has.
 
     Raises:
-        CheckpointError: The pickle asks for what is no part of a list of weights, or for
+        CheckpointError: The pickle asks for what is not a part of a list of weights, or for
             too much.
         ValueError: It is damaged.
     """
@@ -190,7 +190,7 @@ class PickleProgram:
 
     def _extend(self, items: list[Any]) -> None:
         if type(self._stack[-1]) is not list:
-            raise ValueError("its pickle appends to what is no list")
+            raise ValueError("its pickle appends to what is not a list")
         self._stack[-1].extend(items)
 
     def _setitem(self, _: None) -> None:
@@ -203,7 +203,7 @@ class PickleProgram:
     def _update(self, items: list[Any]) -> None:
         target = self._stack[-1]
         if not isinstance(target, dict):
-            raise ValueError("its pickle sets an item of what is no dict")
+            raise ValueError("its pickle sets an item of what is not a dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
             # Hashes of other keys could cost a crash (nested tuples) or hours (large numbers).
             if not isinstance(key, str | int | float):
@@ -230,14 +230,14 @@ class PickleProgram:
 
     def _refuse(self, name: str) -> NoReturn:
         raise CheckpointError(
-            f"{self._path} asks for {name.replace(' ', '.')[:80]!r}, which is no part of a list of "
-            f"weights; it was not run. {ADVICE}"
+            f"{self._path} requests {name.replace(' ', '.')[:80]!r}, which is not part of a list "
+            f"of weights; it was not run. {ADVICE}"
         )
 
     def _reduce(self, _: None) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
         if type(function) is not _Global or type(arguments) is not tuple:
-            raise ValueError("its pickle calls what is no function")
+            raise ValueError("its pickle calls what is not a function")
         if function.name not in _FUNCTIONS:
             self._refuse(function.name)
         self._stack.append(_FUNCTIONS[function.name](self, *arguments))
@@ -247,11 +247,11 @@ class PickleProgram:
 
     def _rebuild_tensor(self, storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
         if type(storage) is not Storage or type(shape) is not tuple or type(strides) is not tuple:
-            raise ValueError("its pickle makes a tensor of what is no storage")
+            raise ValueError("its pickle makes a tensor of what is not a storage")
         if len(shape) != len(strides) or len(shape) > _MOST_DIMENSIONS:
             raise ValueError(f"a tensor has {len(shape)} sides and {len(strides)} strides")
         if not _are_sizes(offset, *shape, *strides):
-            raise ValueError("a tensor has negative sizes, or what is no size")
+            raise ValueError("a tensor has negative sizes, or what is not a size")
         # PyTorch lets an empty tensor begin anywhere.
         tensor = Tensor(storage, 0 if 0 in shape else offset, shape, strides)
         if tensor.offset + tensor.span > storage.count:
@@ -277,7 +277,7 @@ class PickleProgram:
 
     def _rebuild_parameter(self, tensor: Any, requires_grad: Any, hooks: Any) -> Tensor:
         if type(tensor) is not Tensor:
-            raise ValueError("its pickle makes a parameter of what is no tensor")
+            raise ValueError("its pickle makes a parameter of what is not a tensor")
         return tensor
 
     def _persistent(self, _: None) -> None:
@@ -287,10 +287,11 @@ class PickleProgram:
                 storage = Storage(key, _DTYPES[name], count)
             case ("module", *_):
                 raise CheckpointError(
-                    f"{self._path} holds a whole model, which only its program can read. {ADVICE}"
+                    f"{self._path} contains a whole model, which only its program can read. "
+                    f"{ADVICE}"
                 )
             case _:
-                raise ValueError("its pickle refers to what is no storage")
+                raise ValueError("its pickle refers to what is not a storage")
         if view not in ([], [None]):
             raise CheckpointError(
                 f"{self._path} has storages within storages, which only old versions of PyTorch "

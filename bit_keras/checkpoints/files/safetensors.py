@@ -43,14 +43,14 @@ _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 class SafetensorsFile(ArrayFile):
     """The arrays of a safetensors file.
 
-    NumPy has no bfloat16: such an array is read as float32, which holds every value
+    NumPy has no bfloat16: such an array is read as float32, which contains every value
     of it.
 
     Args:
         path: The file.
 
     Raises:
-        CheckpointError: The file is no safetensors, or its header contradicts itself
+        CheckpointError: The file is not a safetensors, or its header contradicts itself
             or the size of the file.
 
     Example:
@@ -129,7 +129,7 @@ def write_safetensors(
 ) -> None:
     """Writes arrays as a safetensors file.
 
-    One array at a time is in memory. The file is whole or absent.
+    One array at a time is in memory. The file is atomic.
 
     Args:
         path: The file to create or to replace.

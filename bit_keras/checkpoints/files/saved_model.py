@@ -50,12 +50,12 @@ class SavedModelFile(ArrayFile):
         path: The folder.
 
     Raises:
-        CheckpointError: The folder is no SavedModel, or is damaged.
+        CheckpointError: The folder is not a SavedModel, or is damaged.
 
     Example:
 
     ```python
-    from bit_keras.export.hub import export_hub
+    from bit_keras.exporters.hub import export_hub
 
     model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
     export_hub(model, "tiny")

@@ -60,16 +60,16 @@ _TAR_MARK_AT, _TAR_MARK = 257, b"ustar"
 class TorchFile(ArrayFile):
     """The tensors in a file of torch.save, such as a state dict or a training checkpoint.
 
-    Names are the keys on the way to a tensor, joined by `"/"`; what is no tensor is
+    Names are the keys on the way to a tensor, joined by `"/"`; what is not a tensor is
     passed over. The pickle in the file is read by a machine that knows tensors, dicts,
     lists and numbers alone, and can run nothing. NumPy has no bfloat16: such a tensor is
-    read as float32, which holds every value of it.
+    read as float32, which contains every value of it.
 
     Args:
         path: The file.
 
     Raises:
-        CheckpointError: The file is not one of torch.save, is damaged, or holds anything
+        CheckpointError: The file is not one of torch.save, is damaged, or contains anything
             but tensors, numbers and text in dicts and lists.
 
     Example:
@@ -99,7 +99,7 @@ class TorchFile(ArrayFile):
 
     def _add_all(self, program: PickleProgram) -> None:
         if not isinstance(program.result, dict | list | tuple):
-            raise CheckpointError(f"{self.path} holds neither a dict nor a list. {ADVICE}")
+            raise CheckpointError(f"{self.path} contains neither a dict nor a list. {ADVICE}")
         pending: list[tuple[str, Any]] = [("", program.result)]
         seen = 0
         while pending:
@@ -126,7 +126,7 @@ class TorchFile(ArrayFile):
 
     def _add(self, name: str, tensor: Tensor) -> None:
         if name in self._tensors:
-            raise CheckpointError(f"{self.path} holds the array {name!r} twice.")
+            raise CheckpointError(f"{self.path} contains the array {name!r} twice.")
         with damage_explained(self.path, name):
             self._container.place(tensor.storage)
         # A stride of 0 repeats values without end.
@@ -283,7 +283,7 @@ def _container(path: Path, file: IO[bytes]) -> _Zip | _Stream:
 def _places_behind(
     file: IO[bytes], keys: object, storages: dict[str, Storage]
 ) -> dict[str, _Place]:
-    """Where the storages of a stream lie, each behind the number of its values."""
+    """Where the storages of a stream are, each behind the number of its values."""
     if not isinstance(keys, list) or keys != sorted(storages):
         raise ValueError("the storages behind its pickles are not those that the tensors view")
     places, end = {}, file.tell()

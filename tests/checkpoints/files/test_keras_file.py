@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bit_keras.checkpoints.files import KerasFile, is_keras_file
-from bit_keras.export.keras_file import export_keras
+from bit_keras.exporters.keras_file import export_keras
 from bit_keras.registry import ARCHITECTURES
 from tests.checkpoints import reading
 from tests.checkpoints.mutations import FEW, MANY, refused_of
@@ -187,7 +187,7 @@ def test_two_layers_of_one_name_are_refused(tmp_path):
         return keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, name="a")], name=name)
 
     keras.Sequential([model("first"), model("second")]).save(tmp_path / "a.keras")
-    assert "holds the array 'a/kernel' twice" in refusal(tmp_path / "a.keras")
+    assert "contains the array 'a/kernel' twice" in refusal(tmp_path / "a.keras")
 
 
 def test_a_changed_value_is_refused_by_its_checksum(small, tmp_path):

@@ -37,7 +37,7 @@ SMALL = {
 
 
 class Zeros(Mapping):
-    """Zeros of given shapes, each made when it is asked for."""
+    """Zeros of given shapes, each made when it is requested."""
 
     def __init__(self, shapes):
         self.shapes = shapes
@@ -237,7 +237,7 @@ def test_python_objects_are_refused_and_not_run(tmp_path):
     np.savez(tmp_path / "x.npz", **{NAME: np.array([Trap()], object)})
     assert "trapped" in pickle.dumps(Trap()).decode("latin1")
     message = refusal(tmp_path / "x.npz")
-    assert "holds Python objects" in message
+    assert "contains Python objects" in message
     assert "could run code" in message
     assert not (tmp_path / "trapped").exists()
 
@@ -289,10 +289,10 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path, forbidden):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("readme.txt", "holds 'readme.txt', which is no array"),
-        ("folder/", "holds 'folder/', which is no array"),
-        ("../../x.npy", "holds '../../x.npy', a name that leads out of the archive"),
-        ("/etc/x.npy", "holds '/etc/x.npy', a name that leads out of the archive"),
+        ("readme.txt", "contains 'readme.txt', which is not an array"),
+        ("folder/", "contains 'folder/', which is not an array"),
+        ("../../x.npy", "contains '../../x.npy', a name that leads out of the archive"),
+        ("/etc/x.npy", "contains '/etc/x.npy', a name that leads out of the archive"),
     ],
 )
 def test_members_that_are_no_arrays_of_the_archive_are_refused(tmp_path, name, words):

@@ -1,4 +1,4 @@
-"""safetensors files, beside the reference implementation, and everything that must be refused."""
+"""safetensors files, next to the reference implementation, and everything that must be refused."""
 
 import functools
 import json

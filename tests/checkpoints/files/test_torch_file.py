@@ -310,7 +310,7 @@ def test_files_of_the_other_byte_order_are_converted(torch, tmp_path):
     assert bits(arrays) == bits(flattened(torch.load(path)))
 
 
-# What is no list of weights.
+# What is not a list of weights.
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_files_of_the_other_byte_order_are_converted(torch, tmp_path):
 )
 def test_other_objects_are_refused_by_name(torch, saved, make, name):
     message = refusal(saved({"model": {"x": torch.ones(2)}, "more": make(torch)}))
-    assert f"asks for {name!r}, which is no part of a list of weights; it was not run" in message
+    assert f"asks for {name!r}, which is not a part of a list of weights; it was not run" in message
     assert "Save the weights alone: torch.save(model.state_dict(), path)." in message
 
 
@@ -342,7 +342,7 @@ def test_a_whole_model_is_refused(torch, saved):
 
 
 def test_a_tensor_without_a_name_is_refused(torch, saved):
-    assert "holds neither a dict nor a list. Save the weights" in refusal(saved(torch.ones(2)))
+    assert "contains neither a dict nor a list. Save the weights" in refusal(saved(torch.ones(2)))
 
 
 def test_a_negated_view_is_refused(torch, saved):
@@ -402,14 +402,14 @@ DEEP = 100_000
 
 
 def laughs(first):
-    """A list, one that holds it twice, one that holds that twice, and so on."""
+    """A list, one that contains it twice, one that contains that twice, and so on."""
     lists = [b"]" + first + b"q\x00"]
     for level in range(60):
         lists.append(b"](h%ch%ceq%c" % (level, level, level + 1))
     return b"(" + b"".join(lists) + b"t"
 
 
-#: A tensor whose sides and strides are whatever the memo holds.
+#: A tensor whose sides and strides are whatever the memo contains.
 MANY_SIDED = (
     named("torch._utils", "_rebuild_tensor") + b"(" + storage() + b"K\x00" + b"h\x00h\x00" + b"tR"
 )
@@ -440,9 +440,9 @@ HOSTILE = {
     "BUILD of a function": (ORDERED_DICT + b"}b", "sets the attributes of an object"),
     "BUILD of a tensor": (tensor() + b"}b", "sets the attributes of an object"),
     "BUILD with a list": (ORDERED_DICT + b")R]b", "sets the attributes of an object"),
-    "call of a number": (number(3) + b")R", "calls what is no function"),
+    "call of a number": (number(3) + b")R", "calls what is not a function"),
     "call of a storage": (named("torch", "FloatStorage") + b")R", "asks for 'torch.FloatStorage'"),
-    "call with a list": (ORDERED_DICT + b"]R", "calls what is no function"),
+    "call with a list": (ORDERED_DICT + b"]R", "calls what is not a function"),
     "call with too much": (ORDERED_DICT + b"]\x85R", "takes 1 positional argument"),
     "LONG4 of 2 GB": (b"\x8b" + struct.pack("<i", 2**31 - 1), "more than 16 MB"),
     "LONG4 of less than nothing": (b"\x8b" + struct.pack("<i", -5), "is damaged"),
@@ -455,8 +455,8 @@ HOSTILE = {
     "no mark": (b"t", "is damaged"),
     "mark left": (b"](", "ends within a value"),
     "value left": (b"]]", "ends within a value"),
-    "append to a dict": (b"}Na", "appends to what is no list"),
-    "item of a list": (b"]NNs", "sets an item of what is no dict"),
+    "append to a dict": (b"}Na", "appends to what is not a list"),
+    "item of a list": (b"]NNs", "sets an item of what is not a dict"),
     "half an item": (b"}(Nu", "is damaged"),
     "key that is a tensor": (b"}" + tensor() + b"Ns", "keys are neither text nor numbers"),
     "key of nested tuples": (b"})" + b"\x85" * DEEP + b"Ns", "keys are neither text nor numbers"),
@@ -477,11 +477,11 @@ HOSTILE = {
     ),
     "long name": (dictionary(**{"x" * 1000: tensor()}), "has a name of 1,000 characters, 'xxxx"),
     "many things": (b"](" + b"N" * 600_000 + b"e", "describes more than 500,000 things"),
-    "storage without a type": (text("storage") + b"\x85Q", "refers to what is no storage"),
-    "storage that is a number": (number(3) + b"Q", "refers to what is no storage"),
+    "storage without a type": (text("storage") + b"\x85Q", "refers to what is not a storage"),
+    "storage that is a number": (number(3) + b"Q", "refers to what is not a storage"),
     "storage of functions": (
         b"(" + text("storage") + ORDERED_DICT + text("0") + text("cpu") + number(3) + b"tQ",
-        "refers to what is no storage",
+        "refers to what is not a storage",
     ),
     "storage with two sizes": (
         b"(" + storage() + storage(count=11) + b"t",
@@ -498,13 +498,13 @@ HOSTILE = {
     ),
     "whole model": (
         b"(" + text("module") + ORDERED_DICT + text("model.py") + text("") + b"tQ",
-        "holds a whole model",
+        "contains a whole model",
     ),
     "parameter of a number": (
         named("torch._utils", "_rebuild_parameter") + b"K\x01\x89)\x87R",
-        "makes a parameter of what is no tensor",
+        "makes a parameter of what is not a tensor",
     ),
-    "number": (number(3), "holds neither a dict nor a list"),
+    "number": (number(3), "contains neither a dict nor a list"),
     "nothing": (b"", "is damaged"),
 }
 
@@ -545,7 +545,7 @@ def test_a_bare_pickle_is_refused_by_what_it_asks_for(tmp_path, monkeypatch):
     [
         ({"offset": 1}, "reaches beyond its storage"),
         ({"offset": -1}, "negative sizes"),
-        ({"offset": 1 << 63}, "negative sizes, or what is no size"),
+        ({"offset": 1 << 63}, "negative sizes, or what is not a size"),
         ({"shape": (3, 5)}, "reaches beyond its storage"),
         ({"shape": (-3, 4)}, "negative sizes"),
         ({"shape": (3, -4), "strides": (4, -1)}, "negative sizes"),
@@ -577,7 +577,7 @@ def test_empty_tensors_have_any_other_sides_or_are_refused(written, shape):
 def test_a_tensor_of_no_storage_is_refused(written):
     for stored in (b"N", number(3), ORDERED_DICT):
         message = refusal(written(program(dictionary(kernel=tensor(stored)))))
-        assert "makes a tensor of what is no storage" in message
+        assert "makes a tensor of what is not a storage" in message
 
 
 @pytest.mark.parametrize("storages", [(), (("1", KERNEL.tobytes()),), (("0", bytes(44)),)])

@@ -1,0 +1,162 @@
+"""Replays the stored inputs of an artifact; `verify` does so in a process of its own.
+
+Whatever Keras did
+not write is loaded by other programs alone, and by no network of this package: a
+SavedModel by TensorFlow, every other file by the engines that are made for it.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from bit_keras.artifacts.metadata import OUTPUTS, Metadata
+from bit_keras.artifacts.reference import read_reference, reference_difference, relative_difference
+from bit_keras.artifacts.runtimes import Program, is_installed, open_program
+from bit_keras.artifacts.runtimes.program import CLASS_MAPS
+from bit_keras.preprocessing import ClassifierSpec
+from bit_keras.preprocessing.decoding import scores_of
+
+#: What each type of artifact is replayed in, besides the SavedModels and Keras's own file.
+ENGINES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"tflite": ("litert", "tf.lite"), "onnx": ("onnxruntime",), "openvino": ("openvino",)}
+)
+
+
+def replay(artifact: str | os.PathLike, trust: bool = False) -> dict[str, float]:
+    """The relative difference to the reference output, for each way to call the artifact."""
+    artifact = Path(artifact)
+    metadata, reference = Metadata.read(artifact), read_reference(artifact)
+    if metadata.target == "keras":
+        return _replay_keras(artifact, reference, trust)
+    if metadata.target not in ENGINES:
+        return _replay_saved_model(artifact, metadata, reference, trust)
+    differences: dict[str, float] = {}
+    for engine in _installed(ENGINES[metadata.target]):
+        program = open_program(artifact, engine=engine, trust=trust)
+        differences |= _replay_program(program, metadata, reference)
+    return differences
+
+
+def replay_job(job: dict[str, Any]) -> dict[str, float]:
+    """`replay` with its arguments in one, as a process of its own takes them."""
+    return replay(**job)
+
+
+def _installed(engines: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that are installed; where none is, the first one, which says what is missing."""
+    return tuple(engine for engine in engines if is_installed(engine)) or engines[:1]
+
+
+def _replay_program(
+    program: Program, metadata: Metadata, reference: dict[str, np.ndarray]
+) -> dict[str, float]:
+    engine, _, _version = program.engine.rpartition(" ")
+    differences: dict[str, float] = {}
+    for name in program.signatures:
+        results = program(reference["inputs"], name)
+        if CLASS_MAPS in results:  # One output of several, which is to be seen by itself.
+            maps = {CLASS_MAPS: results.pop(CLASS_MAPS)}
+            differences[f"{CLASS_MAPS} ({engine})"] = _largest_difference(maps, metadata, reference)
+        differences[f"{name} ({engine})"] = _largest_difference(results, metadata, reference)
+    return differences
+
+
+def _replay_saved_model(
+    artifact: Path, metadata: Metadata, reference: dict[str, np.ndarray], trust: bool
+) -> dict[str, float]:
+    import tensorflow as tf
+
+    from bit_keras.artifacts.runtimes.tensorflow import load_saved_model
+
+    loaded = load_saved_model(artifact, trust)
+    differences = {
+        name: _replay_signature(signature, metadata, reference)
+        for name, signature in loaded.signatures.items()
+    }
+    if metadata.target == "hub":
+        images, output = tf.constant(reference["inputs"]), OUTPUTS[metadata.variant]
+        results = {
+            "__call__": loaded(images),
+            "__call__, one image at a time": tf.concat(
+                [loaded(image[None]) for image in images], 0
+            ),
+        }
+        differences |= {
+            name: relative_difference(values.numpy(), reference[output])
+            for name, values in results.items()
+        }
+    return differences
+
+
+def _replay_keras(
+    artifact: Path, reference: dict[str, np.ndarray], trust: bool
+) -> dict[str, float]:
+    from bit_keras.artifacts.reference import named_outputs
+    from bit_keras.checkpoints import load_keras_model
+
+    model = load_keras_model(artifact, trust)
+    results = named_outputs(model, reference["inputs"])
+    differences = [relative_difference(values, reference[name]) for name, values in results.items()]
+    return {"the network": max(differences)}
+
+
+def _replay_signature(
+    signature: Any, metadata: Metadata, reference: dict[str, np.ndarray]
+) -> float:
+    import tensorflow as tf
+
+    (name,) = signature.structured_input_signature[1]
+    if name == "image_bytes":
+        images = [reference[f"picture_{number}"].tobytes() for number in (0, 1)]
+        results = signature(image_bytes=tf.constant(images))
+        prefix = "picture_"
+    else:
+        results = signature(inputs=tf.constant(reference["inputs"]))
+        prefix = ""
+    results = {key: value.numpy() for key, value in results.items()}
+    if "class_ids" in results:
+        return _ranking_difference(results, metadata, reference["picture_logits"])
+    return _largest_difference(results, metadata, reference, prefix)
+
+
+def _largest_difference(
+    results: Mapping[str, np.ndarray],
+    metadata: Metadata,
+    reference: dict[str, np.ndarray],
+    prefix: str = "",
+) -> float:
+    """The largest difference of all outputs of a signature."""
+    expected = {
+        key.removeprefix(prefix): value
+        for key, value in reference.items()
+        if key.startswith(prefix)
+    }
+    if "probabilities" in results:
+        expected["probabilities"] = scores_of(expected["logits"], _spec(metadata).activation)
+    return max(reference_difference(output, values, expected) for output, values in results.items())
+
+
+def _ranking_difference(
+    results: dict[str, np.ndarray], metadata: Metadata, logits: np.ndarray
+) -> float:
+    """Difference of the scores of the best classes, and of those that the ids stand for."""
+    spec = _spec(metadata)
+    expected = scores_of(logits, spec.activation)
+    index = {id: number for number, id in enumerate(spec.labels.ids)}
+    indices = np.array([[index[id.decode()] for id in row] for row in results["class_ids"]])
+    names = [[spec.labels.names[number] for number in row] for row in indices]
+    if names != [[name.decode() for name in row] for row in results["classes"]]:
+        return float("inf")
+    scores = results["scores"]
+    best = -np.sort(-expected, axis=1)[:, : scores.shape[1]]
+    of_ids = np.take_along_axis(expected, indices, axis=1)
+    return max(relative_difference(scores, best), relative_difference(scores, of_ids))
+
+
+def _spec(metadata: Metadata) -> ClassifierSpec:
+    assert metadata.task is not None  # What has probabilities has a spec.
+    return ClassifierSpec.from_json(metadata.task)

@@ -1,0 +1,310 @@
+"""TFLite files, run by LiteRT or by its older home in TensorFlow."""
+
+import contextlib
+import importlib.metadata
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bit_keras.artifacts.runtimes.program import (
+    DEFAULT_SIGNATURE,
+    FEATURES,
+    IMAGE_RANK,
+    Intermediate,
+    Program,
+    Signature,
+    available_cores,
+    default_first,
+    dimensions,
+    loaded,
+    missing,
+)
+from bit_keras.artifacts.runtimes.tflite_file import require_loadable
+from bit_keras.artifacts.runtimes.trial import run
+from bit_keras.errors import ExportError
+from bit_keras.progress import without_native_notes
+
+#: The file identifier of the format, at bytes 4 to 8 (`tensorflow/lite/schema/schema.fbs`).
+IDENTIFIER = b"TFL3"
+
+#: Largest difference of one image in a batch and alone, in units of the largest value. The files
+#: of this package give the same bits; one step of 8 bits is more.
+_ROUNDING = 1e-4
+
+
+class LiteRTProgram(Program):
+    """A TFLite file behind its signatures; one without any answers as `serving_default`.
+
+    Args:
+        path: The file.
+        threads: int or None. Defaults to all cores: the interpreter's own default is one.
+        engine: `"litert"` (`ai_edge_litert`) or `"tf.lite"` (TensorFlow).
+
+    Raises:
+        ExportError: The file is damaged, no signature takes one batch of images, or the
+            package is missing.
+    """
+
+    def __init__(
+        self, path: os.PathLike, threads: int | None = None, engine: str = "litert"
+    ) -> None:
+        self.engine, interpreter_class, _, schema = _modules(engine)
+
+        def load() -> Any:
+            if engine == "tf.lite":
+                _require_whole(path, schema)
+            with warnings.catch_warnings():
+                # TensorFlow's interpreter says that LiteRT is its future.
+                warnings.simplefilter("ignore")
+                return interpreter_class(
+                    model_path=os.fspath(path), num_threads=threads or available_cores()
+                )
+
+        self._interpreter: Any = loaded(path, self.engine, load)
+        # Makes the delegate. A model for images of any size may not allow the default of one.
+        with without_native_notes(), contextlib.suppress(RuntimeError):
+            self._interpreter.allocate_tensors()
+        self._runners = loaded(path, self.engine, lambda: _runners(self._interpreter))
+        self.signatures = {name: runner.signature for name, runner in self._runners.items()}
+        if not self.signatures:
+            raise ExportError(f"{path} has no signature that takes one batch of images.")
+        #: Whether a signature that is made for another batch takes one, once that is tried.
+        self._resizable: dict[tuple[str, tuple[int, ...]], bool] = {}
+
+    def _piece(self, images: np.ndarray, signature: str) -> int | None:
+        batch = self.signatures[signature].input_shape[0]
+        if batch in (None, len(images)):
+            return None
+        trial = signature, images.shape
+        if trial not in self._resizable:
+            self._resizable[trial] = self._can_be_resized(images, signature)
+        return None if self._resizable[trial] else batch
+
+    def _can_be_resized(self, images: np.ndarray, signature: str) -> bool:
+        """Whether a batch of other images gives what the last of them gives alone.
+
+        A graph that was converted for one image may take others without an error and
+        broadcast values of one image along the width of another, where the batch is as
+        large as the width.
+        """
+        batch = _noise(images.shape, images.dtype)
+        alone = np.repeat(batch[-1:], self.signatures[signature].input_shape[0] or 1, axis=0)
+        try:
+            outputs, expected = self._run(batch, signature), self._run(alone, signature)
+        # What an operation with a shape of its own raises when it is prepared for another.
+        except (RuntimeError, ValueError):
+            return False
+        return all(
+            len(outputs[name]) == len(batch) and _are_alike(outputs[name][-1], expected[name][-1])
+            for name in outputs
+        )
+
+    def _run(self, images: np.ndarray, signature: str) -> dict[str, np.ndarray]:
+        return self._runners[signature](images)
+
+
+def _noise(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Images that differ from each other in their contrast too."""
+    noise = np.random.default_rng(0).random(shape, np.float32)
+    noise *= np.linspace(0.2, 1, shape[0], dtype=np.float32)[:, None, None, None]
+    return (255 * noise if np.issubdtype(dtype, np.integer) else noise).astype(dtype)
+
+
+def _are_alike(output: np.ndarray, alone: np.ndarray) -> bool:
+    """Whether they differ by rounding at most."""
+    return bool(np.abs(output - alone).max() <= _ROUNDING * np.abs(alone).max())
+
+
+class _Runner:
+    """A signature of an interpreter, or all of a model that has none.
+
+    Args:
+        input_details: dict. The interpreter's description of the images.
+        output_details: dict from name to such a description.
+        call: callable from images to arrays by name.
+    """
+
+    def __init__(
+        self,
+        input_details: Mapping[str, Any],
+        output_details: Mapping[str, Mapping[str, Any]],
+        call: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+    ) -> None:
+        self._output_details = output_details
+        self._call = call
+        self.signature = Signature(
+            input_shape=dimensions(input_details["shape_signature"].tolist()),
+            input_dtype=np.dtype(input_details["dtype"]).name,
+            outputs=tuple(output_details),
+        )
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = self._call(images)
+        return {
+            name: dequantized(outputs[name], details)
+            for name, details in self._output_details.items()
+        }
+
+
+def _runners(interpreter: Any) -> dict[str, _Runner]:
+    """The ways to give one batch of images to a model."""
+    names = default_first(interpreter.get_signature_list())
+    runners = [_signed(interpreter, name) for name in names] or [_unsigned(interpreter)]
+    return {
+        name: runner
+        for name, runner in zip(names or [DEFAULT_SIGNATURE], runners, strict=True)
+        if runner is not None
+    }
+
+
+def _signed(interpreter: Any, name: str) -> _Runner | None:
+    runner = interpreter.get_signature_runner(name)
+    inputs = runner.get_input_details()
+    if not _are_images(list(inputs.values())):
+        return None
+    ((key, details),) = inputs.items()
+    outputs = runner.get_output_details()
+    if name == FEATURES and FEATURES in outputs:
+        # Every signature of a file names all outputs; whoever asks for features wants these.
+        outputs = {FEATURES: outputs[FEATURES]}
+    return _Runner(details, outputs, lambda images: runner(**{key: images}))
+
+
+def _unsigned(interpreter: Any) -> _Runner | None:
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    if not _are_images(inputs):
+        return None
+    index = inputs[0]["index"]
+    # The converter names tensors after the operation and the number of its output.
+    named = {details["name"].removesuffix(":0"): details for details in outputs}
+
+    def call(images: np.ndarray) -> dict[str, np.ndarray]:
+        interpreter.resize_tensor_input(index, images.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(index, images)
+        interpreter.invoke()
+        return {name: interpreter.get_tensor(details["index"]) for name, details in named.items()}
+
+    return _Runner(inputs[0], named, call)
+
+
+def _are_images(inputs: Sequence[Mapping[str, Any]]) -> bool:
+    return len(inputs) == 1 and len(inputs[0]["shape_signature"]) == IMAGE_RANK
+
+
+def dequantized(array: np.ndarray, details: Mapping[str, Any]) -> np.ndarray:
+    """The numbers that the integers of a tensor stand for, in float32."""
+    scale, zero_point = details["quantization"]
+    if scale == 0.0:
+        return array
+    return ((array.astype(np.float32) - zero_point) * scale).astype(np.float32)
+
+
+def run_once(path: str) -> None:
+    """Tries a file in a process of its own, for `require_loadable`."""
+    run(LiteRTProgram(Path(path)))
+
+
+def intermediate_tensors(path: os.PathLike, images: np.ndarray) -> Iterator[Intermediate]:
+    """The result of every operation behind `serving_default`, in the order of execution.
+
+    The kernels are those of the interpreter itself: a delegate such as XNNPACK keeps what
+    it computes between its own operations to itself.
+
+    Args:
+        path: A TFLite file.
+        images: What its signature takes, as many as it takes at once.
+
+    Yields:
+        Intermediate. Its name is that of an output, or what the converter made of the
+        names of the layers.
+
+    Raises:
+        ExportError: The file is damaged, or the package is missing.
+    """
+    require_loadable(path)
+    engine, interpreter_class, resolvers, schema = _modules("litert")
+    with warnings.catch_warnings():
+        # That it takes memory to keep all tensors is known here.
+        warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
+        interpreter = loaded(
+            path,
+            engine,
+            lambda: interpreter_class(
+                model_path=os.fspath(path),
+                num_threads=available_cores(),
+                experimental_op_resolver_type=resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+                experimental_preserve_all_tensors=True,
+            ),
+        )
+    if DEFAULT_SIGNATURE not in _runners(interpreter):
+        raise ExportError(f"{path} has no signature {DEFAULT_SIGNATURE} that takes images.")
+    _runners(interpreter)[DEFAULT_SIGNATURE](images)
+    model = schema.Model.GetRootAs(Path(path).read_bytes())
+    index, outputs = _subgraph(model)
+    details = {entry["index"]: entry for entry in interpreter.get_tensor_details(index)}
+    for tensor in _written(model.Subgraphs(index)):
+        name = outputs.get(tensor, details[tensor]["name"])
+        values = dequantized(interpreter.get_tensor(tensor, index), details[tensor])
+        yield Intermediate(name, details[tensor]["dtype"].__name__, values)
+
+
+def _subgraph(model: Any) -> tuple[int, dict[int, str]]:
+    """Which subgraph `serving_default` is, and the names of the tensors that are returned.
+
+    Signatures may share it, and each names some of its outputs.
+    """
+    signatures = [model.SignatureDefs(number) for number in range(model.SignatureDefsLength())]
+    key = DEFAULT_SIGNATURE.encode()
+    index = next((one.SubgraphIndex() for one in signatures if one.SignatureKey() == key), 0)
+    outputs = [
+        one.Outputs(place)
+        for one in signatures
+        if one.SubgraphIndex() == index
+        for place in range(one.OutputsLength())
+    ]
+    return index, {output.TensorIndex(): output.Name().decode() for output in outputs}
+
+
+def _written(subgraph: Any) -> list[int]:
+    """The tensors that the operations of a subgraph write, in their order."""
+    operators = (subgraph.Operators(number) for number in range(subgraph.OperatorsLength()))
+    return [int(tensor) for operator in operators for tensor in operator.OutputsAsNumpy()]
+
+
+def _modules(engine: str) -> tuple[str, Any, Any, Any]:
+    """The name of an engine, its interpreter, the kernels that it can take, and the schema."""
+    if engine == "tf.lite":
+        import tensorflow as tf
+        from tensorflow.lite.python import schema_py_generated
+
+        resolvers = tf.lite.experimental.OpResolverType
+        return (
+            f"TensorFlow Lite {tf.__version__}",
+            tf.lite.Interpreter,
+            resolvers,
+            schema_py_generated,
+        )
+    try:
+        from ai_edge_litert import interpreter, schema_py_generated
+    except ImportError:
+        raise missing("ai_edge_litert", "tflite") from None
+    version = importlib.metadata.version("ai-edge-litert")
+    return (
+        f"LiteRT {version}",
+        interpreter.Interpreter,
+        interpreter.OpResolverType,
+        schema_py_generated,
+    )
+
+
+def _require_whole(path: os.PathLike, schema: Any) -> None:
+    """Reads every table of a file, which raises where one points beyond its end.
+
+    LiteRT does so itself; the interpreter of TensorFlow 2.21 reads what is not there.
+    """
+    schema.ModelT.InitFromObj(schema.Model.GetRootAs(Path(path).read_bytes()))

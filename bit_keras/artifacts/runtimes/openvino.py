@@ -1,0 +1,108 @@
+"""OpenVINO IR, ONNX files and SavedModels, run by OpenVINO."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bit_keras.artifacts.runtimes.onnx_runtime import require_contained, signatures_of
+from bit_keras.artifacts.runtimes.program import IMAGE_RANK, Program, dimensions, loaded, missing
+from bit_keras.errors import ExportError
+
+#: The file of a folder of OpenVINO IR that is opened; the weights are in `model.bin`.
+MODEL = "model.xml"
+
+_PRECISIONS = {"openvino": "f32", "openvino-bfloat16": "bf16"}
+
+_DTYPES = {"f32": "float32", "u8": "uint8"}
+
+
+class OpenVinoProgram(Program):
+    """A model as `serving_default`, and as `features` where it has an output of that name.
+
+    Args:
+        path: A folder of OpenVINO IR or its `.xml` file, an ONNX file, or the folder of a
+            SavedModel, of which OpenVINO sees `serving_default`.
+        threads: int or None. Defaults to OpenVINO's own choice, all cores.
+        engine: `"openvino"`, which computes in float32 whatever the processor offers, or
+            `"openvino-bfloat16"`.
+
+    Raises:
+        ExportError: It is damaged, takes something else than one batch of images, or the
+            package is missing.
+    """
+
+    def __init__(
+        self, path: os.PathLike, threads: int | None = None, engine: str = "openvino"
+    ) -> None:
+        try:
+            import openvino
+        except ImportError:
+            raise missing("openvino", "openvino") from None
+        version = openvino.__version__.partition("-")[0]
+        precision = _PRECISIONS[engine]
+        self.engine = f"OpenVINO {version}" + (", bfloat16" if precision == "bf16" else "")
+        self._options: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        if threads is not None:
+            self._options["INFERENCE_NUM_THREADS"] = threads
+        self._core = openvino.Core()
+        file = _file(Path(path))
+        if file.suffix != ".xml" and file.is_file():
+            require_contained(file)
+        elif file.suffix == ".xml" and not file.with_suffix(".bin").is_file():
+            raise ExportError(f"{file} has no weights: {file.stem}.bin is not an ordinary file.")
+        self._network = loaded(path, self.engine, lambda: self._core.read_model(file))
+        shape, dtype = _taken(path, self._network.inputs)
+        names = tuple(_name(output) for output in self._network.outputs)
+        self.signatures = signatures_of(shape, dtype, names)
+        self._compiled: tuple[tuple[int, ...], Any] = ((), None)
+
+    def _run(self, images: np.ndarray, signature: str) -> dict[str, np.ndarray]:
+        request = self._request(images.shape)
+        results = request.infer([images], share_inputs=True)
+        outputs = {_name(output): output for output in request.model_outputs}
+        # A copy: the next images are answered in the same memory.
+        return {
+            name: np.array(results[outputs[name]], np.float32)
+            for name in self.signatures[signature].outputs
+        }
+
+    def _request(self, shape: tuple[int, ...]) -> Any:
+        """What answers images of a shape; the last one is kept.
+
+        A graph that leaves the batch open runs an R50x1 at 3/4 of the speed in float32, and
+        at 3/5 in bfloat16 (OpenVINO 2026.4).
+        """
+        known, request = self._compiled
+        if known != shape:
+            self._network.reshape(list(shape))
+            request = self._core.compile_model(self._network, "CPU", self._options)
+            request = request.create_infer_request()
+            self._compiled = (shape, request)
+        return request
+
+
+def _file(path: Path) -> Path:
+    return path / MODEL if (path / MODEL).is_file() else path
+
+
+def _taken(path: os.PathLike, inputs: list[Any]) -> tuple[tuple[int | None, ...], str]:
+    """Shape and dtype of the images that a model takes."""
+    if len(inputs) == 1:
+        shape, dtype = inputs[0].partial_shape, inputs[0].element_type.get_type_name()
+        if shape.rank.is_static and len(shape) == IMAGE_RANK and dtype in _DTYPES:
+            sides = (side.get_length() if side.is_static else None for side in shape)
+            return dimensions(sides), _DTYPES[dtype]
+    taken = ", ".join(
+        f"{_name(entry)}: {entry.element_type} {entry.partial_shape}" for entry in inputs
+    )
+    raise ExportError(f"{path} takes {taken}, and not one batch of images.")
+
+
+def _name(port: Any) -> str:
+    """The name of an input or output; of several, the one without the number of a tensor."""
+    return min(port.get_names(), key=lambda name: (":" in name, len(name), name))

@@ -1,0 +1,103 @@
+"""A benchmark as a image: bars of images per second."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bit_keras.atomic import replaced_file
+from bit_keras.benchmark.result import Benchmark, Row
+from bit_keras.errors import BitKerasError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: Of the formats; the palette of Okabe and Ito (2008), which colour-blind people can tell apart.
+COLOURS = {
+    "SavedModel": "#0072B2",
+    "TFLite": "#D55E00",
+    "ONNX": "#009E73",
+    "OpenVINO": "#CC79A7",
+    "PyTorch": "#999999",
+    "ONNX Runtime": "#009E73",
+    "Keras": "#56B4E9",
+}
+
+#: Of those that stand for peers, next to the full colour of artifacts.
+_PEER_ALPHA = 0.45
+
+_INCHES_PER_BAR, _INCHES_AROUND, _WIDTH = 0.27, 1.3, 9.0
+
+
+def write_plot(benchmark: Benchmark, path: str | os.PathLike) -> None:
+    """Writes a image of a benchmark: horizontal bars, the fastest above.
+
+    Args:
+        benchmark: Benchmark.
+        path: The PNG file to write, or to replace. Written atomically.
+
+    Raises:
+        BitKerasError: matplotlib is missing, the name does not end in .png, no
+            entry has times, or the file cannot be written.
+    """
+    path = Path(path)
+    require_image(path)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = {batch: _fastest_first(benchmark.at(batch)) for batch in benchmark.batches}
+    panels = {batch: rows for batch, rows in panels.items() if rows}
+    if not panels:
+        raise BitKerasError("There is nothing to draw: no entry has times.")
+    counts = [len(rows) for rows in panels.values()]
+    height = sum(_INCHES_PER_BAR * count + _INCHES_AROUND for count in counts)
+    figure = Figure(figsize=(_WIDTH, height), dpi=150, layout="constrained")
+    every_axes = figure.subplots(len(panels), squeeze=False, height_ratios=counts)[:, 0]
+    for axes, (batch, rows) in zip(every_axes, panels.items(), strict=True):
+        _draw(axes, rows)
+        axes.set_title(f"batch {batch}, {benchmark.threads} threads", loc="left")
+    every_axes[-1].set_xlabel("images per second (pale: peers)")
+    with replaced_file(path) as partial:
+        FigureCanvasAgg(figure).print_png(partial, metadata={"Software": None})
+
+
+def require_image(path: Path) -> None:
+    """Raises where a image could not be written to `path`, before minutes of work.
+
+    Raises:
+        BitKerasError: matplotlib is missing, the name does not end in .png, or the
+            folder does not exist.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise BitKerasError("A image needs matplotlib: pip install 'bit_keras[train]'.") from None
+    if path.suffix != ".png":
+        raise BitKerasError(f"The image is a PNG file, whose name ends in .png; got {path}.")
+    if not path.parent.is_dir():
+        raise BitKerasError(f"The folder {path.parent} does not exist; create it first.")
+    if path.is_dir():
+        raise BitKerasError(f"{path} is a folder, and a file was to be written there.")
+
+
+def _fastest_first(rows: list[Row]) -> list[Row]:
+    timed = [row for row in rows if row.seconds]
+    return sorted(timed, key=lambda row: row.median)
+
+
+def _draw(axes: "Axes", rows: list[Row]) -> None:
+    places = range(len(rows))
+    for place, row in zip(places, rows, strict=True):
+        entry = row.entry
+        low, high = (row.batch / seconds for seconds in reversed(row.spread))
+        axes.barh(
+            place,
+            row.images_per_second,
+            color=COLOURS[entry.format],
+            alpha=_PEER_ALPHA if entry.peer else 1.0,
+        )
+        axes.plot([low, high], [place, place], color="black", linewidth=1)
+        axes.text(high, place, f"  {row.images_per_second:.1f}", va="center", fontsize=8)
+    axes.set_yticks(places, [row.entry.name for row in rows], fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.1, y=0.01)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,3 +1,0 @@
-"""Target `onnx`: a file for ONNX Runtime, OpenVINO and whatever else reads the format."""
-
-from bit_keras.export.onnx.export import export_onnx as export_onnx

@@ -1,3 +1,0 @@
-"""Target `tflite`: one file for phones, browsers and small machines."""
-
-from bit_keras.export.tflite.export import export_tflite as export_tflite

@@ -1,0 +1,88 @@
+"""Images that show a quantiser which values a network meets."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from bit_keras.data.folder import loose_images
+from bit_keras.data.images import Images
+from bit_keras.data.sources import Data, existing_folder, open_source
+from bit_keras.errors import DataError, ImageError
+from bit_keras.preprocessing import EvalTransform
+
+#: Images that calibrate unless another number is requested.
+COUNT = 200
+
+
+def calibration_images(
+    data: Data,
+    transform: EvalTransform,
+    count: int = COUNT,
+    split: str | None = None,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda files: None,
+) -> np.ndarray:
+    """Images of any source, as the network is going to see them, chosen at random.
+
+    A image that cannot be read is logged, and another one takes its place.
+
+    Args:
+        data: What `bit_keras.data.open_images` takes; or a folder of images, since
+            classes do not matter here.
+        transform: EvalTransform. Of the network.
+        count: int. How many; fewer where there are no more. Defaults to `200`.
+        split: str. Which split of the data. Defaults to `train` where there is one, else
+            to the first: what a network is tested on does not calibrate it.
+        seed: int, not negative. The same images for the same seed. Defaults to `0`.
+        advance: callable that is told how many images were done.
+
+    Returns:
+        float32 array `(count, size, size, 3)`, RGB, in [-1, 1].
+
+    Raises:
+        DataError: The data cannot be found or used, `count` is below 1, or no image
+            can be read.
+
+    Example:
+
+    ```python
+    from bit_keras.exporters.calibration import calibration_images
+
+    pixels = np.zeros((4, 40, 50, 3), "uint8")
+    transform = bit_keras.eval_transform("bit_tiny.cifar10")
+    calibration_images((pixels, [0, 1, 1, 0]), transform, count=2).shape  # (2, 64, 64, 3)
+    ```
+    """
+    if count < 1:
+        raise DataError(f"At least one image calibrates a network; {count} were requested.")
+    images = _unlabelled(data, split)
+    chosen: list[np.ndarray] = []
+    reason = ""
+    for index in map(int, np.random.default_rng(seed).permutation(len(images))):
+        if len(chosen) == count:
+            break
+        try:
+            chosen.append(transform(images[index]))
+        except (ImageError, OSError) as error:
+            reason = str(error)
+            images.note_unreadable(index, reason)
+        else:
+            advance(1)
+    if not chosen:
+        raise DataError(
+            f"A network is calibrated with images, and none of the {len(images)} in {data} "
+            f"can be read ({reason})."
+        )
+    return np.stack(chosen)
+
+
+def _unlabelled(data: Data, split: str | None) -> Images:
+    """The images of a source, whether or not they have classes."""
+    folder = existing_folder(data)
+    loose = None if folder is None else loose_images(folder)
+    if loose is not None:
+        return loose
+    source = open_source(data)
+    if split is None:
+        split = source.split_for("train") or next(iter(source.splits), None)
+    return source.unlabelled(split)

@@ -1,0 +1,339 @@
+"""Target `onnx`: one file, with its weights in another next to it where they are large."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from bit_keras.artifacts.checksums import DATA_SUFFIX, seal
+from bit_keras.artifacts.members import METADATA, REFERENCE, onnx_entries
+from bit_keras.artifacts.metadata import Metadata
+from bit_keras.artifacts.reference import quantised_tolerance, reference_bytes, reference_difference
+from bit_keras.artifacts.runtimes import is_installed, open_program
+from bit_keras.artifacts.runtimes.program import Layout, in_layout
+from bit_keras.atomic import replaced_file, scratch_directory
+from bit_keras.errors import ExportError
+from bit_keras.exporters.saved_model import describe, reference_outputs
+from bit_keras.exporters.specs import transform_and_spec
+from bit_keras.exporters.targets import (
+    OPSET,
+    precision_of,
+    require_class_maps,
+    require_onnx_options,
+)
+from bit_keras.preprocessing import ClassifierSpec
+from bit_keras.preprocessing.classifier_spec import Activation, network_side, size_for
+from bit_keras.registry import RGB, checkpoint_of, model_info
+
+
+def export_onnx(
+    model: keras.Model,
+    path: str | os.PathLike,
+    quantize: str = "none",
+    size: int | None = None,
+    input_range: tuple[float, float] = (-1.0, 1.0),
+    spec: ClassifierSpec | None = None,
+    calibration: Iterable[np.ndarray] | None = None,
+    class_maps: bool = False,
+    batch: int | None = None,
+    opset: int = OPSET,
+    layout: Layout = "nhwc",
+    allow_nonfinite: bool = False,
+) -> Metadata:
+    """Writes a model as an ONNX file.
+
+    Its input is `inputs`, float32 `(batch, height, width, 3)`, or with the layout `"nchw"`
+    `inputs_nchw`, `(batch, 3, height, width)`; any batch is taken unless `batch` is given, and
+    any height and width unless `size` is given. A classifier answers with `logits`,
+    `probabilities` and `features`, an extractor with `features`, all float32; with
+    `class_maps` also with these, `(batch, height / 32, width / 32, classes)` in either
+    layout, sides rounded up, what `bit_keras.create_class_maps` gives. Nodes
+    and weights are called like the layers. The metadata, and a stored input and output
+    for `bit_keras.artifacts.verify`, are entries of the model's metadata; the last one is a
+    checksum of the file, which is refused where it differs.
+
+    Weights of 2 GB and more are in a second file, the name with `.data` behind it: the
+    two belong together.
+
+    Args:
+        model: From `create_classifier` or `create_feature_extractor`, on the
+            TensorFlow backend. It is not changed.
+        path: The file to create; its name ends in `.onnx`, and it must not exist. Written
+            atomically.
+        quantize: `"none"`, or `"float16"`: weights and arithmetic in float16, but for the
+            statistics of GroupNorm and the sums of the head; or `"int8"`: head and
+            convolutions, but for the first one, in 8 bits, weights by output channel,
+            everything else in float32. Defaults to `"none"`.
+        size: int. Side of the images. Defaults to that of the model, which may be any.
+        input_range: `(-1.0, 1.0)`, BiT's own, or `(0.0, 1.0)`. Defaults to
+            `(-1.0, 1.0)`.
+        spec: ClassifierSpec. The labels and the transform of a classifier. Defaults to what the
+            registry knows of the model's name.
+        calibration: array `(n, size, size, 3)` or iterable of float32 images in [-1, 1]
+            whatever the range of the file, a hundred or more, for `"int8"`: images
+            such as the network is going to see, from
+            `bit_keras.exporters.calibration.calibration_images`.
+        class_maps: bool. Add the output `class_maps`. Defaults to `False`.
+        batch: int. The only number of images that the file takes at once, from 1 to 1024, for
+            what reads no open batch. Defaults to any.
+        opset: int. Version of the operators, from 11 (of `"int8"`, 13) to 23. Defaults to
+            17.
+        layout: `"nhwc"`, channels last, or `"nchw"`, channels first, as OpenCV and most
+            vision code in browsers have them. Defaults to `"nhwc"`.
+        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to `False`.
+
+    Returns:
+        Metadata, as stored in the file.
+
+    Raises:
+        ExportError: Another backend, an unknown range or quantisation, a model that is no
+            BiT, a spec with another number of classes, class maps of a feature extractor,
+            no calibration images or some of another shape, another batch, opset or layout, a
+            path that exists or does not end in `.onnx`, or the extra `onnx` is missing.
+        SizeError: The model takes another size than is given, or the size is below 32.
+        BitKerasError: The file cannot be written, or the network takes other images than
+            RGB squares.
+
+    Example:
+
+    ```python
+    from bit_keras.exporters.onnx import export_onnx
+
+    model = bit_keras.create_classifier("bit_tiny.cifar10")
+    export_onnx(model, "bit_tiny.onnx", size=64).size  # 64
+    ```
+    """
+    path = Path(path)
+    _require_new_onnx_file(path)
+    require_packages("onnx", "onnx", *(() if quantize == "none" else ("onnxruntime",)))
+    metadata = described(model, "onnx", quantize, size, input_range, spec, layout, allow_nonfinite)
+    require_onnx_options(quantize, batch, opset, layout)
+    if class_maps:
+        require_class_maps(metadata)
+    images = _calibration_images(calibration, metadata) if quantize == "int8" else None
+    with _new_files(path) as file:
+        if images is None:
+            write_network(model, file, metadata, class_maps, opset)
+        else:
+            _write_quantized(model, file, metadata, images, class_maps, opset)
+        if batch is not None:
+            _fix_batch(file, batch)
+        reference = reference_outputs(model, metadata, class_maps)
+        if quantize != "none":
+            tolerance = quantised_tolerance(difference(file, reference))
+            metadata = dataclasses.replace(metadata, tolerance=tolerance)
+        elif is_installed("onnxruntime") and not allow_nonfinite:
+            require_same_function(file, reference, metadata)
+        _add_entries(file, metadata, reference)
+    return metadata
+
+
+def described(
+    model: keras.Model,
+    target: str,
+    quantize: str,
+    size: int | None,
+    input_range: tuple[float, float],
+    spec: ClassifierSpec | None,
+    layout: Layout = "nhwc",
+    allow_nonfinite: bool = False,
+) -> Metadata:
+    """What a file is going to be, with the tolerance of float32.
+
+    Raises:
+        ExportError, SizeError, BitKerasError: As `export_onnx`.
+    """
+    precision = precision_of(target, quantize)
+    metadata = describe(model, target, input_range, spec, allow_nonfinite)
+    side = size_for(checkpoint_of(model), network_side(model.input_shape), size)
+    if side is not None:
+        _, spec = transform_and_spec(model, side, spec)
+        metadata = dataclasses.replace(metadata, task=None if spec is None else spec.to_json())
+    return dataclasses.replace(
+        metadata,
+        precision=precision,
+        folded=True,
+        size=side,
+        layout=layout,
+        versions=metadata.versions | {"onnx": importlib.metadata.version("onnx")},
+    )
+
+
+def write_network(
+    model: keras.Model,
+    file: Path,
+    metadata: Metadata,
+    class_maps: bool = False,
+    opset: int = OPSET,
+) -> None:
+    """Writes the graph of a network, and its weights next to it where they are large."""
+    import onnx
+
+    from bit_keras.exporters.onnx import weights as storage
+    from bit_keras.exporters.onnx.graph import onnx_model
+
+    half = metadata.precision == "float16"
+    size_of_weights = model.count_params() * (2 if half else 4)
+    with contextlib.ExitStack() as stack:
+        weights = storage.Weights()
+        if size_of_weights >= storage.EXTERNAL_DATA_FROM:
+            data = file.with_name(file.name + DATA_SUFFIX)
+            weights = storage.Weights(stack.enter_context(data.open("wb")), data.name)
+        graph = onnx_model(
+            model,
+            weights,
+            size=metadata.size,
+            input_range=metadata.input_range,
+            activation=_activation(metadata),
+            pool_border=model_info(metadata.model).architecture.pool_border,
+            half=half,
+            class_maps=class_maps,
+            opset=opset,
+            layout=metadata.layout,
+        )
+    onnx.save(graph, file)
+
+
+def _write_quantized(
+    model: keras.Model,
+    file: Path,
+    metadata: Metadata,
+    images: np.ndarray,
+    class_maps: bool,
+    opset: int,
+) -> None:
+    from bit_keras.exporters.onnx.graph import INPUTS
+    from bit_keras.exporters.onnx.quantization import quantize_file
+
+    # In a folder that does not stay: neither do its weights, which can be apart.
+    full = file.with_name("float32.onnx")
+    write_network(model, full, metadata, class_maps, opset)
+    quantize_file(full, file, INPUTS[metadata.layout], in_layout(images, metadata.layout))
+
+
+def _fix_batch(file: Path, batch: int) -> None:
+    """Closes the batch of a file, last: a file is calibrated with as many images as fit."""
+    import onnx
+
+    model = onnx.load(file, load_external_data=False)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    # Shapes between them, which the quantisation has noted, have the open batch.
+    del model.graph.value_info[:]
+    onnx.save(model, file)
+
+
+def _activation(metadata: Metadata) -> Activation | None:
+    if metadata.variant == "feature_extraction":
+        return None
+    if metadata.task is None:
+        return model_info(metadata.model).activation
+    return metadata.task["activation"]
+
+
+@contextlib.contextmanager
+def _new_files(path: Path) -> Iterator[Path]:
+    """Yields a file to write in a folder of its own; it becomes `path` with what is next to it."""
+    with (
+        replaced_file(path) as partial,
+        scratch_directory(partial) as folder,
+    ):
+        file = folder / path.name
+        yield file
+        data = file.with_name(file.name + DATA_SUFFIX)
+        # First, so that no model is ever without its weights.
+        if data.exists():
+            data.replace(path.with_name(data.name))
+        file.replace(partial)
+
+
+def require_same_function(
+    file: Path, reference: Mapping[str, np.ndarray], metadata: Metadata
+) -> None:
+    """Raises where a file that is not quantised computes something else than the network."""
+    largest = difference(file, reference)
+    if largest > metadata.tolerance:
+        raise ExportError(
+            f"The file computes something else than {metadata.model}: its outputs differ by "
+            f"{largest:.1g}, and {metadata.tolerance:g} is the most that is written. Export it "
+            "with --to keras, which changes nothing."
+        )
+
+
+def difference(file: Path, reference: Mapping[str, np.ndarray]) -> float:
+    """The largest relative difference that quantisation brought to a reference output."""
+    outputs = open_program(file)(reference["inputs"])
+    # The head of a new network returns zeros, which no difference is in units of.
+    compared = [name for name in outputs if name in reference and reference[name].any()]
+    largest = max(
+        (reference_difference(name, outputs[name], reference) for name in compared), default=0.0
+    )
+    if not np.isfinite(largest):
+        raise ExportError(
+            "The network leaves the range of the numbers that it was to be quantised to, and "
+            "answers with infinities; export it with quantize='none'."
+        )
+    return largest
+
+
+def _add_entries(file: Path, metadata: Metadata, reference: Mapping[str, np.ndarray]) -> None:
+    """Adds what the file is, its proof and what people look for in any file; checks it all."""
+    import onnx
+
+    model = onnx.load(file, load_external_data=False)
+    members = {METADATA: metadata.to_json().encode(), REFERENCE: reference_bytes(reference)}
+    low, high = metadata.input_range
+    axes = "channels last" if metadata.layout == "nhwc" else "channels first"
+    entries = {
+        "model": metadata.model,
+        "author": "bit_keras",
+        "description": f"Images are RGB, {axes}, float32 in [{low:g}, {high:g}].",
+        **onnx_entries(members),
+    }
+    if metadata.task is not None:
+        entries["labels"] = "\n".join(ClassifierSpec.from_json(metadata.task).labels.names)
+    onnx.helper.set_model_props(model, entries)
+    onnx.save(model, file)
+    seal(file)
+    onnx.checker.check_model(file, full_check=True)
+
+
+def _calibration_images(calibration: Iterable[np.ndarray] | None, metadata: Metadata) -> np.ndarray:
+    """The images that a file is calibrated with, in the range that it takes."""
+    images = [] if calibration is None else [np.asarray(image) for image in calibration]
+    if not images:
+        raise ExportError(
+            "int8 takes the ranges of its numbers from images, and none were given; pass a "
+            "hundred or more as calibration, or `--calibrate` with a folder of them."
+        )
+    side = metadata.size or images[0].shape[0]
+    for image in images:
+        if image.shape != (side, side, RGB):
+            raise ExportError(
+                f"Calibration images are float32 arrays ({side}, {side}, {RGB}), and one of "
+                f"{image.dtype} {image.shape} came."
+            )
+    low, high = metadata.input_range
+    return (low + (np.stack(images) + 1) * ((high - low) / 2)).astype(np.float32)
+
+
+def _require_new_onnx_file(path: Path) -> None:
+    if path.suffix != ".onnx":
+        raise ExportError(f"The name of an ONNX file ends in .onnx; {path} does not.")
+    if path.exists():
+        raise ExportError(f"{path} exists already; remove it or choose another path.")
+
+
+def require_packages(extra: str, *names: str) -> None:
+    """Raises ExportError where a package is missing, and names the extra that brings it."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ExportError(
+            f"The package {missing[0]} is missing; `pip install 'bit_keras[{extra}]'` brings it."
+        )

@@ -1,0 +1,162 @@
+"""Target `openvino`: a folder with OpenVINO's own format, converted from the ONNX graph."""
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from bit_keras.artifacts.checksums import seal
+from bit_keras.artifacts.members import METADATA, REFERENCE
+from bit_keras.artifacts.metadata import Metadata
+from bit_keras.artifacts.reference import quantised_tolerance, reference_bytes
+from bit_keras.atomic import new_directory
+from bit_keras.exporters.onnx.export import (
+    described,
+    difference,
+    require_packages,
+    require_same_function,
+    write_network,
+)
+from bit_keras.exporters.saved_model import reference_outputs
+from bit_keras.exporters.signatures import labels_asset
+from bit_keras.exporters.targets import require_class_maps
+from bit_keras.preprocessing import ClassifierSpec
+from bit_keras.registry import RGB
+
+#: The graph, next to `model.bin` with the weights.
+MODEL = "model.xml"
+
+
+def export_openvino(
+    model: keras.Model,
+    path: str | os.PathLike,
+    quantize: str = "none",
+    size: int | None = None,
+    input_range: tuple[float, float] = (-1.0, 1.0),
+    spec: ClassifierSpec | None = None,
+    class_maps: bool = False,
+    allow_nonfinite: bool = False,
+) -> Metadata:
+    """Writes a model as a folder of OpenVINO IR: `model.xml` and `model.bin`.
+
+    Input, outputs and names are those of `bit_keras.exporters.onnx.export_onnx`. The
+    labels of a classifier are in `labels.tsv`, what the folder is and a stored input
+    and output for `bit_keras.artifacts.verify` in `assets.extra`. What OpenVINO's Model API and
+    Model Server need to know is in the graph: the layout, and below `model_info` the type of
+    the model, its labels, scale and mean, and how images are resized.
+
+    On a processor with bfloat16 OpenVINO computes in it unless it is told otherwise: set
+    `INFERENCE_PRECISION_HINT` to `f32` for the answers of Keras.
+
+    Args:
+        model: From `create_classifier` or `create_feature_extractor`, on the
+            TensorFlow backend. It is not changed.
+        path: The folder to create; it must not exist. Written atomically.
+        quantize: `"none"`, or `"float16"`: weights are stored in float16, half the
+            size, and the device chooses what it computes in. Defaults to `"none"`.
+        size: int. Side of the images. Defaults to that of the model, which may be any.
+        input_range: `(-1.0, 1.0)`, BiT's own, or `(0.0, 1.0)`. Defaults to
+            `(-1.0, 1.0)`.
+        spec: ClassifierSpec. The labels and the transform of a classifier. Defaults to what the
+            registry knows of the model's name.
+        class_maps: bool. Add the output `class_maps`. Defaults to `False`.
+        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to `False`.
+
+    Returns:
+        Metadata, as stored in the folder.
+
+    Raises:
+        ExportError: Another backend, an unknown range or quantisation, a model that is no
+            BiT, a spec with another number of classes, class maps of a feature extractor,
+            or the extra `openvino` is missing.
+        SizeError: The model takes another size than is given, or the size is below 32.
+        BitKerasError: The folder exists or cannot be written, or the network takes other
+            images than RGB squares.
+
+    Example:
+
+    ```python
+    from bit_keras.exporters.openvino import export_openvino
+
+    model = bit_keras.create_classifier("bit_tiny.cifar10")
+    export_openvino(model, "bit_tiny", quantize="float16").precision  # 'float16'
+    ```
+    """
+    require_packages("openvino", "onnx", "openvino")
+    metadata = described(
+        model, "openvino", quantize, size, input_range, spec, allow_nonfinite=allow_nonfinite
+    )
+    if class_maps:
+        require_class_maps(metadata)
+    with new_directory(path) as folder:
+        _write_graph(model, folder, metadata, class_maps)
+        reference = reference_outputs(model, metadata, class_maps)
+        if quantize != "none":
+            tolerance = quantised_tolerance(difference(folder, reference))
+            metadata = dataclasses.replace(metadata, tolerance=tolerance)
+        elif not allow_nonfinite:
+            require_same_function(folder, reference, metadata)
+        _write_reference(folder, metadata, reference)
+    return metadata
+
+
+def _write_graph(model: keras.Model, folder: Path, metadata: Metadata, class_maps: bool) -> None:
+    import openvino
+
+    # In the new folder, which goes with its content if the process is killed.
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        file = Path(scratch) / "model.onnx"
+        full = dataclasses.replace(metadata, precision="float32")
+        write_network(model, file, full, class_maps)
+        graph = openvino.convert_model(file)
+        openvino.layout_helpers.set_layout(graph.input(), openvino.Layout("NHWC"))
+        for name, value in model_info_of(metadata).items():
+            graph.set_rt_info(value, ["model_info", name])
+        openvino.save_model(graph, folder / MODEL, compress_to_fp16=metadata.precision == "float16")
+
+
+def model_info_of(metadata: Metadata) -> dict[str, str]:
+    """What OpenVINO's Model API reads in the runtime information of a graph.
+
+    Args:
+        metadata: Metadata.
+
+    Returns:
+        dict of str to str, from the names of parameters to values as their parser takes them
+        (`open-edge-platform/model_api`, `models/parameters.py` and `models/types.py`).
+    """
+    low, high = metadata.input_range
+    scale = 255 / (high - low)  # Of pixels.
+    info = {
+        # It takes images as OpenCV reads them, BGR.
+        "reverse_input_channels": "True",
+        "mean_values": " ".join([f"{abs(low) * scale:g}"] * RGB),
+        "scale_values": " ".join([f"{scale:g}"] * RGB),
+    }
+    if metadata.variant == "classification":
+        info |= {"model_type": "Classification", "output_raw_scores": "True"}
+    if metadata.task is None:
+        return info
+    spec = ClassifierSpec.from_json(metadata.task)
+    resizing = spec.transform.resizing
+    return info | {
+        # They are separated by spaces.
+        "labels": " ".join("_".join(name.split()) for name in spec.labels.names),
+        "multilabel": str(spec.activation == "sigmoid"),
+        # The nearest to the transform: it knows no crop of what was resized to more than the side.
+        "resize_type": "standard" if resizing.mode == "squash" else "crop",
+        "interpolation_mode": "CUBIC" if resizing.interpolation == "bicubic" else "LINEAR",
+    }
+
+
+def _write_reference(folder: Path, metadata: Metadata, reference: Mapping[str, np.ndarray]) -> None:
+    if metadata.task is not None:
+        labels_asset(ClassifierSpec.from_json(metadata.task).labels, folder)
+    (folder / METADATA).parent.mkdir()
+    (folder / METADATA).write_text(metadata.to_json())
+    (folder / REFERENCE).write_bytes(reference_bytes(reference))
+    seal(folder)

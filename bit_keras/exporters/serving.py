@@ -1,0 +1,215 @@
+"""Target `serving`: a versioned SavedModel for TensorFlow Serving and its like.
+
+It is written for speed, not for training: kernels are standardised once, at
+export, and the height and width of images are fixed.
+"""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from bit_keras.artifacts.metadata import Metadata
+from bit_keras.artifacts.reference import encoded_reference_images, tolerance_of
+from bit_keras.atomic import new_directory, scratch_directory
+from bit_keras.errors import ExportError
+from bit_keras.exporters.image_bytes import MAX_PIXELS, checked_max_pixels
+from bit_keras.exporters.saved_model import (
+    describe,
+    features_and_outputs,
+    save,
+    write_reference,
+)
+from bit_keras.exporters.signatures import labels_asset, serving_signatures
+from bit_keras.exporters.specs import transform_and_spec
+from bit_keras.exporters.targets import DEFAULT_SIGNATURES, PRECISIONS, require_class_maps
+from bit_keras.exporters.warm_up import require_warm_up, write_warm_up
+from bit_keras.models.folding import clone_with, copy_state, fold_weight_standardization
+from bit_keras.preprocessing import ClassifierSpec, EvalTransform
+
+#: Batch sizes that a server is warmed up for: those of `export/serving/batching.config`.
+BATCH_SIZES = (1, 2, 4, 8)
+
+
+def export_serving(
+    model: keras.Model,
+    path: str | os.PathLike,
+    version: int = 1,
+    size: int | None = None,
+    precision: str = "float32",
+    input_range: tuple[float, float] = (-1.0, 1.0),
+    spec: ClassifierSpec | None = None,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    class_maps: bool = False,
+    allow_nonfinite: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    default_signature: str = DEFAULT_SIGNATURES[0],
+) -> Metadata:
+    """Writes a model as a SavedModel for servers, in a folder named after its version.
+
+    The signatures, for a classifier:
+
+    - `serving_default`: `inputs`, float32 `(batch, size, size, 3)` -> `logits` and
+      `probabilities`, float32 `(batch, classes)`;
+    - `features`: `inputs` -> `features`, float32 `(batch, channels)`;
+    - `image_bytes`: `image_bytes`, string `(batch,)`, encoded images of any size ->
+      `scores`, float32, `classes` and `class_ids`, string, `(batch, 5)`, best first.
+      Images go through the checkpoint's own evaluation transform, bit for bit,
+      without the turn that EXIF asks for;
+    - `class_maps`, where they are requested: `inputs` -> `class_maps`, float32 `(batch,
+      size / 32, size / 32, classes)`, what `bit_keras.create_class_maps` gives.
+
+    A feature extractor returns `features` from the first three. The labels are in
+    `assets/labels.tsv`, requests to warm up with in
+    `assets.extra/tf_serving_warmup_requests`, a stored input and output for
+    `bit_keras.artifacts.verify` next to them.
+
+    Args:
+        model: From `create_classifier` or `create_feature_extractor`, on the
+            TensorFlow backend. It is not changed.
+        path: The folder of all versions; `path/version` must not exist. Written atomically.
+        version: int. From 1. Defaults to `1`.
+        size: int. Side of the images. Defaults to that of the model or its spec.
+        precision: `"float32"`, or `"bfloat16"`: convolutions in bfloat16, half the
+            size, statistics and head in float32. Defaults to `"float32"`.
+        input_range: `(-1.0, 1.0)`, BiT's own, or `(0.0, 1.0)`. Defaults to
+            `(-1.0, 1.0)`.
+        spec: ClassifierSpec. The labels and the transform; of an extractor's, the transform.
+            Defaults to what the registry knows of the model's name.
+        batch_sizes: sequence of int. To warm up a server with; `()` writes no
+            requests. Defaults to `(1, 2, 4, 8)`.
+        class_maps: bool. Add the signature `class_maps`. Defaults to `False`.
+        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to `False`.
+        max_pixels: int. The most pixels of an encoded image, which its header states;
+            resizing one takes about 30 bytes a pixel. Defaults to 25,000,000.
+        default_signature: `"inputs"`, or `"image_bytes"`: `serving_default` takes encoded
+            images, for managed endpoints that call no other signature, and the signature
+            `inputs` takes what it takes otherwise. Defaults to `"inputs"`.
+
+    Returns:
+        Metadata, as stored in the artifact.
+
+    Raises:
+        ExportError: Another backend, an unknown range, precision or default signature, a
+            model that is not a BiT, a spec with another number of classes, class maps of a feature
+            extractor, a version or `max_pixels` below 1, the extra `serving` is missing,
+            or TensorFlow cannot write.
+        SizeError: No size is given and none is known, or it is below 32.
+        BitKerasError: The folder of the version exists, or the network takes other
+            images than RGB squares.
+
+    Example:
+
+    ```python
+    from bit_keras.exporters.serving import export_serving
+
+    model = bit_keras.create_classifier("bit_tiny.cifar10")
+    export_serving(model, "bit_tiny").size  # 64
+    ```
+    """
+    _checked("default_signature", default_signature, DEFAULT_SIGNATURES)
+    require_warm_up(batch_sizes)  # Before the minutes that a large network takes.
+    metadata = describe(model, "serving", input_range, spec, allow_nonfinite)
+    if class_maps:
+        require_class_maps(metadata)
+    transform, spec = transform_and_spec(model, size, spec)
+    metadata = dataclasses.replace(
+        metadata,
+        precision=_checked("precision", precision, PRECISIONS),
+        folded=True,
+        size=transform.size,
+        tolerance=tolerance_of(precision),
+        task=None if spec is None else spec.to_json(),
+        max_pixels=checked_max_pixels(max_pixels),
+    )
+    with version_folder(Path(path), version) as folder:
+        with scratch_directory() as scratch:
+            root = ServingModel(
+                model, metadata, spec, transform, scratch, class_maps, default_signature
+            )
+            save(root, root.endpoints, folder, path)
+        if batch_sizes:
+            inputs = {
+                name: endpoint.input_signature[0] for name, endpoint in root.endpoints.items()
+            }
+            write_warm_up(folder, inputs, batch_sizes, encoded_reference_images(transform.size)[0])
+        write_reference(model, metadata, folder, transform, class_maps)
+    return metadata
+
+
+class ServingModel(tf.train.Checkpoint):
+    """A folded network behind the endpoints of a server.
+
+    Args:
+        model: keras.Model from a builder.
+        metadata: Metadata.
+        spec: ClassifierSpec, or None for a feature extractor.
+        transform: EvalTransform. Of encoded images.
+        folder: Path. Where the class list is written, for `tf.saved_model.save` to
+            copy.
+        class_maps: bool. Whether there is an endpoint `class_maps`.
+        default: str. What the endpoint `serving_default` takes, one of `DEFAULT_SIGNATURES`.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        metadata: Metadata,
+        spec: ClassifierSpec | None,
+        transform: EvalTransform,
+        folder: Path,
+        class_maps: bool = False,
+        default: str = DEFAULT_SIGNATURES[0],
+    ) -> None:
+        super().__init__()
+        folded = fold_weight_standardization(model, allow_nonfinite=True)
+        if metadata.precision == "bfloat16":
+            folded = _in_bfloat16(folded)
+        network = features_and_outputs(folded, class_maps)
+        self.variables = [variable.value for variable in network.variables]
+        self.labels = None if spec is None else labels_asset(spec.labels, folder)
+        images = tf.TensorSpec((None, transform.size, transform.size, 3), tf.float32)
+        self.endpoints = serving_signatures(
+            network, metadata, images, spec, transform, class_maps, default
+        )
+        #: The endpoint that `keras.layers.TFSMLayer` calls unless told otherwise.
+        self.serve = self.endpoints["serving_default"]
+
+
+def _in_bfloat16(folded: keras.Model) -> keras.Model:
+    """A copy with kernels in bfloat16; what is in float32 for its digits stays there."""
+
+    def swap(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        if layer.name not in ("features", "head"):
+            is_convolution = isinstance(layer, keras.layers.Conv2D)
+            config["dtype"] = "bfloat16" if is_convolution else "mixed_bfloat16"
+        return layer.__class__.from_config(config)
+
+    halved = clone_with(folded, swap)
+    copy_state(folded, halved)
+    return halved
+
+
+@contextlib.contextmanager
+def version_folder(path: Path, version: int) -> Iterator[Path]:
+    """The folder to write a version into; atomic, as is that of all versions."""
+    if version < 1:
+        raise ExportError(f"Versions count from 1. Received: version={version}")
+    if path.is_dir():
+        with new_directory(path / str(version)) as folder:
+            yield folder
+    else:
+        with new_directory(path) as folder:
+            (folder / str(version)).mkdir()
+            yield folder / str(version)
+
+
+def _checked(name: str, value: str, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        raise ExportError(f"{name} must be one of {', '.join(allowed)}. Received: {name}={value!r}")
+    return value

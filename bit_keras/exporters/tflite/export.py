@@ -1,0 +1,187 @@
+"""Writes a model as a TFLite file that proves itself."""
+
+import dataclasses
+import os
+from typing import Literal
+
+import keras
+import numpy as np
+
+from bit_keras.artifacts.members import METADATA, REFERENCE
+from bit_keras.artifacts.metadata import CALIBRATED, Metadata
+from bit_keras.artifacts.reference import quantised_tolerance, reference_bytes, reference_difference
+from bit_keras.artifacts.runtimes.litert import LiteRTProgram
+from bit_keras.artifacts.runtimes.program import DEFAULT_SIGNATURE, FEATURES
+from bit_keras.atomic import replaced_file, scratch_directory
+from bit_keras.errors import ExportError
+from bit_keras.exporters.saved_model import describe, reference_outputs
+from bit_keras.exporters.specs import transform_and_spec
+from bit_keras.exporters.targets import precision_of, require_class_maps
+from bit_keras.exporters.tflite.conversion import converted
+from bit_keras.exporters.tflite.metadata import with_metadata
+from bit_keras.exporters.tflite.operators import require_fits, require_operators
+from bit_keras.exporters.tflite.signatures import with_signatures
+from bit_keras.preprocessing import ClassifierSpec
+from bit_keras.registry import RGB
+
+Quantization = Literal["none", "float16", "dynamic", "int8", "int8-pure"]
+
+#: The range of 8-bit pixels.
+_PIXELS = (0.0, 255.0)
+
+
+def export_tflite(
+    model: keras.Model,
+    path: str | os.PathLike,
+    quantize: Quantization = "none",
+    size: int | Literal["dynamic"] | None = None,
+    input_range: tuple[float, float] = (-1.0, 1.0),
+    spec: ClassifierSpec | None = None,
+    calibration: np.ndarray | None = None,
+    class_maps: bool = False,
+    allow_nonfinite: bool = False,
+) -> Metadata:
+    """Writes a model as a TFLite file, of builtin operators alone.
+
+    The signatures `serving_default` and `features` are the same, under two names: `inputs`,
+    float32 `(1, size, size, 3)`, to `probabilities` and `logits`, float32 `(1, classes)`,
+    `features`, float32 `(1, channels)`, and with `class_maps` these, float32
+    `(1, size / 32, size / 32, classes)`, what `bit_keras.create_class_maps` gives. A feature
+    extractor returns `features` only. Callers may resize the batch. Kernels are
+    standardised once, at export. What `quantize` does:
+
+    - `"none"`: all in float32;
+    - `"float16"`: weights in float16, half the size; they are unpacked to float32;
+    - `"dynamic"`: weights in int8, a quarter of the size; activations are rounded to
+      8 bits before each convolution, by what is in them;
+    - `"int8"`: convolutions and head in int8 with scales from `calibration`; GroupNorm
+      stays in float, because 8 bits do not contain its variances. Images are 8-bit pixels,
+      answers are 8-bit too;
+    - `"int8-pure"`: no float between input and output, for accelerators that know
+      nothing else; it costs more accuracy (`docs/deploy.md` has how much).
+
+    The file carries what MediaPipe's image tasks ask for: normalisation, labels, what
+    scores mean; and a stored input and output for `bit_keras.artifacts.verify`.
+
+    Args:
+        model: From `create_classifier` or `create_feature_extractor`, on the
+            TensorFlow backend. It is not changed.
+        path: The file to create or to replace. Written atomically.
+        quantize: See above. Defaults to `"none"`.
+        size: int or `"dynamic"`. Side of the images, or none in particular: callers
+            resize the input, which is a square of the side that is the default here
+            until then. Defaults to that of the model or its spec.
+        input_range: `(-1.0, 1.0)`, BiT's own, or `(0.0, 1.0)`, for images in float32.
+            Defaults to `(-1.0, 1.0)`.
+        spec: ClassifierSpec. The labels and the transform. Defaults to what the registry knows of
+            the model's name.
+        calibration: float32 array `(n, height, width, 3)` in [-1, 1], for `"int8"` and
+            `"int8-pure"`: images such as the network is going to see, from
+            `bit_keras.exporters.calibration.calibration_images`.
+        class_maps: bool. Add the output `class_maps`, with `"none"`, `"float16"` or
+            `"dynamic"`. Defaults to `False`.
+        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to `False`.
+
+    Returns:
+        Metadata, as stored in the file.
+
+    Raises:
+        ExportError: Another backend, an unknown quantisation or range, no or other
+            calibration images, a model that is not a BiT, class maps of a feature extractor
+            or of a file in 8 bits, a network over the 2 GB that the format contains, an
+            operator that the quantisation rules out, or TensorFlow cannot convert it.
+        SizeError: No size is given and none is known, or it is below 32.
+        BitKerasError: The path cannot be written, or the network takes other images
+            than RGB squares.
+
+    Example:
+
+    ```python
+    from bit_keras.exporters.tflite import export_tflite
+
+    model = bit_keras.create_classifier("bit_tiny.cifar10")
+    export_tflite(model, "bit_tiny.tflite", quantize="dynamic").precision  # 'dynamic'
+    ```
+
+    Reference:
+        [LiteRT's quantisation](https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/post_training_quantization).
+    """
+    metadata, spec = _described(model, quantize, size, input_range, spec, allow_nonfinite)
+    if class_maps:
+        require_class_maps(metadata)
+    calibration = _required(calibration, metadata)
+    require_fits(model, quantize)
+    content = converted(model, metadata, spec, calibration, class_maps)
+    require_operators(content, quantize)
+    content = with_signatures(content, (DEFAULT_SIGNATURE, FEATURES))
+    reference = reference_outputs(model, metadata, class_maps)
+    if quantize != "none":
+        tolerance = quantised_tolerance(_difference(content, reference))
+        metadata = dataclasses.replace(metadata, tolerance=tolerance)
+    members = {METADATA: metadata.to_json().encode(), REFERENCE: reference_bytes(reference)}
+    with replaced_file(path) as partial:
+        partial.write_bytes(with_metadata(content, metadata, spec, members))
+    return metadata
+
+
+def _described(
+    model: keras.Model,
+    quantize: str,
+    size: int | Literal["dynamic"] | None,
+    input_range: tuple[float, float],
+    spec: ClassifierSpec | None,
+    allow_nonfinite: bool,
+) -> tuple[Metadata, ClassifierSpec | None]:
+    precision = precision_of("tflite", quantize)
+    metadata = describe(model, "tflite", input_range, spec, allow_nonfinite)
+    if quantize in CALIBRATED and metadata.input_range != (-1.0, 1.0):
+        raise ExportError(
+            f"A file quantised to {quantize} takes 8-bit pixels; input_range goes with the others."
+        )
+    transform, spec = transform_and_spec(model, None if size == "dynamic" else size, spec)
+    metadata = dataclasses.replace(
+        metadata,
+        precision=precision,
+        folded=True,
+        size=None if size == "dynamic" else transform.size,
+        input_range=_PIXELS if quantize in CALIBRATED else metadata.input_range,
+        task=None if spec is None else spec.to_json(),
+    )
+    return metadata, spec
+
+
+def _required(calibration: np.ndarray | None, metadata: Metadata) -> np.ndarray | None:
+    """The calibration images of a quantisation that needs some."""
+    if metadata.precision not in CALIBRATED:
+        return None
+    if calibration is None or len(calibration) == 0:
+        raise ExportError(
+            f"--quantize {metadata.precision} is calibrated with images, and none were given; "
+            "name a folder, a tar or tfds:NAME with --calibrate."
+        )
+    size = metadata.size
+    expected = calibration.shape[1:3] if size is None else (size, size)
+    if calibration.ndim != 4 or calibration.shape[1:] != (*expected, RGB):
+        raise ExportError(
+            f"Calibration images are float32 (n, {size or 'height'}, {size or 'width'}, 3) in "
+            f"[-1, 1]; got {calibration.dtype} {calibration.shape}."
+        )
+    return calibration.astype("float32", copy=False)
+
+
+def _difference(content: bytes, reference: dict[str, np.ndarray]) -> float:
+    """The largest relative difference that quantisation brought to a reference output."""
+    with scratch_directory() as folder:
+        file = folder / "model.tflite"
+        file.write_bytes(content)
+        program = LiteRTProgram(file)
+        outputs = {
+            name: output
+            for signature in program.signatures
+            for name, output in program(reference["inputs"], signature).items()
+        }
+    return max(
+        reference_difference(name, outputs[name], reference)
+        for name in reference
+        if name != "inputs"
+    )

@@ -1,7 +1,7 @@
-"""The demo: a checkpoint becomes a SavedModel, and another program classifies with it.
+"""The demo: exports a checkpoint as a SavedModel and classifies images with it in tf_keras.
 
-Run it with `make demo`. It writes to `demo/output/`: the SavedModel, and a image
-of the predictions.
+Run it with `make demo`. It writes the SavedModel and a plot of the predictions to
+`demo/output/`.
 """
 
 import logging
@@ -15,7 +15,7 @@ from bit_keras.cli.printing import start_keras
 
 start_keras()
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-# tensorflow_hub and tf_keras speak of their own insides, in two ways.
+# tensorflow_hub and tf_keras warn about their own internals, by warnings and by logging.
 warnings.filterwarnings("ignore", module="tensorflow_hub|tf_keras|keras")
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
@@ -41,13 +41,13 @@ SAMPLES = FOLDER / "images"
 
 
 def main(output: Path) -> None:
-    """Runs the demo and writes to the folder `output`, which it empties first."""
+    """Runs the demo and writes to the folder `output`, which is emptied first."""
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
 
     checkpoint = bit_keras.model_info(MODEL)
     (accuracy,) = checkpoint.accuracies
-    say(f"1. {MODEL}: a BiT of {checkpoint.parameters / 1e6:.1f} M parameters, in the package")
+    say(f"1. {MODEL}: a BiT with {checkpoint.parameters / 1e6:.1f} M parameters, in the package")
     say(f"   {accuracy.value} % of the 10,000 CIFAR-10 test images ({accuracy.source})")
     model = bit_keras.create_classifier(MODEL)
 
@@ -55,7 +55,7 @@ def main(output: Path) -> None:
     artifact = output / MODEL
     export_hub(model, artifact)
     difference = verify(artifact).largest
-    say(f"   Reloaded in a fresh process: largest difference to Keras {difference:.1e}")
+    say(f"   Reloaded in a fresh process: largest difference from Keras {difference:.1e}")
 
     say("3. Load it through hub.KerasLayer and classify the sample images")
     transform = bit_keras.eval_transform(MODEL)
@@ -64,19 +64,19 @@ def main(output: Path) -> None:
     logits = classifier.predict(np.stack([transform(file) for file in files]), verbose=0)
     predictions = bit_keras.decode_predictions(logits, MODEL)
     print_table(files, predictions)
-    right = sum(is_right(file, ranked) for file, ranked in zip(files, predictions, strict=True))
-    say(f"   {right} of {len(files)} are right: each file is named after what it shows")
+    correct = sum(is_correct(file, ranked) for file, ranked in zip(files, predictions, strict=True))
+    say(f"   {correct} of {len(files)} are correct: each file is named after its class")
 
-    image = output / "predictions.png"
-    draw(files, predictions, image)
-    say(f"4. The top 5 next to each image: {os.path.relpath(image)}")
+    plot = output / "predictions.png"
+    draw(files, predictions, plot)
+    say(f"4. Plot of the top 5 classes of each image: {os.path.relpath(plot)}")
 
 
 def say(text: str) -> None:
     rich.console.Console(highlight=False).print(text)
 
 
-def is_right(file: Path, ranked: list) -> bool:
+def is_correct(file: Path, ranked: list) -> bool:
     return ranked[0][1] == file.stem
 
 
@@ -84,12 +84,12 @@ def print_table(files: list[Path], predictions: list) -> None:
     table = rich.table.Table("image", "", "first", "second", "third", box=None)
     for file, ranked in zip(files, predictions, strict=True):
         cells = [f"{label} {100 * score:.0f} %" for _, label, score in ranked[:3]]
-        table.add_row(file.name, "right" if is_right(file, ranked) else "wrong", *cells)
+        table.add_row(file.name, "correct" if is_correct(file, ranked) else "wrong", *cells)
     rich.console.Console(highlight=False).print(table)
 
 
 def draw(files: list[Path], predictions: list, path: Path) -> None:
-    """Two columns of images, each with bars for its five best classes."""
+    """Plots the images in two columns, each with bars for its five best classes."""
     figure, axes = plt.subplots(5, 4, figsize=(10, 10), width_ratios=(1, 1.6, 1, 1.6))
     for file, ranked, (left, right) in zip(files, predictions, axes.reshape(-1, 2), strict=True):
         left.imshow(load_image(file))
@@ -102,7 +102,7 @@ def draw(files: list[Path], predictions: list, path: Path) -> None:
         right.set_xlim(0, 1)
         right.invert_yaxis()
         right.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"{MODEL}: test images and what the network says; the true class is green")
+    figure.suptitle(f"{MODEL}: test images and their predictions; the true class is green")
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     plt.close(figure)

@@ -1,6 +1,6 @@
 """Writes the table of clients in docs/deploy.md from docs/clients.json: python docs/clients.py
 
-The record is written by the tests that run the clients (`make clients`, `tests/clients.py`).
+The tests that run the clients write the record (`make clients`, `tests/clients.py`).
 """
 
 import json
@@ -12,17 +12,17 @@ ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "docs" / "clients.json"
 PAGE = ROOT / "docs" / "deploy.md"
 
-#: The tables stand between these lines.
+#: The tables are between these lines.
 MARKERS = ("<!-- clients -->", "<!-- /clients -->")
 
-#: What a column is called whose form has no options.
+#: The title of the column of exports without options.
 _NO_OPTIONS = "no options"
 
 Row = Mapping[str, str | float | None]
 
 
 def tables(rows: Sequence[Row]) -> str:
-    """One table for each target of `bit-keras export`: its clients and its options."""
+    """Returns one table for each target of `bit-keras export`: its clients and its options."""
     targets = dict.fromkeys(_target(row) for row in rows)
     return "\n".join(
         _table(target, [r for r in rows if _target(r) == target]) for target in targets
@@ -66,7 +66,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def with_tables(page: str, rows: Sequence[Row]) -> str:
-    """The text of docs/deploy.md with the tables of a record."""
+    """Returns the text of docs/deploy.md with the tables of a record."""
     before, start, rest = page.partition(MARKERS[0])
     _, end, after = rest.partition(MARKERS[1])
     if not start or not end:
@@ -75,7 +75,7 @@ def with_tables(page: str, rows: Sequence[Row]) -> str:
 
 
 def main() -> None:
-    """Writes the tables."""
+    """Writes the tables of docs/deploy.md."""
     rows = json.loads(RECORD.read_text("utf-8"))
     PAGE.write_text(with_tables(PAGE.read_text("utf-8"), rows), "utf-8")
 

@@ -17,7 +17,7 @@ from bit_keras.registry import (
 
 ROOT = Path(__file__).parents[1]
 
-#: The table of README.md stands between these lines.
+#: The table of README.md is between these lines.
 MARKERS = ("<!-- models -->", "<!-- /models -->")
 
 #: Title and description of each family, and what its names match.
@@ -25,20 +25,20 @@ FAMILIES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "Distilled": (
             r".*\.distilled_.*",
-            "Small networks that were taught by large ones "
+            "Small networks trained to imitate large ones "
             "([FunMatch](https://arxiv.org/abs/2106.05237)).",
         ),
         "Teachers for ImageNet": (
             r".*\.teacher_in1k_.*",
-            "Large networks, fine-tuned, that taught the small ones.",
+            "Large fine-tuned networks: the teachers of the distilled ones.",
         ),
         "Teachers for smaller sets": (
             r".*\.teacher_(flowers|pet|food|sun)_.*",
-            "The same architecture, fine-tuned on what the names say.",
+            "The same architecture, fine-tuned on the data set in the name.",
         ),
         "BiT-M": (
             r".*\.in21k",
-            "Pre-trained on ImageNet-21k ([BiT](https://arxiv.org/abs/1912.11370)): what to "
+            "Pre-trained on ImageNet-21k ([BiT](https://arxiv.org/abs/1912.11370)): the models to "
             "fine-tune. Their heads are multi-label, so scores are a sigmoid of the logits.",
         ),
         "BiT-M, fine-tuned": (
@@ -47,9 +47,9 @@ FAMILIES: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "BiT-S": (
             r".*\.in1k",
-            "Pre-trained on ImageNet-1k alone. There is no R152x2: `bit_pytorch/models.py` of "
-            "big_transfer has the name BiT-S-R152x2, and no source shows that the file was "
-            "published. Whoever has one loads it as `weights=` of `bit_r152x2.in21k_ft_in1k`.",
+            "Pre-trained on ImageNet-1k only. R152x2 is missing: `bit_pytorch/models.py` of "
+            "big_transfer has the name BiT-S-R152x2, but no source shows that the file was "
+            "published. If you have it, load it with `weights=` of `bit_r152x2.in21k_ft_in1k`.",
         ),
         "With BatchNorm": (
             r"resnetv2_.*",
@@ -57,7 +57,7 @@ FAMILIES: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "Packaged": (
             r"bit_tiny\..*",
-            "Small enough to come with the package: for tests, demonstrations and first steps. "
+            "Small enough to be part of the package: for tests, demonstrations and first steps. "
             "[How it was trained](bit_tiny.md).",
         ),
     }
@@ -65,7 +65,7 @@ FAMILIES: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 VTAB = re.compile(r".*\.in21k_ft_vtab_(?P<task>.*)_run(?P<seed>\d)")
 
-#: Where the registry's short names of sources lead; what stands for them is its docstring's.
+#: The addresses of the registry's short source names, which are explained in its docstring.
 SOURCES: Mapping[str, str] = MappingProxyType(
     {
         "big_transfer README": "https://github.com/google-research/big_transfer/blob/140de6e/README.md",
@@ -91,23 +91,23 @@ SOURCES: Mapping[str, str] = MappingProxyType(
 )
 
 INTRODUCTION = """\
-<!-- Written by docs/models.py from the registry; change that, and run it again. -->
+<!-- Written by docs/models.py from the registry. Do not edit; run `python docs/models.py`. -->
 
 # Models
 
-{count} networks by name, `architecture.tag`. `bit-keras info NAME` prints what is known of one,
-[`bit_keras.model_info(NAME)`](api/registry.md#bit_keras.model_info) returns it. Every other name
-below works as a name, too: timm ids, TF Hub handles, official file names.
+The registry contains {count} models, named `architecture.tag`. `bit-keras info NAME` prints the
+record of a model, [`bit_keras.model_info(NAME)`](api/registry.md#bit_keras.model_info) returns it.
+The aliases below can be used in place of the name: timm ids, TF Hub handles, official file names.
 
-All take RGB, channels last, float32 in [-1, 1], any size from 32 pixels up.
-[`bit_keras.eval_transform(NAME)`](api/preprocessing.md#bit_keras.eval_transform) makes that of a
-image, as the column *evaluation* says. Where no source states how images are resized, the crop
-is {ratio} of the short side, which is resized bilinearly, and a warning says so.
+All models take RGB images, channels last, float32 in [-1, 1], of any size from 32 pixels up.
+[`bit_keras.eval_transform(NAME)`](api/preprocessing.md#bit_keras.eval_transform) returns the
+transform of the column *evaluation*. If no source states how images are resized, the short side is
+resized bilinearly so that the crop is {ratio} of it, and a warning is logged.
 
-**Accuracies are the publishers' own**, each with its source; where sources disagree, all are
-listed. The official weights have not been evaluated by this project; `bit_tiny.cifar10` is its own.
-Official files hold float32 values, four bytes for each parameter; the exact number of bytes is
-given where a source states it. What no source states is left empty.
+**Accuracies are those of the publishers**, each with its source; where sources disagree, all are
+listed. This project has not evaluated the official weights; only the accuracy of `bit_tiny.cifar10`
+is its own. Official files contain float32 values, four bytes for each parameter; the exact number
+of bytes is given where a source states it. Facts that no source states are empty.
 
 | architecture | units per block | width | features | parameters without a head | normalisation |
 |---|---|---:|---:|---:|---|
@@ -117,11 +117,11 @@ given where a source states it. What no source states is left empty.
 VTAB_SECTION = """\
 ## VTAB
 
-The BiT-M networks that their authors fine-tuned on 1,000 images of each task of
-[VTAB](https://github.com/google-research/task_adaptation): {count} networks. Their names are
+BiT-M, fine-tuned by its authors on 1,000 images of each task of
+[VTAB](https://github.com/google-research/task_adaptation): {count} models. Their names are
 `ARCHITECTURE.in21k_ft_vtab_TASK_runSEED`, for example `{example}`, whose file is
 `{file}`. The seeds are {seeds}; the architectures
-{architectures}. Size, transform and accuracy of single networks are not published.
+{architectures}. Size, transform and accuracy of the single models are not published.
 
 | task in the name | task in the file | classes |
 |---|---|---:|
@@ -130,7 +130,7 @@ The BiT-M networks that their authors fine-tuned on 1,000 images of each task of
 
 
 def page() -> str:
-    """The page of all models."""
+    """Returns the text of docs/models.md."""
     parts = [
         INTRODUCTION.format(
             count=len(CHECKPOINTS),
@@ -149,7 +149,7 @@ def _rows(rows: Iterable[Sequence[str]]) -> str:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; the columns whose titles end in a colon are of numbers."""
+    """Returns a table; columns whose title ends in a colon contain numbers."""
     rule = "|".join("---:" if column.endswith(":") else "---" for column in columns)
     titles = " | ".join(column.removesuffix(":") for column in columns)
     return f"| {titles} |\n|{rule}|\n{_rows(rows)}\n"
@@ -193,7 +193,7 @@ def _facts(model: Checkpoint) -> Sequence[str]:
 
 
 def _evaluation(model: Checkpoint) -> Sequence[str]:
-    """The evaluation transform in words, with its source."""
+    """Returns the cells that describe the evaluation transform, with its source."""
     name, size, resizing = f"`{model.name}`", str(model.size or ""), model.resizing
     if resizing is None:
         return name, size, "", ""
@@ -226,7 +226,7 @@ def _metric(accuracy: Accuracy) -> str:
 
 
 def _accuracy_rows(family: Sequence[Checkpoint], metrics: Sequence[str]) -> Iterator[Sequence[str]]:
-    """A row for each model, size and source."""
+    """Yields a row for each model, size and source."""
     for model in family:
         places = dict.fromkeys((accuracy.size, accuracy.source) for accuracy in model.accuracies)
         for size, source in places:
@@ -245,7 +245,7 @@ def _names(model: Checkpoint) -> Sequence[str]:
 
 def _vtab() -> str:
     models = [model for name, model in CHECKPOINTS.items() if VTAB.fullmatch(name)]
-    specs = {_vtab_part(model, "task"): model for model in models}
+    tasks = {_vtab_part(model, "task"): model for model in models}
     seeds = sorted({_vtab_part(model, "seed") for model in models})
     architectures = dict.fromkeys(f"`{model.architecture.name}`" for model in models)
     return VTAB_SECTION.format(
@@ -254,9 +254,9 @@ def _vtab() -> str:
         example=models[0].name,
         file=models[0].file,
         architectures=", ".join(architectures),
-        specs=_rows(
-            (f"`{spec}`", f"`{_task_in_file(model)}`", str(model.classes))
-            for spec, model in specs.items()
+        tasks=_rows(
+            (f"`{task}`", f"`{_task_in_file(model)}`", str(model.classes))
+            for task, model in tasks.items()
         ),
     )
 
@@ -272,7 +272,7 @@ def _task_in_file(model: Checkpoint) -> str:
 
 
 def readme_table() -> str:
-    """The networks for ImageNet, in one row where their names differ by architecture alone."""
+    """Returns the table of the ImageNet models, one row for each tag."""
     tags: dict[str, list[Checkpoint]] = {}
     for model in CHECKPOINTS.values():
         if (model.labels or "").startswith("imagenet"):
@@ -300,7 +300,7 @@ def _summary(tag: str, models: Sequence[Checkpoint]) -> Sequence[str]:
 
 
 def with_table(readme: str) -> str:
-    """The text of README.md with its table as the registry has it now."""
+    """Returns the text of README.md with its table updated from the registry."""
     before, start, rest = readme.partition(MARKERS[0])
     _, end, after = rest.partition(MARKERS[1])
     if not start or not end:
@@ -309,7 +309,7 @@ def with_table(readme: str) -> str:
 
 
 def main() -> None:
-    """Writes both."""
+    """Writes docs/models.md and the table of README.md."""
     (ROOT / "docs" / "models.md").write_text(page(), "utf-8")
     readme = ROOT / "README.md"
     readme.write_text(with_table(readme.read_text("utf-8")), "utf-8")

@@ -26,7 +26,7 @@ def test_demo_prints_a_table_and_writes_a_picture(tmp_path):
     samples = sorted((ROOT / "demo" / "images").glob("*.jpg"))
     assert rows == [path.name for path in samples]
     # The network has learnt: of ten classes a guess would hit one.
-    assert int(re.search(r"(\d+) of 10 are right", process.stdout).group(1)) >= 7
+    assert int(re.search(r"(\d+) of 10 are correct", process.stdout).group(1)) >= 7
     with Image.open(tmp_path / "output" / "predictions.png") as image:
         assert image.size == (1000, 1000)
     assert (tmp_path / "output" / "bit_tiny.cifar10" / "saved_model.pb").exists()

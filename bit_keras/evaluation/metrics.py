@@ -80,7 +80,7 @@ class Evaluation:
             where the model has fewer than 6 classes.
         loss: float or None. Mean cross-entropy; `None` for multi-label heads.
         real: float or None. ImageNet ReaL accuracy, where it was requested.
-        real_pictures: int. How many images have ReaL labels.
+        real_images: int. How many images have ReaL labels.
         classes: tuple of ClassResult. Those that have images, in the model's order.
         confusion: int64 array `(len(classes), len(labels))`, true x predicted.
         mistakes: tuple of Mistake. The most confident ones, at most 24.

@@ -121,7 +121,7 @@ class Evaluation:
             "top5": self.top5,
             "loss": self.loss,
             "real": self.real,
-            "real_pictures": self.real_images,
+            "real_images": self.real_images,
             "classes": [
                 dataclasses.asdict(result) | {"accuracy": result.accuracy}
                 for result in self.classes

@@ -106,7 +106,7 @@ def _locked() -> Iterator[None]:
     short_help="Look up, use, train, export and publish BiT (Big Transfer) models",
     examples=(
         ("Find a model", "bit-keras list '*distilled*'"),
-        ("Classify a image", "bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg"),
+        ("Classify an image", "bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg"),
         (
             "Train on your own images, in a folder for each class, and see how well that went",
             "bit-keras finetune bit_r50x1.in21k --data flowers/ --out run\n"

@@ -34,7 +34,7 @@ def image_dataset(
     With `training=False` every image comes once, in order, squashed to `size`
     as the papers evaluate; the last batch may be smaller.
 
-    A image that cannot be read is logged and named in `Images.unreadable`, and
+    An image that cannot be read is logged and named in `Images.unreadable`, and
     the next readable one takes its place, so the number of batches is known;
     `eval_pipeline` counts each readable image exactly once.
 

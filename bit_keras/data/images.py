@@ -38,7 +38,7 @@ class Images:
         classes: tuple of str.
         targets: np.ndarray, int64, `(n,)`.
         names: sequence of str.
-        unreadable: dict from the name of a image that could not be decoded to
+        unreadable: dict from the name of an image that could not be decoded to
             the reason. Pipelines fill it as they meet such images; the parts
             that `select` gives share it.
 
@@ -168,7 +168,7 @@ class Images:
         return digest.hexdigest()
 
     def note_unreadable(self, index: int, reason: str) -> None:
-        """Names a image in `unreadable` and, the first time, in the log."""
+        """Names an image in `unreadable` and, the first time, in the log."""
         name = self.names[index]
         with _noting:
             known = name in self.unreadable

@@ -48,7 +48,7 @@ def train_pipeline(
     epoch and begin the next. Batch `i` is the same bit for bit whether the
     pipeline began at 0 or at `i`, on any number of threads.
 
-    A image that cannot be read is named in `images.unreadable` and its place
+    An image that cannot be read is named in `images.unreadable` and its place
     is taken by the next readable one.
 
     Args:
@@ -104,7 +104,7 @@ def train_pipeline(
 def ordered_pipeline(images: Images, size: int, batch: int) -> tf.data.Dataset:
     """Batches of all images in order, squashed to `size`, with targets as in training.
 
-    Keras wants to know the number of batches, so a image that cannot be read
+    Keras wants to know the number of batches, so an image that cannot be read
     is replaced as in training; `eval_pipeline` leaves it out.
     """
     _require_positive("batch", batch)
@@ -287,7 +287,7 @@ class _Views:
         return tf.ensure_shape(views, (None, side, side, 3)), tf.ensure_shape(targets, (None,))
 
     def _readable(self, index: int, position: int) -> tuple[int, np.ndarray]:
-        """The view of a image or, where it cannot be read, of the next one by index."""
+        """The view of an image or, where it cannot be read, of the next one by index."""
         while True:
             if index not in self.unreadable:
                 generator = np.random.default_rng((_VIEW, self.seed, position))

@@ -1,4 +1,4 @@
-"""ImageNet ReaL: all the classes that are right for a image of the validation set."""
+"""ImageNet ReaL: all the classes that are right for an image of the validation set."""
 
 import re
 from collections.abc import Sequence

@@ -22,7 +22,7 @@ PAGE, DOCUMENT = "report.html", "evaluation.json"
 
 _logger = logging.getLogger("bit_keras")
 
-#: More names than that cannot be read next to a image.
+#: More names than that cannot be read next to an image.
 _MOST_NAMES = 40
 #: More counts than that cannot be read in it.
 _MOST_COUNTS = 12
@@ -36,7 +36,7 @@ def write_report(
 ) -> None:
     """Writes `report.html` and `evaluation.json`.
 
-    The page loads nothing from anywhere: a summary, accuracy by class, a image
+    The page loads nothing from anywhere: a summary, accuracy by class, an image
     of the confusion matrix, and the most confident mistakes with their images.
 
     Args:

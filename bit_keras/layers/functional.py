@@ -1,4 +1,4 @@
-"""Models that know their place: the blocks of a network, and the checkpoint that it is of."""
+"""A Functional model that stores its checkpoint and connects its blocks with its graph."""
 
 from typing import Any
 
@@ -7,25 +7,25 @@ import keras
 from bit_keras.layers.moments import Tensor
 
 
-# The name is that of Keras's own class: `model.summary()` prints it, and in `.keras` and
-# `.weights.h5` files the groups of nested models are called after it.
+# The name is that of Keras's own class, because `model.summary()` prints it, and `.keras` and
+# `.weights.h5` files name the groups of nested models after it.
 @keras.saving.register_keras_serializable("bit_keras")
 class Functional(keras.Model):
     """A Functional model of this package.
 
-    A network remembers its checkpoint, whatever it is called. A block, which has none, is
-    connected with the network that it is a part of: `keras.Model(network.input,
-    network.get_layer("block4").output)` is the network up to there.
+    A network stores the name of its checkpoint, independent of its own name. A block has no
+    checkpoint and is connected with the graph of its network: `keras.Model(network.input,
+    network.get_layer("block4").output)` is the network up to that block.
 
     Args:
         inputs: KerasTensor.
         outputs: KerasTensor, or a structure of them.
-        name: str. Defaults to what Keras makes up.
-        **kwargs: `checkpoint`, str, the name of a model of the registry or of an
-            architecture; and arguments of `keras.Model`.
+        name: str. Defaults to a name that Keras generates.
+        **kwargs: `checkpoint`, str, the name of a registered model or architecture; and
+            arguments of `keras.Model`.
     """
 
-    # The arguments are those of Keras's class, by which it recognises what it can load.
+    # Keras loads a model as Functional only if it has these arguments.
     def __init__(
         self, inputs: Tensor, outputs: Any, name: str | None = None, **kwargs: Any
     ) -> None:
@@ -35,23 +35,23 @@ class Functional(keras.Model):
 
     @property
     def input(self) -> Any:
-        """Of a block the input in the network, as `output`."""
+        """The input; for a block, the tensor in the graph of the network."""
         connected = self._connected("input")
         return super().input if connected is None else connected
 
     @property
     def output(self) -> Any:
-        """Of a block the output in the network: that of its first call, as layers have it."""
+        """The output; for a block, the output of its first call in the graph of the network."""
         connected = self._connected("output")
         return super().output if connected is None else connected
 
     def _connected(self, end: str) -> Any:
-        # While Keras constructs the model there is no attribute yet.
+        # The attribute does not exist yet while Keras constructs the model.
         if getattr(self, "checkpoint", None) is not None:
             return None
         try:
             return getattr(keras.Operation, end).fget(self)
-        except AttributeError:  # It was never called.
+        except AttributeError:  # The block has not been called.
             return None
 
     def get_config(self) -> dict[str, Any]:

@@ -17,22 +17,22 @@ EPSILON = 1e-5
 
 @keras.saving.register_keras_serializable("bit_keras")
 class GroupNorm(keras.layers.Layer):
-    """Normalises groups of neighbouring channels of each image by themselves.
+    """Normalises groups of neighbouring channels, separately for each image.
 
     With the mean and the variance of a group over all positions and all of its
     channels,
 
         y = gamma * (x - mean) / sqrt(variance + epsilon) + beta.
 
-    The statistics are taken in float32 under every dtype policy. They are
-    gathered per channel first and combined per group by the law of total
-    variance, which never cancels, keeps every tensor in four dimensions (what
-    TFLite wants), and reads memory in order. With `keras.layers.GroupNormalization`,
-    which reshapes the image to five, a forward pass of R50x1 on two cores takes
+    The statistics are computed in float32 under every dtype policy, first per
+    channel and then combined per group by the law of total variance. This does
+    not cancel, keeps all tensors in four dimensions (as TFLite requires) and
+    reads memory in order. With `keras.layers.GroupNormalization`, which reshapes
+    the image to five dimensions, a forward pass of R50x1 on two cores takes
     1.26 times as long at batch 8 (`benchmarks/group_norm.py`).
 
     Args:
-        groups: int. Number of groups; divides the channels. Defaults to `32`.
+        groups: int. Number of groups, a divisor of the channels. Defaults to `32`.
         epsilon: float. Added to the variance. Defaults to `1e-5`, the value of
             the released weights; `keras.layers.GroupNormalization` has `1e-3`.
         **kwargs: Arguments of `keras.layers.Layer`.
@@ -41,7 +41,7 @@ class GroupNorm(keras.layers.Layer):
         `(batch, ..., channels)`, channels last, any float dtype.
 
     Output shape:
-        That of the input, the compute dtype.
+        Same as the input, in the compute dtype.
 
     Raises:
         ValueError: `groups` does not divide the channels, or an argument is not
@@ -72,15 +72,14 @@ class GroupNorm(keras.layers.Layer):
         channels = input_shape[-1]
         if channels is None:
             raise ValueError(
-                "GroupNorm needs to know the number of channels, the last dimension. "
+                "The last dimension of the input, the channels, must be defined. "
                 f"Received: input_shape={input_shape}"
             )
         if channels % self.groups:
             near = math.gcd(channels, self.groups)
             raise ValueError(
-                f"{channels} channels cannot be split into {self.groups} groups of equal size; "
-                f"choose `groups` among the divisors of {channels}, for example {near}. "
-                f"Received: groups={self.groups}, input_shape={input_shape}"
+                f"`groups` must be a divisor of the number of channels, {channels}, for example "
+                f"{near}. Received: groups={self.groups}, input_shape={input_shape}"
             )
         self.gamma = self._add_parameter("gamma", channels, "ones")
         self.beta = self._add_parameter("beta", channels, "zeros")
@@ -97,7 +96,7 @@ class GroupNorm(keras.layers.Layer):
 
         mean, variance = mean_and_variance(x, axes=tuple(range(1, rank - 1)))
         mean, variance = ops.reshape(mean, grouped), ops.reshape(variance, grouped)
-        # Law of total variance: within the channels, plus between them.
+        # Law of total variance: the variance within the channels plus that between them.
         group_mean, between = mean_and_variance(mean, axes=(-1,))
         group_variance = ops.mean(variance, axis=-1, keepdims=True) + between
 

@@ -1,4 +1,4 @@
-"""Convolution with a standardised kernel."""
+"""2D convolution with weight standardisation."""
 
 from typing import Any
 
@@ -14,17 +14,17 @@ EPSILON = 1e-10
 
 @keras.saving.register_keras_serializable("bit_keras")
 class StdConv2D(keras.layers.Conv2D):
-    """2D convolution whose kernel is standardised before every use.
+    """2D convolution layer with a standardised kernel.
 
-    Each output filter of the kernel is shifted and scaled to mean 0 and
-    variance 1 over height, width and input channels,
+    Before every use, each output filter of the kernel is shifted and scaled to
+    mean 0 and variance 1 over height, width and input channels,
 
         k' = (k - mean(k)) / sqrt(var(k) + epsilon),
 
-    so the layer is blind to the scale and the offset of `k`. The statistics
-    are taken in float32 under every dtype policy, from the kernel as it is
-    stored; only the standardised kernel is cast to the compute dtype. There is
-    no learnable gain.
+    so the output does not depend on the scale and the offset of `k`. The
+    statistics are computed in float32 under every dtype policy, from the stored
+    kernel; only the standardised kernel is cast to the compute dtype. The layer
+    has no learnable gain.
 
     Args:
         filters: int. Number of output channels.
@@ -64,7 +64,7 @@ class StdConv2D(keras.layers.Conv2D):
     ) -> None:
         if not epsilon > 0:
             raise ValueError(
-                "`epsilon` must be positive, or a constant filter divides by zero. "
+                "`epsilon` must be positive; otherwise constant filters are divided by zero. "
                 f"Received: epsilon={epsilon}"
             )
         super().__init__(filters, kernel_size, **kwargs)
@@ -72,11 +72,11 @@ class StdConv2D(keras.layers.Conv2D):
 
     def add_weight(self, *args: Any, name: str | None = None, **kwargs: Any) -> keras.Variable:
         if name == "kernel":
-            kwargs["autocast"] = False  # The statistics need the bits that a cast would drop.
+            kwargs["autocast"] = False  # The statistics need the full precision.
         return super().add_weight(*args, name=name, **kwargs)
 
     def standardized_kernel(self) -> Tensor:
-        """The kernel that the convolution uses, `(height, width, in, out)`, at least float32."""
+        """Returns the standardised kernel, `(height, width, in, out)`, at least float32."""
         return self._standardize(self.kernel)
 
     def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The network, the three builders that make Keras models of it, and folding."""
+"""The network, the functions that build Keras models from it, and folding."""
 
 from bit_keras.models.builders import create_classifier as create_classifier
 from bit_keras.models.builders import create_feature_extractor as create_feature_extractor

@@ -1,4 +1,4 @@
-"""Models by name: classifier, pooled features, feature maps."""
+"""Functions that build classifiers, feature extractors and feature maps by name."""
 
 import contextlib
 import logging
@@ -55,57 +55,56 @@ def create_classifier(
     classes: Sequence[str] | None = None,
     name: str | None = None,
 ) -> keras.Model:
-    """A network with its head: images to logits.
+    """Creates an image classifier by name.
 
     The result is an ordinary Keras model. Its blocks are layers named `block1`
-    to `block4`, its head is named `head`: `model.get_layer("block1").trainable =
-    False` freezes a block.
+    to `block4`, its head is named `head`. To freeze a block, set
+    `model.get_layer("block1").trainable = False`.
 
-    For images of other than three channels the stem convolution is adapted, and
-    that is logged: from three channels on, a image whose channel `c` is channel
-    `c % 3` of an RGB image gives what the RGB image gives, and for any number
-    equal channels give what the grey RGB image gives.
+    For images with another number of channels than three, the stem convolution is
+    adapted, which is logged. From three channels on, an image whose channel `c` is
+    channel `c % 3` of an RGB image has the outputs of the RGB image. For any number
+    of channels, an image with equal channels has the outputs of the grey RGB image.
 
     Args:
         checkpoint: str. A model name or an alias; see `bit_keras.list_models`.
-        weights: `"pretrained"`, `None` (random, with a zero head) or what
-            `bit_keras.checkpoints.weights_path` takes: the path of a checkpoint of any
-            format, or a repository of the Hugging Face hub. Where `checkpoint` is one,
-            `hf://OWNER/NAME` or `timm/NAME`, it is fetched from there. Defaults to
-            `"pretrained"`.
-        num_classes: int. A width other than the file's replaces the head with a
-            zero one, and logs it; 0 leaves the head out, as
-            `create_feature_extractor` does. Defaults to that of the checkpoint.
-        input_shape: tuple of height, width and channels; sides may be `None` or any
-            number of pixels from 32 up. Defaults to `(None, None, 3)`.
+        weights: `"pretrained"`, `None` (random, with a zero head), the path of a
+            checkpoint of any format, or a repository of the Hugging Face hub
+            (`hf://OWNER/NAME` or `timm/NAME`). If `checkpoint` is a repository,
+            `"pretrained"` weights are downloaded from it. Defaults to `"pretrained"`.
+        num_classes: int. Number of classes. A number other than that of the file
+            replaces the head by a zero one, which is logged; 0 omits the head, like
+            `create_feature_extractor`. Defaults to the number of the checkpoint.
+        input_shape: tuple of height, width and channels. Height and width are `None`
+            or at least 32 pixels. Defaults to `(None, None, 3)`.
         classifier_activation: str. `"softmax"`, `"sigmoid"` or `None` for
             logits. ImageNet-21k heads are multi-label: sigmoid. Defaults to `None`.
-        include_preprocessing: bool. Take pixels in [0, 255] and rescale them
-            inside. Defaults to `False`.
-        in_channels: int. Channels of the images, 1 or more. Defaults to those of
-            `input_shape`.
+        include_preprocessing: bool. Whether the model takes pixels in [0, 255] and
+            rescales them. Defaults to `False`.
+        in_channels: int. Number of channels of the images, at least 1. Defaults to
+            the channels of `input_shape`.
         classes: sequence of str. Ids of the checkpoint's class list, for ImageNet
-            WordNet ids: the head keeps these classes, in this order, and logs it. Pass
-            the same to `bit_keras.decode_predictions`, and to exports
+            WordNet ids. The head keeps only these classes, in this order, which is
+            logged. Pass the same to `bit_keras.decode_predictions`, and to exports
             `spec=bit_keras.preprocessing.spec_of(name, classes=classes)`. Defaults to
-            all of them.
-        name: str. What the Keras model is called, for one that is part of another model: layers
-            in a model need different names. It stays a model of its checkpoint, with the labels
-            and the transform of that. Defaults to the name of the checkpoint; without
-            `checkpoint`, `name` is the checkpoint.
+            all classes.
+        name: str. Name of the Keras model, for example inside another model, whose
+            layers need different names. Labels and transform stay those of the
+            checkpoint. Defaults to the name of the checkpoint. If `checkpoint` is not
+            given, `name` is the checkpoint.
 
     Returns:
         keras.Model. Input: images, channels last, `(batch, height, width,
         channels)`, float32 in [-1, 1], or [0, 255] with `include_preprocessing`.
-        Output: float32 `(batch, num_classes)`, logits unless an activation is asked
-        for.
+        Output: float32 `(batch, num_classes)`, logits or, with
+        `classifier_activation`, scores.
 
     Raises:
-        UnknownModelError: No such model.
-        UnknownLabelsError: `classes` of a checkpoint without a class list.
+        UnknownModelError: The model does not exist.
+        UnknownLabelsError: `classes` is given, but the checkpoint has no class list.
         CheckpointError: The weights do not fit or are damaged.
-        DownloadError: The weights cannot be fetched.
-        BitKerasError: An argument that makes no sense.
+        DownloadError: The weights cannot be downloaded.
+        BitKerasError: An argument is invalid.
 
     Example:
 
@@ -120,7 +119,8 @@ def create_classifier(
     pets.output_shape  # (None, 2)
     ```
 
-    The ImageNet-1k classes of a network for ImageNet-21k; its list lacks the teddy bear:
+    To keep the ImageNet-1k classes of an ImageNet-21k head (all but the teddy bear, which
+    ImageNet-21k lacks):
 
     ```python
     from bit_keras.preprocessing import load_labels
@@ -147,7 +147,7 @@ def create_classifier(
     inputs, maps = _network(
         record.architecture, shape, include_preprocessing, random=weights is None
     )
-    # After all arguments are checked: opening may mean to download gigabytes.
+    # Opened only after all arguments are checked, because it may download gigabytes.
     with _opened(weights, record, shape[-1], selection) as arrays:
         outputs = _head(maps, num_classes or record.classes)
         network = Functional(inputs, outputs, name=name, checkpoint=record.name)
@@ -167,29 +167,30 @@ def create_feature_extractor(
     in_channels: int | None = None,
     name: str | None = None,
 ) -> keras.Model:
-    """A network without its head: images to one feature vector each.
+    """Creates a model that returns one feature vector for each image.
 
     Args:
         checkpoint: str. A model name or an alias; see `bit_keras.list_models`.
-        weights: `"pretrained"`, `None` (random) or what `create_classifier` takes.
-            Defaults to `"pretrained"`.
-        input_shape: tuple of height, width and channels; sides may be `None` or any
-            number of pixels from 32 up. Defaults to `(None, None, 3)`.
-        include_preprocessing: bool. Take pixels in [0, 255] and rescale them
-            inside. Defaults to `False`.
-        in_channels: int. Channels of the images, 1 or more; for other than three the
-            stem convolution is adapted, as `create_classifier` says. Defaults to those
+        weights: `"pretrained"`, `None` (random), or a path or repository as in
+            `create_classifier`. Defaults to `"pretrained"`.
+        input_shape: tuple of height, width and channels. Height and width are `None`
+            or at least 32 pixels. Defaults to `(None, None, 3)`.
+        include_preprocessing: bool. Whether the model takes pixels in [0, 255] and
+            rescales them. Defaults to `False`.
+        in_channels: int. Number of channels of the images, at least 1. The stem
+            convolution is adapted as in `create_classifier`. Defaults to the channels
             of `input_shape`.
-        name: str. What the Keras model is called, as `create_classifier` says. Defaults to the
+        name: str. Name of the Keras model; see `create_classifier`. Defaults to the
             name of the checkpoint.
 
     Returns:
         keras.Model. Input: images, channels last, `(batch, height, width,
         channels)`, float32 in [-1, 1], or [0, 255] with `include_preprocessing`.
-        Output: float32 `(batch, features)`, the mean of `pre_logits_map`: not negative.
+        Output: float32 `(batch, features)`, the mean of `pre_logits_map` over all
+        positions, not negative.
 
     Raises:
-        BitKerasError: As `create_classifier`.
+        BitKerasError: See `create_classifier`.
 
     Example:
 
@@ -214,33 +215,33 @@ def create_feature_maps(
     in_channels: int | None = None,
     name: str | None = None,
 ) -> keras.Model:
-    """A network that returns its feature maps by name, for dense tasks.
+    """Creates a model that returns feature maps by name, for dense tasks.
 
     Args:
         checkpoint: str. A model name or an alias; see `bit_keras.list_models`.
-        weights: `"pretrained"`, `None` (random) or what `create_classifier` takes.
-            Defaults to `"pretrained"`.
-        levels: sequence of str, some of `stem` (stride 2, the stem convolution
-            before the pool), `block1` to `block4` (strides 4, 8, 16, 32: residual
+        weights: `"pretrained"`, `None` (random), or a path or repository as in
+            `create_classifier`. Defaults to `"pretrained"`.
+        levels: sequence of str. Any of `stem` (stride 2, the stem convolution
+            before pooling), `block1` to `block4` (strides 4, 8, 16, 32: residual
             sums, not normalised) and `pre_logits_map` (stride 32, after the last
             GroupNorm and ReLU). Defaults to all.
-        input_shape: tuple of height, width and channels; sides may be `None` or any
-            number of pixels from 32 up. Defaults to `(None, None, 3)`.
-        include_preprocessing: bool. Take pixels in [0, 255] and rescale them
-            inside. Defaults to `False`.
-        in_channels: int. Channels of the images, 1 or more; for other than three the
-            stem convolution is adapted, as `create_classifier` says. Defaults to those
+        input_shape: tuple of height, width and channels. Height and width are `None`
+            or at least 32 pixels. Defaults to `(None, None, 3)`.
+        include_preprocessing: bool. Whether the model takes pixels in [0, 255] and
+            rescales them. Defaults to `False`.
+        in_channels: int. Number of channels of the images, at least 1. The stem
+            convolution is adapted as in `create_classifier`. Defaults to the channels
             of `input_shape`.
-        name: str. What the Keras model is called, as `create_classifier` says. Defaults to the
+        name: str. Name of the Keras model; see `create_classifier`. Defaults to the
             name of the checkpoint.
 
     Returns:
-        keras.Model. Input: as `create_feature_extractor`. Output: dict from level
-        to map, `(batch, height / stride, width / stride, features)` rounded up,
-        the compute dtype.
+        keras.Model. Input: see `create_feature_extractor`. Output: dict from level
+        to map, `(batch, height / stride, width / stride, features)`, sides rounded
+        up, in the compute dtype.
 
     Raises:
-        BitKerasError: As `create_classifier`, or unknown levels.
+        BitKerasError: See `create_classifier`; or a level is unknown.
 
     Example:
 
@@ -253,7 +254,7 @@ def create_feature_maps(
     unknown = [level for level in levels if level not in FEATURE_MAPS]
     if unknown or not levels:
         raise BitKerasError(
-            f"levels must be some of {', '.join(FEATURE_MAPS)}. Received: levels={levels}"
+            f"`levels` must be any of {', '.join(FEATURE_MAPS)}. Received: levels={levels}"
         )
     shape = _full_shape(input_shape, in_channels)
     record, weights, name = _named(checkpoint, weights, name)
@@ -265,26 +266,26 @@ def create_feature_maps(
 def network_of_file(
     source: str | os.PathLike, name: str | None = None, allow_nonfinite: bool = False
 ) -> keras.Model:
-    """The network that a checkpoint belongs to, with its weights.
+    """Builds the network of a checkpoint file, with its weights.
 
-    The architecture, and the channels of the images, are recognised from the
-    content. Where the source or the file has the name or an alias of a checkpoint with
-    that architecture and head, the model has the checkpoint's name, and so knows its
-    labels and its image size; elsewhere that of the architecture.
+    Architecture and number of channels are recognised from the content. If the name of
+    the source is the name or an alias of a checkpoint with the same architecture and
+    head, the model gets its name, and with it labels and image size. Otherwise the model
+    gets the name of the architecture.
 
     Args:
-        source: A checkpoint, as `bit_keras.checkpoints.weights_path` takes it. Without a
-            head it gives a feature extractor.
-        name: str. What to call the model, where that is known from elsewhere.
-        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to
+        source: A checkpoint, as `bit_keras.checkpoints.weights_path` takes it. A file
+            without a head gives a feature extractor.
+        name: str. Name of the model, instead of the recognised one.
+        allow_nonfinite: bool. Accept weights that are infinite or not a number. Defaults to
             `False`.
 
     Returns:
-        keras.Model, as `create_classifier` or `create_feature_extractor` makes it.
+        keras.Model, like those of `create_classifier` or `create_feature_extractor`.
 
     Raises:
-        CheckpointError: The file is damaged, or no network of the registry.
-        DownloadError: The weights cannot be fetched.
+        CheckpointError: The file is damaged or does not match a registered architecture.
+        DownloadError: The weights cannot be downloaded.
 
     Example:
 
@@ -302,19 +303,17 @@ def network_of_file(
 
 
 def network_without_weights(source: str | os.PathLike, arrays: ArrayFile) -> keras.Model:
-    """The network that arrays belong to, with variables that contain nothing and take no memory.
-
-    It is there to be described: its configuration is that of the network of `source`.
+    """Builds the abstract network of a checkpoint: without weights, to get its configuration.
 
     Args:
-        source: Where the arrays are from; see `network_of_file`.
-        arrays: ArrayFile, under the official names.
+        source: The source of the arrays; see `network_of_file`.
+        arrays: ArrayFile, with the official names.
 
     Returns:
-        keras.Model, which is there to be described and cannot compute.
+        keras.Model whose variables take no memory. It cannot be called.
 
     Raises:
-        CheckpointError: They are not network of the registry.
+        CheckpointError: The arrays do not match a registered architecture.
 
     Example:
 
@@ -337,7 +336,7 @@ def _name(source: str | os.PathLike, arrays: ArrayFile) -> str:
 
 
 def _network_for(arrays: ArrayFile, name: str) -> keras.Model:
-    """The network that has a place for all the arrays."""
+    """Returns the network whose weights have the names and shapes of the arrays."""
     architecture, classes = require_known(arrays), head_classes(arrays.shapes)
     shape = (None, None, input_channels(arrays.shapes))
     inputs, maps = _network(architecture, shape, include_preprocessing=False, random=False)
@@ -348,14 +347,17 @@ def _network_for(arrays: ArrayFile, name: str) -> keras.Model:
 def _named(
     checkpoint: str | None, weights: Weights, name: str | None
 ) -> tuple[Checkpoint, Weights, str]:
-    """The record of a model, its weights, and what to call the Keras model.
+    """Returns the record of a model, its weights, and the name of the Keras model.
 
-    The weights are those of a repository where the checkpoint is named by one.
+    If `checkpoint` is a repository, the weights are those of the repository.
     """
     if checkpoint is None:
         checkpoint, name = name, None
     if checkpoint is None:
-        raise BitKerasError("checkpoint= is missing: a model name, see `bit-keras list`.")
+        raise BitKerasError(
+            "`checkpoint` must be a model name; `bit-keras list` shows all. "
+            "Received: checkpoint=None"
+        )
     record = model_info(checkpoint)
     published = weights == "pretrained" and is_repository(checkpoint)
     return record, checkpoint if published else weights, name or record.name
@@ -364,7 +366,7 @@ def _named(
 def _loaded_maps(
     checkpoint: Checkpoint, weights: Weights, shape: InputShape, include_preprocessing: bool
 ) -> keras.Model:
-    """The whole network without its head, so that a file fills all of it or fails."""
+    """Returns all feature maps, so that a file must fill the whole network without its head."""
     inputs, maps = _network(
         checkpoint.architecture, shape, include_preprocessing, random=weights is None
     )
@@ -397,7 +399,7 @@ def _pool(x: Tensor) -> Tensor:
 
 
 def _full_dtype() -> str:
-    """At least float32: a mean or a sum of products in half precision loses the digits."""
+    """Returns the compute dtype, at least float32: half precision is too coarse for a mean."""
     compute_dtype = keras.config.dtype_policy().compute_dtype
     return "float32" if compute_dtype in ("float16", "bfloat16") else compute_dtype
 
@@ -407,27 +409,28 @@ def _check_head(
 ) -> None:
     if num_classes is not None and num_classes < 0:
         raise BitKerasError(
-            f"num_classes must be 1 or more, or 0 for a network without a head, and is "
-            f"{num_classes}."
+            "`num_classes` must be at least 1, or 0 for a network without a head. "
+            f"Received: num_classes={num_classes}"
         )
     if classifier_activation not in (None, "softmax", "sigmoid"):
         raise BitKerasError(
-            "classifier_activation must be None, 'softmax' or 'sigmoid' and is "
-            f"{classifier_activation!r}."
+            "`classifier_activation` must be None, 'softmax' or 'sigmoid'. "
+            f"Received: classifier_activation={classifier_activation!r}"
         )
     if classes is not None and num_classes is not None:
         raise BitKerasError(
-            "classes keeps rows of the head and num_classes replaces it; pass one of the two."
+            "`classes` selects classes of the head and `num_classes` replaces it; pass only one of "
+            f"them. Received: classes={list(classes)[:3]}, num_classes={num_classes}"
         )
     if num_classes == 0 and classifier_activation is not None:
         raise BitKerasError(
-            f"classifier_activation is for logits, and num_classes=0 leaves the head out; leave "
-            f"{classifier_activation!r} out too."
+            "`classifier_activation` must be None if num_classes=0 omits the head. "
+            f"Received: classifier_activation={classifier_activation!r}"
         )
 
 
 def _full_shape(input_shape: InputShape, in_channels: int | None) -> InputShape:
-    """Height, width and channels of the images, checked."""
+    """Returns height, width and channels of the images, after checking them."""
     try:
         height, width, channels = input_shape
     except (TypeError, ValueError):
@@ -435,23 +438,26 @@ def _full_shape(input_shape: InputShape, in_channels: int | None) -> InputShape:
     sides_fit = all(side is None or side >= MINIMUM_SIZE for side in (height, width))
     if not sides_fit or channels is None or channels < 1:
         raise BitKerasError(
-            f"input_shape must be (height, width, channels) with sides of {MINIMUM_SIZE} pixels or "
-            f"more, or None for any, and 1 channel or more. Received: input_shape={input_shape}"
+            f"`input_shape` must be (height, width, channels) with sides of at least "
+            f"{MINIMUM_SIZE} pixels, or None for any size, and at least 1 channel. "
+            f"Received: input_shape={input_shape}"
         )
     if in_channels is None:
         return height, width, channels
     if in_channels < 1:
-        raise BitKerasError(f"in_channels must be 1 or more and is {in_channels}.")
+        raise BitKerasError(
+            f"`in_channels` must be at least 1. Received: in_channels={in_channels}"
+        )
     if channels not in (RGB, in_channels):
         raise BitKerasError(
-            f"input_shape={input_shape} has {channels} channels and in_channels is {in_channels}; "
-            "say it once."
+            "`input_shape` and `in_channels` must have the same number of channels. "
+            f"Received: input_shape={input_shape}, in_channels={in_channels}"
         )
     return height, width, in_channels
 
 
 def _selection(checkpoint: Checkpoint, classes: Sequence[str]) -> tuple[Labels, list[int]]:
-    """The class list of a checkpoint, and the indices in it of the classes to keep."""
+    """Returns the class list of a checkpoint, and the indices of the classes to keep."""
     labels = class_list_of(checkpoint)
     return labels, labels.indices_of(classes)
 
@@ -463,7 +469,7 @@ def _opened(
     channels: int,
     selection: tuple[Labels, list[int]] | None = None,
 ) -> Iterator[ArrayFile | None]:
-    """The arrays to fill a network with, adapted to what was requested; None for random ones."""
+    """Opens the arrays for a network, adapted to its channels and classes; None for random."""
     if weights is None:
         yield None
         return
@@ -472,7 +478,7 @@ def _opened(
         arrays: ArrayFile = file
         found, classes = input_channels(file.shapes), head_classes(file.shapes)
         if channels != found or selection is not None:
-            # Before anything is changed: a difference must be one to the file as it is.
+            # Checked before the arrays are adapted, so that errors describe the file itself.
             expected = official_shapes(checkpoint.architecture, classes, found)
             require_equal(expected, file.shapes, checkpoint.name, file)
         if channels != found:
@@ -493,7 +499,7 @@ def _opened(
 
 
 def _take_with_head(network: keras.Model, arrays: ArrayFile, num_classes: int | None) -> None:
-    """Fills a classifier; a head of another width than was requested stays as it is."""
+    """Fills a classifier, except for its head if `num_classes` differs from the file's."""
     found = head_classes(arrays.shapes)
     replace_head = num_classes not in (None, found)
     if replace_head:

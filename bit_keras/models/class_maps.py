@@ -1,4 +1,4 @@
-"""Where in a image each class is seen: the head, before the mean is taken."""
+"""Class activation maps: the head, applied to every position before the mean."""
 
 import keras
 
@@ -8,24 +8,24 @@ from bit_keras.registry import checkpoint_of
 
 
 def create_class_maps(classifier: keras.Model, name: str | None = None) -> keras.Model:
-    """A network from images to class activation maps, with the weights of a classifier.
+    """Creates a model that returns the class activation maps of a classifier.
 
-    The head of a BiT is linear and follows the mean over all positions, so it may as
-    well be applied to every position first: the mean of the map of a class *is* its
-    logit, up to rounding, bias included. Nothing is approximated.
+    The head of a BiT is linear and follows the mean over all positions. Applied to
+    every position instead, it gives one map per class, whose mean is the logit of the
+    class, up to rounding and with the bias included. The maps are exact.
 
     Args:
         classifier: keras.Model from `create_classifier`, with or without an activation.
-            Its layers are shared: training one trains the other.
-        name: str. What the Keras model is called. Defaults to the name of `classifier`.
+            Its layers are shared: training one model trains the other.
+        name: str. Name of the Keras model. Defaults to the name of `classifier`.
 
     Returns:
         keras.Model. Input: that of the classifier. Output: float32 `(batch,
-        height / 32, width / 32, classes)`, sides rounded up: what each position adds
-        to the logit of each class.
+        height / 32, width / 32, classes)`, sides rounded up: the contribution of each
+        position to the logit of each class.
 
     Raises:
-        BitKerasError: The model has no head.
+        BitKerasError: The model does not have a head.
 
     Example:
 
@@ -41,8 +41,8 @@ def create_class_maps(classifier: keras.Model, name: str | None = None) -> keras
     layers = {layer.name: layer for layer in classifier.layers}
     if not {"features", "head"} <= layers.keys():
         raise BitKerasError(
-            f"{classifier.name} has no head, so it sees no classes; pass what create_classifier "
-            "returns."
+            "Class activation maps need a classifier with a head, as create_classifier returns "
+            f"it. Received: classifier={classifier.name!r}"
         )
     maps = layers["head"](layers["features"].input)
     return Functional(

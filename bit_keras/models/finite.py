@@ -1,4 +1,4 @@
-"""Weights that are numbers: what a training that diverged leaves is not exported."""
+"""Checks that the weights of a model are finite."""
 
 import keras
 import numpy as np
@@ -7,10 +7,10 @@ from bit_keras.errors import BitKerasError
 
 
 def require_finite_weights(model: keras.Model) -> None:
-    """Raises where a weight of a model is infinite or not a number.
+    """Raises an error if a weight of a model is infinite or not a number.
 
     Raises:
-        BitKerasError: With the name of the first such weight, and how many values these are.
+        BitKerasError: The message names the first such weight and the number of values.
     """
     for weight in model.weights:
         array = keras.ops.convert_to_numpy(keras.ops.cast(weight, "float32"))
@@ -18,7 +18,7 @@ def require_finite_weights(model: keras.Model) -> None:
         if bad:
             raise BitKerasError(
                 f"{bad:,} of the {array.size:,} values of the weight {weight.path!r} of the model "
-                f"{model.name!r} are not finite (NaN or infinite), so its outputs would not be "
-                "numbers; its training has diverged. To take it as it is: --allow-nonfinite, in "
-                "Python allow_nonfinite=True."
+                f"{model.name!r} are not finite (NaN or infinite); the training has probably "
+                "diverged. To accept such weights, use --allow-nonfinite, in Python "
+                "allow_nonfinite=True."
             )

@@ -1,4 +1,4 @@
-"""The same function without weight standardisation at run time."""
+"""Folding: replaces standardised convolutions by plain ones with the same function."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -13,27 +13,26 @@ from bit_keras.layers.functional import Functional
 from bit_keras.layers.moments import Tensor
 from bit_keras.models.finite import require_finite_weights
 
-#: How far the copy may be from the model, relative to the largest output: the contract of
-#: float32, and for half precision twice the rounding of bfloat16, once per network.
+#: Allowed difference between copy and model, relative to the largest output: 1e-5 for float32,
+#: and for half precision twice the rounding error of bfloat16.
 TOLERANCE, HALF_PRECISION_TOLERANCE = 1e-5, 5e-2
 
-#: Sides of the inputs that both are compared on, where the model takes any: the smallest that
-#: every network of this package takes.
+#: Side of the test inputs if the model takes any: the minimum of the networks of this package.
 _SIDE = 32
 
-#: What `keras.layers.Conv2D` has no place for, or has no use for in a copy for inference: the
-#: standardised kernel already contains a LoRA update.
+#: Configuration that `keras.layers.Conv2D` does not take or that a copy for inference does not
+#: need: the standardised kernel already includes a LoRA update.
 _DROPPED = ("epsilon", "lora_rank", "lora_alpha")
 
 
 def fold_weight_standardization(model: keras.Model, allow_nonfinite: bool = False) -> keras.Model:
-    """A copy of a model with plain convolutions that compute the same.
+    """Returns a copy of a model with plain convolutions and the same outputs.
 
-    Standardising the 53 kernels of an R50x1 takes as long for one image as for a
-    thousand, and nothing depends on the image: here it is done once, and the
-    results are the kernels of `keras.layers.Conv2D`. Names, inputs and outputs
-    stay, and so does the state of every other layer. The copy is for inference:
-    to train it is to train another network, without standardisation.
+    `StdConv2D` standardises its kernel in every call, although the result does not
+    depend on the image. The copy contains the standardised kernels in
+    `keras.layers.Conv2D`. Names, inputs, outputs and the state of all other layers
+    stay the same. Use the copy for inference only: it would be trained without
+    weight standardisation.
 
     The copy is compared with the model on random inputs before it is returned.
 
@@ -41,17 +40,17 @@ def fold_weight_standardization(model: keras.Model, allow_nonfinite: bool = Fals
         model: keras.Model, Functional or Sequential, of this package or with one
             inside, also inside wrappers such as `keras.layers.TimeDistributed`. It is
             not changed.
-        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to
+        allow_nonfinite: bool. Accept weights that are infinite or not a number. Defaults to
             `False`.
 
     Returns:
-        keras.Model with weights of its own. It differs from `model` by the
-        rounding of float32 at most.
+        keras.Model with its own weights. Its outputs differ from those of `model` at
+        most by the rounding of float32.
 
     Raises:
         BitKerasError: A layer cannot be copied from its configuration, creates a
-            `StdConv2D` of its own, or computes something else in the copy; or a weight is
-            not finite. The message names it.
+            `StdConv2D` itself, or has other outputs in the copy; or a weight is not
+            finite. The message names it.
 
     Example:
 
@@ -63,7 +62,7 @@ def fold_weight_standardization(model: keras.Model, allow_nonfinite: bool = Fals
 
     Reference:
         [Qiao et al., 2019](https://arxiv.org/abs/1903.10520). Standardising a folded
-        kernel again changes nothing, so an official file may contain it too.
+        kernel again does not change it, so official files can contain folded kernels.
     """
     if not getattr(model, "inputs", None):
         raise _refusal(model, model, "is not a Functional or Sequential model with known inputs")
@@ -78,9 +77,9 @@ def fold_weight_standardization(model: keras.Model, allow_nonfinite: bool = Fals
 def clone_with(
     model: keras.Model, swap: Callable[[keras.layers.Layer], keras.layers.Layer]
 ) -> keras.Model:
-    """A copy of a model in which `swap` gives the layer for each that contains no others."""
+    """Copies a model and calls `swap` for each layer without sublayers to get its copy."""
     copy = keras.models.clone_model(model, clone_function=swap, recursive=True)
-    # Keras copies what models of its own have.
+    # Keras copies only the attributes of its own models.
     for source, target in zip(_models(model), _models(copy), strict=True):
         if isinstance(source, Functional):
             target.checkpoint = source.checkpoint
@@ -88,7 +87,7 @@ def clone_with(
 
 
 def _models(model: keras.Model) -> Iterator[keras.Model]:
-    """A model and the models in it."""
+    """Yields a model and its nested models."""
     yield model
     for layer in model.layers:
         if isinstance(layer, keras.Model):
@@ -96,7 +95,7 @@ def _models(model: keras.Model) -> Iterator[keras.Model]:
 
 
 def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """The layers of a model and of the models in it, without these models themselves."""
+    """Yields the layers of a model and of its nested models, without these models."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from leaf_layers(layer)
@@ -105,16 +104,16 @@ def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 
 def copy_state(model: keras.Model, copy: keras.Model) -> None:
-    """Gives every layer of a copy the state of the layer that it is a copy of.
+    """Copies the state of every layer of a model to its copy.
 
-    Keras's own way to save a layer is used, not `get_weights`: an adapted `Normalization`
-    derives more than its weights when they are loaded, and a layer with LoRA adds the update
-    to its kernel when they are saved.
+    The state is copied as Keras saves and loads layers, not by `get_weights`: an adapted
+    `Normalization` derives further attributes when its weights are loaded, and a layer with
+    LoRA adds the update to its kernel when it is saved.
 
     Raises:
-        BitKerasError: The copy has other layers, or a layer in it does not take the state.
+        BitKerasError: The copy has other layers, or a layer does not accept the state.
     """
-    # By their order: a layer inside of another one may have a name that Keras made up.
+    # Layers are matched by order: sublayers may have names that Keras generated.
     sources, targets = model._flatten_layers(), copy._flatten_layers()
     if len(sources) != len(targets):
         raise _refusal(model, model, f"has {len(sources)} layers and its copy {len(targets)}")
@@ -123,30 +122,30 @@ def copy_state(model: keras.Model, copy: keras.Model) -> None:
             raise _refusal(
                 model,
                 _owner(model, source),
-                f"creates the StdConv2D {source.name!r} itself, where no copy can replace it",
+                f"creates the StdConv2D {source.name!r} itself, so that it cannot be replaced",
             )
         try:
             target.load_own_variables(_state(source))
-        # What layers raise whose variables differ is not specified.
+        # Keras does not specify what layers raise if their variables differ.
         except Exception as error:
             raise _refusal(
-                model, source, f"does not take the state of the original ({error})"
+                model, source, f"does not accept the state of the original ({error})"
             ) from error
     for state, copied in zip(_random_states(model), _random_states(copy), strict=True):
-        # By way of NumPy: on JAX the two would share a buffer, which `predict` gives away.
+        # Via NumPy: on JAX both would share a buffer, which `predict` donates.
         copied.assign(keras.ops.convert_to_numpy(state))
 
 
 def require_same_outputs(model: keras.Model, copy: keras.Model) -> None:
-    """Raises unless a copy computes what a model does, on random inputs.
+    """Raises an error if a copy has other outputs than the model on random inputs.
 
     Args:
         model: keras.Model.
-        copy: keras.Model. With the same inputs and layers.
+        copy: keras.Model with the same inputs and layers.
 
     Raises:
-        BitKerasError: It differs by more than rounding. The message names the first layer that
-            does.
+        BitKerasError: The outputs differ by more than rounding. The message names the first
+            layer that differs.
     """
     inputs: Any = {tensor.name: _random(tensor) for tensor in model.inputs}
     if len(inputs) == 1:
@@ -156,7 +155,7 @@ def require_same_outputs(model: keras.Model, copy: keras.Model) -> None:
         raise _refusal(
             model,
             _first_that_differs(model, copy),
-            f"computes something else in the copy (the outputs differ by {difference:.1g})",
+            f"has other outputs in the copy (the difference is {difference:.1g})",
         )
 
 
@@ -165,29 +164,29 @@ def _plain(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, StdConv2D):
             return keras.layers.Conv2D.from_config(_plain_config(layer))
         if isinstance(layer, keras.layers.Lambda):
-            # Its function is that of the model in this process, not one of a file.
+            # The function comes from the model in this process, not from a file.
             return keras.layers.Lambda.from_config(layer.get_config(), safe_mode=False)
         return layer.__class__.from_config(_with_plain_layers(layer.get_config()))
-    # Configurations of other people's layers raise whatever they like.
+    # Custom layers may raise any exception.
     except Exception as error:
         raise BitKerasError(
-            f"The layer {layer.name!r} ({type(layer).__name__}) cannot be copied, so the model "
-            f"cannot be folded: {' '.join(str(error).split())[:300]}. Give the class a get_config "
-            "from which Keras can build it again, and register it with "
+            f"The model cannot be folded, because the layer {layer.name!r} "
+            f"({type(layer).__name__}) cannot be copied: {' '.join(str(error).split())[:300]}. "
+            "Implement get_config in its class, and register the class with "
             "keras.saving.register_keras_serializable."
         ) from error
 
 
 def _plain_config(layer: StdConv2D) -> dict[str, Any]:
     if type(layer) is not StdConv2D:
-        raise TypeError("a subclass of StdConv2D may compute something else")
+        raise TypeError("a subclass of StdConv2D may have another function")
     return {name: value for name, value in layer.get_config().items() if name not in _DROPPED}
 
 
 def _with_plain_layers(config: Any) -> Any:
-    """A configuration in which plain convolutions take the place of standardised ones.
+    """Replaces standardised convolutions in a configuration by plain ones.
 
-    Wrappers and models of other classes describe the layers inside of them there.
+    Wrappers and subclassed models describe their sublayers in their configuration.
     """
     if isinstance(config, list | tuple):
         return type(config)(map(_with_plain_layers, config))
@@ -196,14 +195,14 @@ def _with_plain_layers(config: Any) -> Any:
     if config.get("registered_name") == keras.saving.get_registered_name(StdConv2D):
         inner = StdConv2D.from_config(config["config"])
         plain = keras.layers.Conv2D.from_config(_plain_config(inner))
-        # In the graph of a model the entry also has a name and the calls of the layer.
+        # In the graph of a model, the entry also contains a name and the calls of the layer.
         graph = {name: config[name] for name in ("name", "inbound_nodes") if name in config}
         return keras.saving.serialize_keras_object(plain) | graph
     return {name: _with_plain_layers(value) for name, value in config.items()}
 
 
 def _state(layer: keras.layers.Layer) -> dict[str, Any]:
-    """What Keras would save of a layer; of a standardised convolution, that of a plain one."""
+    """Returns the state that Keras saves for a layer, with the kernel standardised."""
     state: dict[str, Any] = {}
     layer.save_own_variables(state)
     state = {name: keras.ops.convert_to_numpy(value) for name, value in state.items()}
@@ -213,12 +212,12 @@ def _state(layer: keras.layers.Layer) -> dict[str, Any]:
 
 
 def _random_states(model: keras.Model) -> list[keras.Variable]:
-    """The states of random generators, which belong to no layer's own variables."""
+    """Returns the states of random generators, which `save_own_variables` does not include."""
     return [each for each in model.variables if each.path.endswith("/seed_generator_state")]
 
 
 def _owner(model: keras.Model, inner: keras.layers.Layer) -> keras.layers.Layer:
-    """The layer of the model's graphs that another layer is inside of."""
+    """Returns the layer of the model's graph that contains another layer."""
     return next((layer for layer in leaf_layers(model) if inner in layer._flatten_layers()), inner)
 
 
@@ -229,7 +228,7 @@ def _random(tensor: Tensor) -> np.ndarray:
 
 
 def _outputs(layer: keras.layers.Layer, inputs: Any) -> list[np.ndarray]:
-    # JAX compiles a model faster than all of its operations.
+    # On JAX, compiling the model is faster than compiling each of its operations.
     compiled = isinstance(layer, keras.Model) and keras.backend.backend() == "jax"
     outputs = layer.predict_on_batch(inputs) if compiled else layer(inputs, training=False)
     return [
@@ -239,9 +238,9 @@ def _outputs(layer: keras.layers.Layer, inputs: Any) -> list[np.ndarray]:
 
 
 def _difference(expected: list[np.ndarray], found: list[np.ndarray]) -> float:
-    """The largest difference, relative to the largest value.
+    """Returns the largest difference, relative to the largest value.
 
-    Values that are not finite have to be so in both, or the difference is infinite.
+    If a value is finite in only one of the two, the difference is infinite.
     """
     largest = 0.0
     for theirs, ours in zip(expected, found, strict=True):
@@ -262,9 +261,9 @@ def _tolerance(model: keras.Model) -> float:
 
 
 def _first_that_differs(model: keras.Model, copy: keras.Model) -> keras.layers.Layer:
-    """The first layer that differs by itself, or the model where none does."""
+    """Returns the first layer whose own outputs differ, or the model if there is none."""
     for source, target in zip(leaf_layers(model), leaf_layers(copy), strict=True):
-        # Layers without a place in a graph, or with more arguments than inputs, are passed over.
+        # Skips layers that are not in a graph or have further arguments.
         with contextlib.suppress(AttributeError, TypeError, ValueError):
             inputs = keras.tree.map_structure(_random, source.input)
             if _difference(_outputs(source, inputs), _outputs(target, inputs)) > _tolerance(model):
@@ -276,5 +275,5 @@ def _refusal(model: keras.Model, layer: keras.layers.Layer, reason: str) -> BitK
     return BitKerasError(
         f"The model {model.name!r} cannot be folded: its layer {layer.name!r} "
         f"({type(layer).__name__}) {reason}. Export it without folding (--to hub or --to keras), "
-        "or fold the BiT network inside it."
+        "or fold only the BiT network inside it."
     )

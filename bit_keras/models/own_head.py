@@ -1,4 +1,4 @@
-"""A network inside of a model of one's own, as the classifier that it amounts to."""
+"""Converts a user's model, a feature extractor with a Dense layer, to a classifier."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from bit_keras.layers.functional import Functional
 from bit_keras.preprocessing.classifier_spec import Activation
 from bit_keras.registry import checkpoint_of
 
-#: Layers that change nothing but in training.
+#: Layers that do nothing at inference.
 _IDENTITIES = (
     keras.layers.ActivityRegularization,
     keras.layers.AlphaDropout,
@@ -28,20 +28,20 @@ _IDENTITIES = (
 
 
 def with_own_head(model: keras.Model) -> tuple[keras.Model, Activation]:
-    """The classifier that a model of one's own amounts to: a feature extractor and a Dense layer.
+    """Converts a feature extractor with a Dense layer to an equivalent classifier.
 
     Args:
         model: keras.Model. A Sequential or Functional model that is a chain: a network from
-            `create_feature_extractor`, then one `keras.layers.Dense`, which may have an activation
-            or be followed by one; between them what changes nothing but in training, such as
-            `keras.layers.Dropout`. It is not changed.
+            `create_feature_extractor`, then one `keras.layers.Dense`, with or without an
+            activation or an activation layer after it. Layers that do nothing at inference,
+            such as `keras.layers.Dropout`, are ignored. The model is not changed.
 
     Returns:
-        tuple of a keras.Model, as `create_classifier` returns it, which shares the layers of the
-        extractor; and `"softmax"` or `"sigmoid"`, what turns its logits into scores.
+        tuple of a keras.Model, like those of `create_classifier`, which shares the layers of
+        the extractor; and `"softmax"` or `"sigmoid"`, the activation for its logits.
 
     Raises:
-        BitKerasError: It is something else; the message names the layer.
+        BitKerasError: The model has another structure. The message names the layer.
 
     Example:
 
@@ -57,13 +57,13 @@ def with_own_head(model: keras.Model) -> tuple[keras.Model, Activation]:
         raise _refusal(model, layers[0] if layers else model, "a network of this package")
     network, *rest = layers
     if not rest or type(rest[0]) is not keras.layers.Dense or rest[0].quantization_mode:
-        raise _refusal(model, rest[0] if rest else network, "one Dense layer behind the network")
+        raise _refusal(model, rest[0] if rest else network, "one Dense layer after the network")
     dense, *after = rest
     names = [_activation(layer) for layer in rest]
     known = [name for name in names if name != "linear"]
     if None in names or len(known) > 1 or any(isinstance(e, keras.layers.Dense) for e in after):
         odd = next((e for e, name in zip(rest, names, strict=True) if name is None), rest[-1])
-        raise _refusal(model, odd, "at most a softmax or a sigmoid behind the Dense layer")
+        raise _refusal(model, odd, "at most a softmax or a sigmoid after the Dense layer")
     outputs = _logits(dense, network)
     classifier = Functional(
         network.inputs[0], outputs, name=model.name, checkpoint=checkpoint_of(network)
@@ -72,9 +72,9 @@ def with_own_head(model: keras.Model) -> tuple[keras.Model, Activation]:
 
 
 def _operations(model: keras.Model) -> list[keras.Operation]:
-    """The operations of a model with one input and one output, in their order.
+    """Returns the operations of a model with one input and one output, in order.
 
-    Those that are accepted take one tensor each, so that they are a chain.
+    The accepted operations take one tensor each, so they form a chain.
     """
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise _refusal(model, model, "one input and one output")
@@ -88,7 +88,7 @@ def _is_extractor(layer: keras.Operation) -> bool:
 
 
 def _activation(layer: keras.Operation) -> str | None:
-    """The name of what a layer does to logits, None where it is anything else."""
+    """Returns the name of a layer's activation, or None if it is not supported."""
     if isinstance(layer, keras.layers.Softmax):
         return "softmax" if layer.axis == -1 else None
     if isinstance(layer, keras.layers.Dense | keras.layers.Activation):
@@ -98,11 +98,11 @@ def _activation(layer: keras.Operation) -> str | None:
 
 
 def _logits(dense: keras.layers.Dense, network: keras.Model) -> Any:
-    """The output of the head that has the values of a Dense layer."""
+    """Returns the output of a head with the weights of a Dense layer."""
     features = network.outputs[0]
     head = keras.layers.Dense(dense.units, dtype=features.dtype, name="head")
     outputs = head(features)
-    # With a LoRA update in the kernel, where there is one.
+    # `kernel` includes a LoRA update, if there is one.
     head.kernel.assign(keras.ops.convert_to_numpy(dense.kernel))
     if dense.use_bias:
         head.bias.assign(keras.ops.convert_to_numpy(dense.bias))
@@ -112,7 +112,7 @@ def _logits(dense: keras.layers.Dense, network: keras.Model) -> Any:
 def _refusal(model: keras.Model, layer: Any, expected: str) -> BitKerasError:
     return BitKerasError(
         f"The model {model.name!r} is not a classifier of this package: at {layer.name!r} "
-        f"({type(layer).__name__}) {expected} was expected. A chain of create_feature_extractor "
-        "and one Dense layer is taken, besides what create_classifier and "
-        "create_feature_extractor return; call any other model with Keras."
+        f"({type(layer).__name__}) {expected} was expected. Supported are the models of "
+        "create_classifier and create_feature_extractor, and a chain of the latter and one Dense "
+        "layer; use other models directly with Keras."
     )

@@ -1,4 +1,4 @@
-"""ResNet-v2 as BiT has it, and its sibling with BatchNorm, from one description.
+"""The ResNet-v2 network of BiT, and its variant with BatchNorm.
 
 BiT is the pre-activation network of `google-research/big_transfer`,
 `bit_jax/models.py`, and of `google-research/big_vision`, `models/bit_paper.py`
@@ -26,13 +26,13 @@ BATCH_NORM_EPSILON = 1e-5
 #: torch's `momentum=0.1` in the convention of Keras.
 BATCH_NORM_MOMENTUM = 0.9
 
-#: As the released networks were initialised (big_vision, `bit_paper.py`).
+#: The initialiser of the released networks (big_vision, `bit_paper.py`).
 KERNEL_INITIALIZER = "lecun_normal"
 
-#: `_convolution`, told whether to draw its kernels.
+#: `_convolution` with its argument `random` set.
 Convolution = Callable[..., Tensor]
 
-#: Feature maps in the order of the network, by the names that the builders take.
+#: Names of the feature maps, in the order of the network.
 FEATURE_MAPS = ("stem", "block1", "block2", "block3", "block4", "pre_logits_map")
 
 
@@ -46,15 +46,15 @@ def feature_maps(
             width, channels)`: RGB, or images of any other number of channels, for
             which the stem convolution is not standardised.
         architecture: Architecture.
-        random: bool. Draw the kernels; zeros serve where a file fills them, and take a
-            third of the time. Defaults to `True`.
+        random: bool. Initialise the kernels randomly. Zeros take a third of the time, for
+            networks that are filled from a file. Defaults to `True`.
 
     Returns:
         dict of KerasTensor: `stem` (stride 2, the stem convolution), `block1` to
         `block4` (strides 4, 8, 16, 32: sums of the residual units, not
         normalised) and `pre_logits_map` (stride 32, normalised and rectified).
     """
-    # For other images it has the kernel of `checkpoints/channels.py`, which is plain.
+    # For other images, `checkpoints/channels.py` computes a kernel that is not standardised.
     plain = x.shape[-1] != RGB
     convolution = functools.partial(_convolution, random=random)
     x = convolution(
@@ -72,8 +72,8 @@ def feature_maps(
 def _block(
     x: Tensor, architecture: Architecture, block: int, units: int, convolution: Convolution
 ) -> keras.Model:
-    """A block for maps like `x` as a model of its own, to be frozen or looked at by its name."""
-    # A model casts what it gets to the dtype of its input, float32 unless it is said.
+    """Returns a block for maps like `x` as a model, so that it can be frozen by name."""
+    # A model casts its inputs to the dtype of `keras.Input`, by default float32.
     inputs = x = keras.Input(x.shape[1:], dtype=x.dtype)
     for unit in range(1, units + 1):
         # Only the first unit changes the resolution, and not in block 1: the
@@ -126,10 +126,10 @@ def _convolution(
     random: bool,
     name: str,
 ) -> Tensor:
-    """A convolution between zeros, `kernel_size // 2` of them on every side.
+    """Applies a convolution with `kernel_size // 2` zeros on every side.
 
-    `padding="same"` is something else where a stride meets an even size: it pads
-    one pixel less above and on the left, and features move by 23 %.
+    `padding="same"` differs for a stride and an even size: it pads one pixel less
+    above and on the left, which changes features by 23 %.
     """
     if kernel_size > 1:
         x = layers.ZeroPadding2D(
@@ -147,7 +147,7 @@ def _convolution(
         name=name,
     )
     y = convolution(x)
-    # What a file fills is the same network: its configuration tells no difference.
+    # The configuration must not depend on whether the network is filled from a file.
     convolution.kernel_initializer = keras.initializers.get(KERNEL_INITIALIZER)
     return y
 
@@ -163,10 +163,10 @@ def _norm_relu(x: Tensor, architecture: Architecture, name: str) -> Tensor:
 
 
 def _max_pool(x: Tensor, border: float) -> Tensor:
-    """3x3 max-pooling of stride 2 over a map with one pixel of `border` around it.
+    """Applies 3x3 max-pooling with stride 2 to a map padded with one pixel of `border`.
 
-    The stem convolution is not rectified, so a border of zeros does reach the
-    maximum: it is part of what the BiT weights were trained with.
+    The stem convolution is not rectified, so a border of zeros can be the maximum;
+    the BiT weights were trained with it.
     """
     if border == 0.0:
         x = layers.ZeroPadding2D(1, data_format="channels_last", name="stem_pool_padding")(x)

@@ -1,4 +1,4 @@
-"""What a training leaves for people: a table, a image, TensorBoard logs, a live line."""
+"""What a training leaves for people: a table, an image, TensorBoard logs, a live line."""
 
 import csv
 import importlib.util

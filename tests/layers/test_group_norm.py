@@ -75,9 +75,9 @@ def test_inputs_of_any_rank_are_normalized_over_all_positions(shape):
 
 def test_images_do_not_influence_one_another():
     layer = layer_with(GAMMA, BETA, groups=3)
-    together, alone = layer(IMAGES), layer(IMAGES[:1])
+    together, single = layer(IMAGES), layer(IMAGES[:1])
     # The same sums in another order, at most.
-    expected = keras.ops.convert_to_numpy(alone).astype("float64")
+    expected = keras.ops.convert_to_numpy(single).astype("float64")
     assert relative_error(together[:1], expected) < FLOAT32
 
 
@@ -89,7 +89,7 @@ def test_equal_values_give_beta():
     assert relative_error(output, expected) < 1e-3
 
 
-def test_an_epsilon_of_another_size_is_seen():
+def test_the_output_depends_on_epsilon():
     layer, small = layer_with(GAMMA, BETA, groups=3), IMAGES * np.float32(1e-3)
     assert relative_error(layer(small), normalize(small, GAMMA, BETA, 3)) < 2 * FLOAT32
     assert relative_error(layer(small), normalize(small, GAMMA, BETA, 3, 1e-6)) > 0.1
@@ -108,7 +108,7 @@ def test_the_variance_is_right_at_a_mean_of_100_deviations():
     images = np.random.default_rng(1).normal(100, 1, (2, 32, 32, 8)).astype("float32")
     mean, variance = mean_and_variance(keras.ops.convert_to_tensor(images), axes=(1, 2))
     images = images.astype("float64")
-    # A sum of 1024 values of 100, in whatever order; and one of squares around that mean.
+    # A sum of 1024 values of 100, in any order; and one of squares around that mean.
     assert relative_error(mean, images.mean(axis=(1, 2), keepdims=True)) < 1e-6
     assert relative_error(variance, images.var(axis=(1, 2), keepdims=True)) < 1e-5
 
@@ -222,32 +222,32 @@ def test_symbolic_shape_equals_the_eager_one():
     assert layer(keras.Input((None, None, 12))).shape == (None, None, None, 12)
 
 
-def test_channels_that_do_not_divide_are_refused_with_an_example():
+def test_the_error_for_channels_that_groups_do_not_divide_names_an_example():
     with pytest.raises(ValueError) as caught:
         GroupNorm().build((None, 8, 8, 48))
     message = str(caught.value)
-    assert "48 channels cannot be split into 32 groups" in message
-    assert "divisors of 48, for example 16" in message
+    assert "divisor" in message
+    assert "48, for example 16" in message
     assert "Received: groups=32, input_shape=(None, 8, 8, 48)" in message
 
 
-def test_unknown_channels_are_refused():
-    with pytest.raises(ValueError, match="needs to know the number of channels"):
+def test_unknown_channels_are_an_error():
+    with pytest.raises(ValueError, match=r"channels.*input_shape="):
         GroupNorm()(keras.Input((8, 8, None)))
 
 
 @pytest.mark.parametrize("groups", [0, -1, 2.0, "32", None])
-def test_groups_that_are_no_positive_integer_are_refused(groups):
+def test_groups_must_be_a_positive_integer(groups):
     with pytest.raises(ValueError, match=f"`groups` must be a positive integer.*={groups}"):
         GroupNorm(groups=groups)
 
 
 @pytest.mark.parametrize("epsilon", [0, -1e-5, float("nan")])
-def test_an_epsilon_that_is_not_positive_is_refused(epsilon):
+def test_epsilon_must_be_positive(epsilon):
     with pytest.raises(ValueError, match=f"`epsilon` must be positive.*={epsilon}"):
         GroupNorm(epsilon=epsilon)
 
 
-def test_unknown_arguments_are_refused():
+def test_unknown_arguments_are_an_error():
     with pytest.raises((TypeError, ValueError), match="axis"):
         GroupNorm(axis=1)

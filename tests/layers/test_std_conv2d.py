@@ -11,7 +11,7 @@ RANDOM = np.random.default_rng(0)  # For constants; tests that draw have generat
 IMAGES = RANDOM.uniform(-1, 1, (2, 9, 8, 4)).astype("float32")
 KERNEL = RANDOM.normal(0.1, 0.05, (3, 3, 4, 6)).astype("float32")
 
-# float32 has 24 bits, 6e-8; sums of 36 products and the root add a few more of them.
+# float32 has 24 bits, 6e-8; sums of 36 products and the square root add a few more of them.
 FLOAT32 = 1e-6
 
 # A dtype of ours, by the policy that computes in it: one rounding to 11, 8 or 53 bits at the end.
@@ -117,7 +117,7 @@ def test_a_constant_filter_gives_zeros():
     assert np.isfinite(output).all()
 
 
-def test_output_is_blind_to_scale_and_offset_of_the_kernel():
+def test_output_does_not_depend_on_scale_and_offset_of_the_kernel():
     expected = keras.ops.convert_to_numpy(layer_with(KERNEL)(IMAGES)).astype("float64")
     moved = layer_with(10 * KERNEL + 1)(IMAGES)
     # The moved kernel is rounded at 4.0 with a deviation of 0.5, and epsilon is 4e-8 of the
@@ -125,7 +125,7 @@ def test_output_is_blind_to_scale_and_offset_of_the_kernel():
     assert relative_error(moved, expected) < 3e-6
 
 
-def test_an_epsilon_of_another_size_is_seen():
+def test_the_output_depends_on_epsilon():
     small = KERNEL * np.float32(1e-3)
     output = layer_with(small)(IMAGES)
     assert relative_error(output, convolve(IMAGES, standardize(small))) < FLOAT32
@@ -265,11 +265,11 @@ def test_unknown_sides_stay_unknown():
 
 
 @pytest.mark.parametrize("epsilon", [0, -1e-5, float("nan")])
-def test_an_epsilon_that_is_not_positive_is_refused(epsilon):
+def test_epsilon_must_be_positive(epsilon):
     with pytest.raises(ValueError, match=f"must be positive.* Received: epsilon={epsilon}"):
         StdConv2D(6, 3, epsilon=epsilon)
 
 
-def test_unknown_arguments_are_refused():
+def test_unknown_arguments_are_an_error():
     with pytest.raises((TypeError, ValueError), match="gain"):
         StdConv2D(6, 3, gain=True)

@@ -58,7 +58,7 @@ def test_names_and_weights_stay(images):
         assert np.array_equal(weight, old)
 
 
-def test_a_network_inside_a_model_of_ones_own_folds(images):
+def test_a_network_inside_another_model_folds(images):
     body = create_feature_extractor("bit_tiny.cifar10")
     own = keras.layers.Dense(3, name="own")
     model = keras.Sequential([keras.Input((64, 48, 3)), body, own])
@@ -91,7 +91,7 @@ def randomize(layer, *names):
         weight.assign(generator.normal(size=weight.shape))
 
 
-def test_state_that_is_no_weight_is_copied():
+def test_state_that_is_not_a_weight_is_copied():
     normalization = keras.layers.Normalization()
     model = around(normalization)
     normalization.adapt(3 + 2 * small_images(8, 16, 16, 3))
@@ -113,7 +113,7 @@ def test_lora_counts_once():
 
 @keras.saving.register_keras_serializable("test_folding")
 class Around(keras.layers.Layer):
-    """A layer of one's own around another one."""
+    """A custom layer that wraps another one."""
 
     def __init__(self, inner, **kwargs):
         super().__init__(**kwargs)
@@ -193,7 +193,7 @@ def test_other_layers_stay_what_they_are():
 
 @keras.saving.register_keras_serializable("test_folding")
 class Making(keras.layers.Layer):
-    """A layer that makes a standardised convolution, which its configuration does not tell."""
+    """A layer that creates a standardised convolution that is not in its configuration."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)

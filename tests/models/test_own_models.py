@@ -1,4 +1,4 @@
-"""Networks inside models of one's own: names, blocks, heads."""
+"""Networks inside user models: names, blocks, heads."""
 
 import h5py
 import keras
@@ -56,7 +56,7 @@ def test_two_networks_are_in_one_model_under_their_names(tmp_path):
         bit_keras.save_weights(model, tmp_path / "two.npz")
 
 
-def test_the_checkpoint_is_known_whatever_the_model_is_called(classifier, tmp_path):
+def test_the_checkpoint_is_known_under_any_model_name(classifier, tmp_path):
     classifier.save(tmp_path / "a.keras")
     loaded = keras.models.load_model(tmp_path / "a.keras")
     copies = (
@@ -71,10 +71,10 @@ def test_the_checkpoint_is_known_whatever_the_model_is_called(classifier, tmp_pa
     assert create_classifier("bit_tiny.cifar10", weights=None, num_classes=0, name="a").name == "a"
 
 
-def test_the_model_may_still_be_given_as_the_name():
+def test_name_can_be_the_checkpoint():
     model = create_feature_extractor(name="bit_tiny.cifar10", weights=None)
     assert (model.name, checkpoint_of(model)) == ("bit_tiny.cifar10", "bit_tiny.cifar10")
-    with pytest.raises(BitKerasError, match="checkpoint= is missing"):
+    with pytest.raises(BitKerasError, match=r"`checkpoint`.*bit-keras list"):
         create_classifier()
 
 
@@ -136,7 +136,7 @@ HEADS = {
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("functional", [False, True])
-def test_a_head_of_ones_own_makes_a_classifier(extractor, head, functional):
+def test_a_model_with_its_own_head_becomes_a_classifier(extractor, head, functional):
     make, expected = HEADS[head]
     layers = [keras.layers.RandomFlip(), extractor, *make()]
     model = keras.Sequential([keras.Input((32, 32, 3)), *layers], name="flowers")
@@ -175,7 +175,7 @@ def test_a_lora_update_of_the_head_counts_once(extractor):
         (lambda body: [keras.layers.Flatten(name="flat"), dense()], "flat"),
     ],
 )
-def test_what_is_no_classifier_is_named(extractor, layers, named):
+def test_the_error_names_the_layer_that_does_not_fit(extractor, layers, named):
     model = keras.Sequential([keras.Input((32, 32, 3)), *layers(extractor)])
     with pytest.raises(BitKerasError, match=f"at {named!r}"):
         with_own_head(model)

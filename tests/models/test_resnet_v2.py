@@ -42,7 +42,7 @@ FLOAT32 = 1e-5
 # 155 convolutions in float64, each with a rounding of 1e-16, in networks that amplify it 200 times.
 FLOAT64 = 1e-11
 
-# Deeper and wider ones repeat the same blocks, and JAX compiles each block anew.
+# Deeper and wider ones repeat the same blocks, and JAX compiles each block separately.
 QUICK = ("bit_r50x1", "resnetv2_50", "bit_tiny")
 EVERY_ARCHITECTURE = [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in ARCHITECTURES

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import BitKerasError, reason_of
 
 try:
     import fcntl
@@ -37,8 +37,8 @@ def replaced_file(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     with _explained(path):
-        _require_parent(path)
-        _require_ordinary(path)
+        require_parent(path)
+        require_ordinary(path)
         _remove_abandoned(path.parent, f".{path.name}.")
 
         def create() -> Path:
@@ -69,9 +69,9 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     with _explained(path):
-        _require_parent(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise BitKerasError(f"{path} exists already; remove it or choose another path.")
+        require_parent(path)
+        if not (path.is_dir() and not any(path.iterdir())):
+            require_new(path)
         _remove_abandoned(path.parent, f".{path.name}.")
         with _locked_partial(lambda: _new_folder(path.parent, f".{path.name}.")) as partial:
             yield partial
@@ -159,12 +159,30 @@ def _remove(partial: Path) -> None:
         partial.unlink()
 
 
-def _require_parent(path: Path) -> None:
+def require_parent(path: Path, error: type[BitKerasError] = BitKerasError) -> None:
+    """Raises where the folder that `path` is to be written in does not exist.
+
+    Args:
+        path: Path. A file or a folder.
+        error: type. What to raise. Defaults to `BitKerasError`.
+    """
     if not path.parent.is_dir():
-        raise BitKerasError(f"The folder {path.parent} does not exist; create it first.")
+        raise error(f"The folder {path.parent} does not exist; create it first.")
 
 
-def _require_ordinary(path: Path) -> None:
+def require_new(path: Path, error: type[BitKerasError] = BitKerasError) -> None:
+    """Raises where `path` exists, for commands that replace nothing.
+
+    Args:
+        path: Path. A file or a folder.
+        error: type. What to raise. Defaults to `BitKerasError`.
+    """
+    if path.exists():
+        raise error(f"{path} exists already; remove it or choose another path.")
+
+
+def require_ordinary(path: Path) -> None:
+    """Raises where a file cannot be written to `path`: a folder, a device, a pipe or a socket."""
     if path.is_dir():
         raise BitKerasError(f"{path} is a folder, and a file was to be written there.")
     if path.exists() and not path.is_file():
@@ -180,9 +198,8 @@ def _explained(path: Path) -> Iterator[None]:
     except BitKerasError:
         raise
     except OSError as error:
-        reason = error.strerror or str(error)
         raise BitKerasError(
-            f"{path} could not be written ({reason}); nothing was left behind."
+            f"{path} could not be written ({reason_of(error)}); nothing was left behind."
         ) from error
 
 

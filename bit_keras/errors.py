@@ -51,3 +51,33 @@ class DecodingError(BitKerasError, ValueError):
 
 class ProcessError(BitKerasError, RuntimeError):
     """A process that crashed, took too long or needed too much memory; its message says which."""
+
+
+#: Characters of a reason: some engines fill pages.
+_LONGEST_REASON = 200
+
+
+def reason_of(error: BaseException) -> str:
+    """The reason of an error on one line, for the brackets of a sentence.
+
+    Args:
+        error: Of this package, whose message is returned as it is; of the operating system,
+            which gives the reason without the path; or any other.
+
+    Returns:
+        str. Without line breaks, at most 200 characters and an ellipsis.
+
+    Example:
+
+    ```python
+    from bit_keras.errors import reason_of
+
+    reason_of(FileNotFoundError(2, "No such file or directory", "a.jpg"))
+    # 'No such file or directory'
+    ```
+    """
+    if isinstance(error, BitKerasError):
+        return str(error)
+    text = " ".join(str(getattr(error, "strerror", None) or error).split())
+    text = text or type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."

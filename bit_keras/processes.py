@@ -101,6 +101,13 @@ def process_environment() -> dict[str, str]:
     }
 
 
+def available_cores() -> int:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _wait(process: subprocess.Popen, timeout: float, memory: int | None) -> None:
     end = time.monotonic() + timeout
     while True:

@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From low to high; parts of one row do not know each other.
 ROWS = (
     {"errors"},
-    {"registry", "archives", "atomic", "documents", "fonts", "processes", "progress"},
+    {"registry", "archives", "atomic", "documents", "extras", "fonts", "processes", "progress"},
     {"layers", "preprocessing"},
     {"checkpoints", "rules"},
     {"artifacts"},
@@ -119,7 +119,8 @@ def test_imports_point_down(path):
 
 def test_preprocessing_knows_the_registry_alone(path):
     if part_of(path) == "preprocessing":
-        assert set(parts_imported_by(path)) <= {"preprocessing", "registry", "documents", "errors"}
+        services = {"documents", "errors", "extras"}
+        assert set(parts_imported_by(path)) <= {"preprocessing", "registry", *services}
 
 
 def test_names_are_imported_by_string_only_where_laziness_needs_it(path):

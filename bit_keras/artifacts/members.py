@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from bit_keras.archives import damage_as_bad_zip, is_archive, open_archive
 from bit_keras.errors import ExportError
+from bit_keras.extras import require_extra
 
 #: The files of an artifact that say what it is and prove it; members of a `.keras` file.
 METADATA = "assets.extra/bit_keras.json"
@@ -93,12 +94,9 @@ def onnx_entries(members: Mapping[str, bytes]) -> dict[str, str]:
 
 def _members_of_onnx(artifact: Path) -> io.BytesIO:
     """What `onnx_entries` wrote, as the archive that other single files hold."""
-    try:
-        import onnx
-    except ImportError:
-        raise ExportError(
-            f"{artifact} is read with the package onnx; `pip install 'bit_keras[onnx]'` brings it."
-        ) from None
+    require_extra("onnx", "onnx", purpose=f"Reading {artifact}", error=ExportError)
+    import onnx
+
     try:
         model = onnx.load(artifact, load_external_data=False)
     # Whatever the parser raises at damage.

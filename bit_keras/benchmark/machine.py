@@ -5,7 +5,7 @@ import importlib.metadata
 import platform
 from pathlib import Path
 
-from bit_keras.artifacts.runtimes.program import available_cores
+from bit_keras.processes import available_cores
 
 #: Instructions that decide how fast an x86 processor multiplies matrices of float32, bfloat16
 #: and int8, as `/proc/cpuinfo` calls them.

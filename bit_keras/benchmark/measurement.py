@@ -4,13 +4,13 @@ import contextlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-from bit_keras.artifacts.runtimes.program import available_cores
 from bit_keras.benchmark.entries import Entry, require_distinct
 from bit_keras.benchmark.machine import Machine
 from bit_keras.benchmark.process import ContestantProcess, ProcessFailure
 from bit_keras.benchmark.result import Benchmark, Row
 from bit_keras.benchmark.worker import MATRIX_SIDE
 from bit_keras.errors import BitKerasError
+from bit_keras.processes import available_cores
 
 #: Seconds after which a process counts as stuck. The largest networks take minutes to load,
 #: and many seconds for a batch.

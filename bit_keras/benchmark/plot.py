@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bit_keras.atomic import replaced_file
+from bit_keras.atomic import replaced_file, require_ordinary, require_parent
 from bit_keras.benchmark.result import Benchmark, Row
 from bit_keras.errors import BitKerasError
+from bit_keras.extras import require_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,16 +68,11 @@ def require_image(path: Path) -> None:
         BitKerasError: matplotlib is missing, the name does not end in .png, or the
             folder does not exist.
     """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise BitKerasError("A image needs matplotlib: pip install 'bit_keras[train]'.") from None
+    require_extra("train", "matplotlib", purpose="A plot")
     if path.suffix != ".png":
         raise BitKerasError(f"The image is a PNG file, whose name ends in .png; got {path}.")
-    if not path.parent.is_dir():
-        raise BitKerasError(f"The folder {path.parent} does not exist; create it first.")
-    if path.is_dir():
-        raise BitKerasError(f"{path} is a folder, and a file was to be written there.")
+    require_parent(path)
+    require_ordinary(path)
 
 
 def _fastest_first(rows: list[Row]) -> list[Row]:

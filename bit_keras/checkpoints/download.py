@@ -15,13 +15,13 @@ from bit_keras.checkpoints.files import NpzFile
 from bit_keras.checkpoints.http_file import (
     HTTP_ERRORS,
     TIMEOUT,
+    connection_failure,
     fetch_file,
-    reason_of,
     without_password,
 )
 from bit_keras.checkpoints.hugging_face import repository_weights
 from bit_keras.checkpoints.transformers_folder import WEIGHTS_FILES
-from bit_keras.errors import CheckpointError, DownloadError
+from bit_keras.errors import CheckpointError, DownloadError, reason_of
 from bit_keras.registry import HUGGING_FACE, OFFICIAL_ROOT, PACKAGED, Checkpoint
 
 #: A mirror's address or a local folder that takes the place of `OFFICIAL_ROOT`.
@@ -166,9 +166,9 @@ def _download(url: str, target: Path, checkpoint: Checkpoint, digests: Digests) 
     except HTTP_ERRORS as error:
         raise DownloadError(
             f"{checkpoint.name} needs {target.name}, and {shown} cannot be reached "
-            f"({without_password(reason_of(error))}). Get the file on another machine and pass "
-            f"weights='/path/to/{target.name}', or put it into a folder and set {WEIGHTS_VARIABLE} "
-            "to that folder."
+            f"({without_password(connection_failure(error))}). Get the file on another machine and "
+            f"pass weights='/path/to/{target.name}', or put it into a folder and set "
+            f"{WEIGHTS_VARIABLE} to that folder."
         ) from error
     partial.replace(target)
 
@@ -231,6 +231,6 @@ def _explained(target: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise DownloadError(
-            f"{target} cannot be written ({error.strerror or error}); make room, or set "
+            f"{target} cannot be written ({reason_of(error)}); make room, or set "
             f"{CACHE_VARIABLE} to another folder."
         ) from error

@@ -9,7 +9,7 @@ import requests
 import rich.progress
 import urllib3.exceptions
 
-from bit_keras.errors import DownloadError
+from bit_keras.errors import DownloadError, reason_of
 from bit_keras.progress import console
 
 _CHUNK = 1 << 20
@@ -124,7 +124,7 @@ def _with_progress(
             progress.advance(task, len(chunk))
 
 
-def reason_of(error: Exception) -> str:
+def connection_failure(error: Exception) -> str:
     """Why a server could not be reached, in a few words."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"status {error.response.status_code}"
@@ -139,7 +139,7 @@ def reason_of(error: Exception) -> str:
         return "the connection broke off; the next try resumes"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
-    return str(error) or type(error).__name__
+    return reason_of(error)
 
 
 def without_password(text: str) -> str:

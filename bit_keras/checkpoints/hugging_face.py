@@ -9,6 +9,7 @@ from pathlib import Path
 from bit_keras.checkpoints.http_file import without_password
 from bit_keras.checkpoints.transformers_folder import CONFIG, PROCESSOR, WEIGHTS_FILES
 from bit_keras.errors import DownloadError
+from bit_keras.extras import require_extra
 from bit_keras.registry import HUGGING_FACE
 
 #: timm's own ids, `timm/NAME`, need no `hf://`.
@@ -107,13 +108,9 @@ def _check(path: Path) -> None:
 @contextlib.contextmanager
 def _explained(repository: str, revision: str | None) -> Iterator[None]:
     """Turns what huggingface_hub raises into sentences."""
-    try:
-        from huggingface_hub import constants, errors
-    except ImportError as error:
-        raise DownloadError(
-            f"{HUGGING_FACE}{repository} needs the package {error.name}: "
-            "pip install 'bit_keras[huggingface]'."
-        ) from error
+    source = f"{HUGGING_FACE}{repository}"
+    require_extra("huggingface", "huggingface_hub", purpose=source, error=DownloadError)
+    from huggingface_hub import constants, errors
 
     page = without_password(f"{constants.ENDPOINT}/{repository}")
     login = "log in with `hf auth login`, or set HF_TOKEN"

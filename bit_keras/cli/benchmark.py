@@ -87,11 +87,11 @@ def command(
     --peers adds timm, transformers, ONNX Runtime and OpenVINO with the same network. Nothing
     else should keep the cores busy meanwhile.
     """
-    from bit_keras.artifacts.runtimes.program import available_cores
     from bit_keras.benchmark import artifact_entry, run_benchmark, write_plot
     from bit_keras.benchmark.entries import require_distinct
     from bit_keras.benchmark.measurement import steps_of
     from bit_keras.benchmark.plot import require_image
+    from bit_keras.processes import available_cores
 
     if plot is not None:
         require_image(plot)

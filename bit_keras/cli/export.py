@@ -11,6 +11,7 @@ import click
 
 from bit_keras.artifacts.metadata import CALIBRATED, VARIANTS
 from bit_keras.artifacts.runtimes.program import LAYOUTS
+from bit_keras.atomic import require_new
 from bit_keras.cli.manual import Command, option
 from bit_keras.cli.parameters import (
     Integers,
@@ -295,8 +296,7 @@ def command(
     name = source if stored else model_info(source).name
     versioned = target == "serving" or options.get("layout") == _TRITON
     written = out / str(options.get("version", 1)) if versioned else out
-    if written.exists():  # Before the minutes that a large network takes.
-        raise BitKerasError(f"{written} exists already; remove it or choose another path.")
+    require_new(written)  # Before the minutes that a large network takes.
 
     start = time.perf_counter()
     with progress(f"Building {name}"):

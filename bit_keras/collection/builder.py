@@ -26,13 +26,15 @@ import filelock
 import rich.progress
 
 import bit_keras
+from bit_keras.atomic import require_parent
 from bit_keras.collection.manifest import MANIFEST, MODELS, PAGES, Manifest, size_of
 from bit_keras.collection.memory import estimated_memory, free_memory
 from bit_keras.collection.pages import require_page_packages, write_pages
 from bit_keras.collection.recipe import Item, Recipe
 from bit_keras.collection.record import RECORD, Record
 from bit_keras.collection.worker import Job, Worker, remove_leftovers
-from bit_keras.errors import DownloadError, ExportError
+from bit_keras.errors import DownloadError, ExportError, reason_of
+from bit_keras.processes import available_cores
 from bit_keras.progress import console
 from bit_keras.registry import Checkpoint
 
@@ -137,6 +139,7 @@ def build_collection(
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Makes the folder, and keeps every other process from building in it."""
+    require_parent(folder, ExportError)
     _require_collection(folder)
     lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
@@ -148,10 +151,8 @@ def _locked(folder: Path) -> Iterator[None]:
             f"Another process builds a collection in {folder}; wait for it, stop it, or choose "
             "another folder."
         ) from None
-    except FileNotFoundError:
-        raise ExportError(f"The folder {folder.parent} does not exist; create it first.") from None
     except OSError as error:
-        raise ExportError(f"{folder} cannot be written ({error.strerror or error}).") from error
+        raise ExportError(f"{folder} cannot be written ({reason_of(error)}).") from error
     try:
         yield
     finally:
@@ -250,7 +251,7 @@ class _Builder:
         waiting = list(items)
         with (
             _Display(len(waiting)) as display,
-            concurrent.futures.ThreadPoolExecutor(_processors()) as threads,
+            concurrent.futures.ThreadPoolExecutor(available_cores()) as threads,
         ):
             try:
                 while waiting or self.running:
@@ -265,7 +266,7 @@ class _Builder:
 
     def _fits(self, item: Item) -> bool:
         needs = [estimated_memory(other) for other in (*self.running.values(), item)]
-        return len(needs) <= _processors() and sum(needs) <= self.memory
+        return len(needs) <= available_cores() and sum(needs) <= self.memory
 
     def _start(self, item: Item, threads: concurrent.futures.Executor, display: "_Display") -> None:
         try:
@@ -345,12 +346,6 @@ class _Display:
             yield lambda step: self._progress.update(task, description=f"{name}: {step}")
         finally:
             self._progress.remove_task(task)
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _require_memory(items: Sequence[Item], memory: int) -> None:

@@ -32,6 +32,7 @@ from bit_keras.collection.recipe import Item, Recipe
 from bit_keras.collection.record import Record, SignatureRecord
 from bit_keras.documents import read_document
 from bit_keras.errors import BitKerasError, ExportError
+from bit_keras.extras import require_extra
 from bit_keras.preprocessing import EvalTransform, Labels, eval_transform, load_labels
 from bit_keras.registry import MINIMUM_SIZE, Accuracy, Checkpoint
 
@@ -328,13 +329,7 @@ def render_pages(recipe: Recipe, records: Sequence[Record]) -> dict[str, str]:
 
 def require_page_packages() -> None:
     """Raises ExportError where a package that the pages need is missing."""
-    try:
-        import huggingface_hub  # noqa: F401
-        import jinja2  # noqa: F401
-    except ImportError as error:
-        raise ExportError(
-            f"The pages of a collection need {error.name}: pip install 'bit_keras[publish]'."
-        ) from error
+    require_extra("publish", "huggingface_hub", "jinja2", purpose="A model page", error=ExportError)
 
 
 def stable_fields(record: Record) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from bit_keras.collection.manifest import (
 )
 from bit_keras.collection.record import Record
 from bit_keras.errors import BitKerasError, ExportError
+from bit_keras.extras import require_extra
 
 _logger = logging.getLogger("bit_keras")
 
@@ -104,10 +105,9 @@ class HuggingFaceRepository(Upload):
     """
 
     def send(self) -> None:
-        try:
-            from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-        except ImportError as error:
-            raise _missing_package("Hugging Face", error) from error
+        require_extra("publish", "huggingface_hub", purpose="Hugging Face", error=ExportError)
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
         with _hugging_face_errors(self.address):
             # True: an error of its own where there is no token, before anything is requested.
             api = HfApi(token=True)
@@ -145,12 +145,11 @@ class KaggleVariation(Upload):
     receipts: Path
 
     def send(self) -> None:
+        require_extra("publish", "kagglehub", purpose="Kaggle", error=ExportError)
         # kagglehub prints to standard output, which belongs to the command that was called.
         with contextlib.redirect_stdout(sys.stderr):
-            try:
-                import kagglehub
-            except ImportError as error:
-                raise _missing_package("Kaggle", error) from error
+            import kagglehub
+
             with _kaggle_errors(self.address):
                 kagglehub.model_upload(
                     self.address,
@@ -281,10 +280,6 @@ _PLANNERS: Mapping[str, Callable[[Path, Record, str], Upload]] = MappingProxyTyp
 )
 
 PLACES = tuple(_PLANNERS)
-
-
-def _missing_package(place: str, error: ImportError) -> ExportError:
-    return ExportError(f"{place} needs the package {error.name}: pip install 'bit_keras[publish]'.")
 
 
 @contextlib.contextmanager

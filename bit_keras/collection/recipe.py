@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bit_keras.artifacts.metadata import OUTPUTS, TARGETS, VARIANTS, Variant
-from bit_keras.errors import ExportError
+from bit_keras.errors import ExportError, reason_of
 from bit_keras.exporters.targets import PRECISIONS
 from bit_keras.registry import MINIMUM_SIZE, Checkpoint, list_models, model_info
 
@@ -189,7 +189,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
             f"{', '.join(list_recipes())}; any other is the path of a TOML file."
         ) from None
     except OSError as error:
-        raise ExportError(f"{path} cannot be read ({error.strerror or error}).") from error
+        raise ExportError(f"{path} cannot be read ({reason_of(error)}).") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ExportError(f"{path} is not a TOML file: {error}.") from error
 

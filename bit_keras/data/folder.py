@@ -13,7 +13,7 @@ from bit_keras.data.images import Images
 from bit_keras.data.layout import is_hidden
 from bit_keras.data.listing import File, Listing, shown
 from bit_keras.data.recognition import why_not_an_image
-from bit_keras.errors import DataError
+from bit_keras.errors import DataError, reason_of
 
 #: Why an entry of a folder is not read.
 _DANGLING = "a link that leads nowhere"
@@ -47,7 +47,7 @@ def loose_images(root: Path) -> Images | None:
         files = [path for path in entries if path.is_file() and not is_hidden(path.name)]
         sizes = {path: path.stat().st_size for path in files}
     except OSError as error:
-        raise DataError(f"{root} cannot be read ({error.strerror or error}).") from error
+        raise DataError(f"{root} cannot be read ({reason_of(error)}).") from error
     paths = [
         path
         for path, size in sizes.items()
@@ -94,8 +94,7 @@ class _Walk:
             while self._links:
                 self._follow(self._links.pop(0))
         except OSError as error:
-            reason = error.strerror or error
-            raise DataError(f"{shown(str(root))} cannot be read ({reason}).") from error
+            raise DataError(f"{shown(str(root))} cannot be read ({reason_of(error)}).") from error
 
     def files(self) -> tuple[File, ...]:
         """The ordinary files, those without a link in their path first."""
@@ -113,7 +112,7 @@ class _Walk:
             except OSError as error:
                 if not folder.path:
                     raise
-                self._leave_out(f"{folder.path}/", error.strerror or str(error))
+                self._leave_out(f"{folder.path}/", reason_of(error))
                 continue
             if not entries and folder.path:
                 self._leave_out(f"{folder.path}/", _EMPTY)

@@ -7,7 +7,6 @@ resumes anywhere, with nothing stored but its step.
 """
 
 import functools
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +15,7 @@ import tensorflow as tf
 from bit_keras.data.images import Images
 from bit_keras.errors import DataError, ImageError
 from bit_keras.preprocessing import EvalTransform, TrainTransform
+from bit_keras.processes import available_cores
 
 # What a generator's seed starts with: the three uses never share random numbers.
 _ORDER, _VIEW, _MIXUP = 1, 2, 3
@@ -145,7 +145,7 @@ def eval_pipeline(images: Images, transform: EvalTransform, batch: int) -> tf.da
     return (
         tf.data.Dataset.range(len(images))
         .batch(_CHUNK)
-        .map(_Transformed(images, transform).in_graph, os.cpu_count(), deterministic=True)
+        .map(_Transformed(images, transform).in_graph, available_cores(), deterministic=True)
         .rebatch(batch)
         .prefetch(_BATCHES_AHEAD)
     )
@@ -209,7 +209,7 @@ def _batches(
     classes = len(views.images.classes)
     return (
         positions.batch(_CHUNK)
-        .map(views.in_graph, os.cpu_count(), deterministic=True)
+        .map(views.in_graph, available_cores(), deterministic=True)
         .rebatch(batch, drop_remainder=drop_remainder)
         .map(
             lambda pixels, targets: (

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from PIL import Image
 
+from bit_keras.errors import reason_of
 from bit_keras.preprocessing.heif import EXTRA, is_heif, register_heif
 
 #: Larger files are not read: an uncompressed TIFF of 179 megapixels with 16 bits, the most that
@@ -52,7 +53,7 @@ def why_not_an_image(path: str, size: int, read: Callable[[int | None], bytes]) 
         if _may_be_image(start) and _is_identified(read(None)):
             return None
     except OSError as error:
-        return f"unreadable ({error.strerror or error})"
+        return f"unreadable ({reason_of(error)})"
     if is_heif(start):
         return HEIF
     return TEXT if _is_text(start) else OTHER

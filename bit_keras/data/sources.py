@@ -15,7 +15,7 @@ from bit_keras.data.readable import with_readable_classes
 from bit_keras.data.splits import Role, in_order, require_split, split_for
 from bit_keras.data.tar import tar_listing
 from bit_keras.data.tfds import PREFIX, TfdsData
-from bit_keras.errors import DataError
+from bit_keras.errors import DataError, reason_of
 
 Data = str | os.PathLike | tuple
 
@@ -208,8 +208,7 @@ def _existing(data: str | os.PathLike) -> Path:
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{shown(str(path))} cannot be read ({reason}).") from error
+        raise DataError(f"{shown(str(path))} cannot be read ({reason_of(error)}).") from error
     raise DataError(
         f"There is no folder or archive {shown(str(path))}; for TensorFlow Datasets, write "
         f"{PREFIX}{shown(path.name)}."

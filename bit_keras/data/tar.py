@@ -11,7 +11,7 @@ from typing import NamedTuple
 from bit_keras.data.layout import is_hidden
 from bit_keras.data.listing import File, Listing, shown
 from bit_keras.data.splits import role_of
-from bit_keras.errors import DataError
+from bit_keras.errors import DataError, reason_of
 
 # The first bytes of what is often taken for a plain tar, by the program that undoes it.
 _COMPRESSED = MappingProxyType(
@@ -64,7 +64,7 @@ def tar_listing(path: Path) -> Listing:
     except tarfile.TarError as error:
         raise DataError(f"{_not_a_tar(path)} ({error}).") from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}).") from error
+        raise DataError(f"{path} cannot be read ({reason_of(error)}).") from error
     # Damaged headers lead tarfile to errors of many types.
     except (ValueError, ArithmeticError, LookupError, EOFError, RecursionError) as error:
         raise DataError(f"{path} is damaged ({error!r}); copy or pack it again.") from error

@@ -16,6 +16,7 @@ import numpy as np
 
 from bit_keras.data.images import Images, read_part
 from bit_keras.errors import DataError
+from bit_keras.extras import require_extra
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -77,12 +78,9 @@ class TfdsData:
 
 
 def _builder(data: str) -> Any:
-    try:
-        import tensorflow_datasets
-    except ImportError as error:
-        raise DataError(
-            f"{data} needs tensorflow_datasets: pip install 'bit_keras[tfds]'."
-        ) from error
+    require_extra("tfds", "tensorflow_datasets", purpose=data, error=DataError)
+    import tensorflow_datasets
+
     folder = _prepared_folder(data)
     try:
         return tensorflow_datasets.builder_from_directory(folder)

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from bit_keras.atomic import new_directory
+from bit_keras.atomic import new_directory, require_new, require_parent
 from bit_keras.data import Images
 from bit_keras.errors import BitKerasError, ImageError
 from bit_keras.evaluation.metrics import Evaluation, Mistake
+from bit_keras.extras import require_extra
 from bit_keras.fonts import lettering_for
 from bit_keras.preprocessing import load_image
 
@@ -70,13 +71,7 @@ def write_report(
 
 def require_packages() -> None:
     """Raises BitKerasError where a package that reports need is not installed."""
-    try:
-        import jinja2  # noqa: F401
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise BitKerasError(
-            f"A report needs {error.name}: pip install 'bit_keras[train]'."
-        ) from error
+    require_extra("train", "jinja2", "matplotlib", purpose="A report")
 
 
 def _page(evaluation: Evaluation, images: Images, model: str, data: str) -> str:
@@ -176,9 +171,7 @@ def require_free(folder: Path) -> None:
     Raises:
         BitKerasError: The folder exists, or its parent does not or cannot be written.
     """
-    if folder.exists():
-        raise BitKerasError(f"{folder} exists already; remove it or choose another path.")
-    if not folder.parent.is_dir():
-        raise BitKerasError(f"The folder {folder.parent} does not exist; create it first.")
+    require_new(folder)
+    require_parent(folder)
     if not os.access(folder.parent, os.W_OK):
         raise BitKerasError(f"The folder {folder.parent} cannot be written; choose another path.")

@@ -14,16 +14,17 @@ from bit_keras.artifacts.members import METADATA, REFERENCE
 from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.reference import quantised_tolerance, reference_bytes
 from bit_keras.atomic import new_directory
+from bit_keras.errors import ExportError
 from bit_keras.exporters.onnx.export import (
     described,
     difference,
-    require_packages,
     require_same_function,
     write_network,
 )
 from bit_keras.exporters.saved_model import reference_outputs
 from bit_keras.exporters.signatures import labels_asset
 from bit_keras.exporters.targets import require_class_maps
+from bit_keras.extras import require_extra
 from bit_keras.preprocessing import ClassifierSpec
 from bit_keras.registry import RGB
 
@@ -86,7 +87,9 @@ def export_openvino(
     export_openvino(model, "bit_tiny", quantize="float16").precision  # 'float16'
     ```
     """
-    require_packages("openvino", "onnx", "openvino")
+    require_extra(
+        "openvino", "onnx", "openvino", purpose="Exporting to OpenVINO", error=ExportError
+    )
     metadata = described(
         model, "openvino", quantize, size, input_range, spec, allow_nonfinite=allow_nonfinite
     )

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from bit_keras.errors import ExportError
+from bit_keras.extras import require_extra
 
 #: Where the server looks for them (`tensorflow/serving`, `docs/saved_model_warmup.md`).
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
@@ -23,13 +24,9 @@ def require_warm_up(batch_sizes: Sequence[int]) -> None:
     if any(size < 1 for size in batch_sizes):
         raise ExportError(f"Batch sizes are 1 or more. Received: {list(batch_sizes)}")
     if batch_sizes:
-        try:
-            import tensorflow_serving.apis  # noqa: F401
-        except ImportError as error:
-            raise ExportError(
-                "The warm-up file needs tensorflow-serving-api; install it with "
-                "`pip install 'bit_keras[serving]'`, or ask for no batch sizes."
-            ) from error
+        require_extra(
+            "serving", "tensorflow_serving.apis", purpose="A warm-up file", error=ExportError
+        )
 
 
 def write_warm_up(

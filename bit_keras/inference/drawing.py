@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bit_keras.atomic import replaced_file
+from bit_keras.atomic import replaced_file, require_parent
 from bit_keras.errors import BitKerasError
+from bit_keras.extras import require_extra
 from bit_keras.fonts import Lettering, lettering_for
 from bit_keras.inference.explain import Explanation
 
@@ -116,14 +117,8 @@ def require_drawing(path: str | os.PathLike, images: int, top: int) -> None:
         raise BitKerasError(
             f"{path} cannot be drawn: its suffix must be one of {', '.join(FORMATS)}."
         )
-    if not path.parent.is_dir():
-        raise BitKerasError(f"The folder {path.parent} does not exist; create it first.")
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise BitKerasError(
-            f"Drawing explanations needs {error.name}: pip install 'bit_keras[explain]'."
-        ) from error
+    require_parent(path)
+    require_extra("explain", "matplotlib", purpose="Drawing explanations")
     width, height = (
         math.ceil(_DPI * inches)
         for inches in (_width(1 + top), _height([(_TALLEST_TITLE, _TALLEST)] * images))

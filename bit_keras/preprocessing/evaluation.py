@@ -19,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from bit_keras.errors import ImageError, SizeError
+from bit_keras.errors import ImageError, SizeError, reason_of
 from bit_keras.preprocessing.heif import EXTRA, is_heif, register_heif
 from bit_keras.registry import MINIMUM_SIZE, Checkpoint, Resizing, model_info
 
@@ -374,8 +374,7 @@ def _open_file(path: str | os.PathLike) -> BinaryIO:
     try:
         return Path(os.fsdecode(path)).open("rb")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ImageError(f"{os.fsdecode(path)} cannot be opened: {reason}.") from error
+        raise ImageError(f"{os.fsdecode(path)} cannot be opened: {reason_of(error)}.") from error
 
 
 def _read_header(file: BinaryIO) -> Image.Image:

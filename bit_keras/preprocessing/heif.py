@@ -2,8 +2,10 @@
 
 import functools
 
+from bit_keras.extras import install_command
+
 #: What installs the decoder.
-EXTRA = "pip install 'bit_keras[heic]'"
+EXTRA = install_command("heic")
 
 # ISO/IEC 23008-12, annex B: the brands of HEVC images and sequences, and the generic ones.
 _BRANDS = frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"))

@@ -1,7 +1,6 @@
 """What a training leaves for people: a table, an image, TensorBoard logs, a live line."""
 
 import csv
-import importlib.util
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,22 +11,17 @@ import rich.progress
 
 from bit_keras.atomic import replaced_file
 from bit_keras.errors import TrainingError
+from bit_keras.extras import require_extra
 from bit_keras.progress import console
 
 #: Numbers by name, at a validation; those of the validation are None where there is none.
 Row = dict[str, Any]
 Rows = Sequence[Row]
 
-_NEEDED = ("matplotlib", "tensorboard")
-
 
 def require_packages() -> None:
     """Raises TrainingError where an optional package for the records is missing."""
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise TrainingError(
-            f"Fine-tuning needs {' and '.join(missing)}: pip install 'bit_keras[train]'."
-        )
+    require_extra("train", "matplotlib", "tensorboard", purpose="Fine-tuning", error=TrainingError)
 
 
 def write_history(path: Path, rows: Rows) -> None:

@@ -17,7 +17,7 @@ import bit_keras
 from bit_keras import documents
 from bit_keras.atomic import new_directory, replaced_file
 from bit_keras.checkpoints import load_weights
-from bit_keras.errors import TrainingError
+from bit_keras.errors import TrainingError, reason_of
 from bit_keras.models import create_classifier
 from bit_keras.preprocessing import ClassifierSpec
 
@@ -179,7 +179,7 @@ def claimed(path: Path, document: dict[str, Any]) -> Iterator[None]:
             f"Another process is training in {path}; wait for it, stop it, or choose another --out."
         ) from None
     except OSError as error:
-        raise TrainingError(f"{path} cannot be written ({error.strerror or error}).") from error
+        raise TrainingError(f"{path} cannot be written ({reason_of(error)}).") from error
     try:
         yield
     finally:

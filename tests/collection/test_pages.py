@@ -828,5 +828,5 @@ def test_records_that_do_not_fit_are_refused(tmp_path):
 @pytest.mark.parametrize("package", ["jinja2", "huggingface_hub"])
 def test_a_missing_package_is_named_with_its_extra(package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ExportError, match=rf"need {package}: pip install 'bit_keras\[publish\]'"):
+    with pytest.raises(ExportError, match=rf"{package}: pip install 'bit_keras\[publish\]'"):
         render_pages(Recipe.read(RECIPE), read_records(PAGES / RECORDS))

@@ -377,14 +377,14 @@ def test_kaggle_gets_an_artifact_that_was_built_anew(collection, kaggle_upload):
 def test_a_missing_client_library_is_named(built, place, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     sentence = fails(built, "--to", place)
-    assert f"needs the package {package}: pip install 'bit_keras[publish]'" in sentence
+    assert f"{package}: pip install 'bit_keras[publish]'" in sentence
 
 
 # The real client libraries, over the loopback interface
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """A web server whose `answer` takes method, path and body: status and document."""
+    """A web server whose `output` takes method, path and body: status and document."""
 
     def __init__(self, output):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -649,7 +649,7 @@ def test_kagglehub_sends_exactly_the_planned_files_in_their_folders(
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("output", "words"),
     [
         ((401, {"code": 401, "message": "Unauthenticated"}), "(status 401); set KAGGLE_API_TOKEN"),
         ((403, {}), "(status 403); set KAGGLE_API_TOKEN"),

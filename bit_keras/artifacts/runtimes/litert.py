@@ -17,15 +17,15 @@ from bit_keras.artifacts.runtimes.program import (
     Intermediate,
     Program,
     Signature,
-    available_cores,
     default_first,
     dimensions,
     loaded,
-    missing,
 )
 from bit_keras.artifacts.runtimes.tflite_file import require_loadable
 from bit_keras.artifacts.runtimes.trial import run
 from bit_keras.errors import ExportError
+from bit_keras.extras import require_extra
+from bit_keras.processes import available_cores
 from bit_keras.progress import without_native_notes
 
 #: The file identifier of the format, at bytes 4 to 8 (`tensorflow/lite/schema/schema.fbs`).
@@ -289,10 +289,9 @@ def _modules(engine: str) -> tuple[str, Any, Any, Any]:
             resolvers,
             schema_py_generated,
         )
-    try:
-        from ai_edge_litert import interpreter, schema_py_generated
-    except ImportError:
-        raise missing("ai_edge_litert", "tflite") from None
+    require_extra("tflite", "ai_edge_litert", purpose="A TFLite file", error=ExportError)
+    from ai_edge_litert import interpreter, schema_py_generated
+
     version = importlib.metadata.version("ai-edge-litert")
     return (
         f"LiteRT {version}",

@@ -14,14 +14,14 @@ from bit_keras.artifacts.runtimes.program import (
     Intermediate,
     Program,
     Signature,
-    available_cores,
     channels_last,
     dimensions,
     in_layout,
     loaded,
-    missing,
 )
 from bit_keras.errors import ExportError
+from bit_keras.extras import require_extra
+from bit_keras.processes import available_cores
 
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 
@@ -71,10 +71,9 @@ def require_contained(path: os.PathLike) -> None:
     Raises:
         ExportError: It says what is wrong.
     """
-    try:
-        import onnx
-    except ImportError:
-        raise missing("onnx", "onnx") from None
+    require_extra("onnx", "onnx", purpose="An ONNX file", error=ExportError)
+    import onnx
+
     loaded(path, f"onnx {onnx.__version__}", lambda: onnx.checker.check_model(os.fspath(path)))
 
 
@@ -102,10 +101,9 @@ def intermediate_tensors(path: os.PathLike, images: np.ndarray) -> Iterator[Inte
     Raises:
         ExportError: The file is damaged, or a package is missing.
     """
-    try:
-        import onnx
-    except ImportError:
-        raise missing("onnx", "onnx") from None
+    require_extra("onnx", "onnx", purpose="An ONNX file", error=ExportError)
+    import onnx
+
     runtime = _runtime()
     engine = f"ONNX Runtime {runtime.__version__}"
     model = loaded(path, engine, lambda: onnx.load(path, load_external_data=False))
@@ -151,8 +149,7 @@ def _plain_session(runtime: Any, path: os.PathLike, model: Any) -> Any:
 
 
 def _runtime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise missing("onnxruntime", "onnx") from None
+    require_extra("onnx", "onnxruntime", purpose="An ONNX file", error=ExportError)
+    import onnxruntime
+
     return onnxruntime

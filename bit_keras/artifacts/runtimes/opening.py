@@ -1,6 +1,5 @@
 """From a path to a program: what file format it is, and what runs it."""
 
-import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Literal
 from bit_keras.artifacts.checksums import require_intact
 from bit_keras.artifacts.runtimes.program import Program, checked_threads
 from bit_keras.errors import ExportError
+from bit_keras.extras import is_importable
 
 #: The file formats that programs run.
 Format = Literal["saved_model", "tflite", "onnx", "openvino"]
@@ -190,7 +190,7 @@ def is_installed(engine: str) -> bool:
     is_installed("tensorflow")  # True
     ```
     """
-    return importlib.util.find_spec(_PACKAGES[engine]) is not None
+    return is_importable(_PACKAGES[engine])
 
 
 def run_once(path: str) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from bit_keras.artifacts.runtimes.onnx_runtime import require_contained, signatures_of
-from bit_keras.artifacts.runtimes.program import IMAGE_RANK, Program, dimensions, loaded, missing
+from bit_keras.artifacts.runtimes.program import IMAGE_RANK, Program, dimensions, loaded
 from bit_keras.errors import ExportError
+from bit_keras.extras import require_extra
 
 #: The file of a folder of OpenVINO IR that is opened; the weights are in `model.bin`.
 MODEL = "model.xml"
@@ -36,10 +37,9 @@ class OpenVinoProgram(Program):
     def __init__(
         self, path: os.PathLike, threads: int | None = None, engine: str = "openvino"
     ) -> None:
-        try:
-            import openvino
-        except ImportError:
-            raise missing("openvino", "openvino") from None
+        require_extra("openvino", "openvino", purpose="An OpenVINO model", error=ExportError)
+        import openvino
+
         version = openvino.__version__.partition("-")[0]
         precision = _PRECISIONS[engine]
         self.engine = f"OpenVINO {version}" + (", bfloat16" if precision == "bf16" else "")

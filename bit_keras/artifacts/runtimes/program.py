@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bit_keras.errors import ExportError
+from bit_keras.errors import ExportError, reason_of
 from bit_keras.registry import RGB
 
 #: The signature that is asked unless another is named, as TensorFlow calls it.
@@ -125,7 +125,7 @@ class Program(abc.ABC):
         except Exception as error:
             raise ExportError(
                 f"{self.engine} cannot run {signature} on images {images.shape} "
-                f"({_one_line(error)}); the file is damaged, or made for another engine."
+                f"({reason_of(error)}); the file is damaged, or made for another engine."
             ) from error
         return {name: output[:count] for name, output in outputs.items()}
 
@@ -151,13 +151,6 @@ class Program(abc.ABC):
             f"{signature} takes {expected.input_dtype} images of the shape ({shape}); "
             f"{images.dtype} of the shape {images.shape} came."
         )
-
-
-def available_cores() -> int:
-    """The cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def checked_threads(threads: int | None) -> int | None:
@@ -211,20 +204,6 @@ def loaded(path: os.PathLike, engine: str, load: Callable[[], Any]) -> Any:
     # Every engine has exceptions of its own, some of them not even exported.
     except Exception as error:
         raise ExportError(
-            f"{path} cannot be loaded by {engine} ({_one_line(error)}); it is damaged or no "
+            f"{path} cannot be loaded by {engine} ({reason_of(error)}); it is damaged or no "
             "model, so export it again."
         ) from error
-
-
-def missing(package: str, extra: str) -> ExportError:
-    """The error of an engine that is not installed."""
-    return ExportError(
-        f"The package {package} is needed to run this file; "
-        f"`pip install 'bit_keras[{extra}]'` brings it."
-    )
-
-
-def _one_line(error: Exception, limit: int = 200) -> str:
-    """The message of an error without line breaks, which some engines fill pages with."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else f"{text[:limit]}..."

@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from bit_keras.errors import CheckpointError
+from bit_keras.errors import CheckpointError, reason_of
 from bit_keras.registry import Shape
 
 #: What the readers of the standard library, NumPy and h5py raise on damaged or hostile input.
@@ -133,7 +133,7 @@ def require_file(path: Path, kind: str) -> None:
     except IsADirectoryError:
         raise CheckpointError(f"{path} is a folder; {kind} was expected.") from None
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}).") from error
+        raise CheckpointError(f"{path} cannot be read ({reason_of(error)}).") from error
     if empty:
         raise CheckpointError(f"{path} is empty; {kind} was expected.")
 

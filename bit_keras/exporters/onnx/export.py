@@ -17,7 +17,7 @@ from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.reference import quantised_tolerance, reference_bytes, reference_difference
 from bit_keras.artifacts.runtimes import is_installed, open_program
 from bit_keras.artifacts.runtimes.program import Layout, in_layout
-from bit_keras.atomic import replaced_file, scratch_directory
+from bit_keras.atomic import replaced_file, require_new, scratch_directory
 from bit_keras.errors import ExportError
 from bit_keras.exporters.saved_model import describe, reference_outputs
 from bit_keras.exporters.specs import transform_and_spec
@@ -27,6 +27,7 @@ from bit_keras.exporters.targets import (
     require_class_maps,
     require_onnx_options,
 )
+from bit_keras.extras import require_extra
 from bit_keras.preprocessing import ClassifierSpec
 from bit_keras.preprocessing.classifier_spec import Activation, network_side, size_for
 from bit_keras.registry import RGB, checkpoint_of, model_info
@@ -111,7 +112,8 @@ def export_onnx(
     """
     path = Path(path)
     _require_new_onnx_file(path)
-    require_packages("onnx", "onnx", *(() if quantize == "none" else ("onnxruntime",)))
+    packages = ("onnx",) if quantize == "none" else ("onnx", "onnxruntime")
+    require_extra("onnx", *packages, purpose="Exporting to ONNX", error=ExportError)
     metadata = described(model, "onnx", quantize, size, input_range, spec, layout, allow_nonfinite)
     require_onnx_options(quantize, batch, opset, layout)
     if class_maps:
@@ -326,14 +328,4 @@ def _calibration_images(calibration: Iterable[np.ndarray] | None, metadata: Meta
 def _require_new_onnx_file(path: Path) -> None:
     if path.suffix != ".onnx":
         raise ExportError(f"The name of an ONNX file ends in .onnx; {path} does not.")
-    if path.exists():
-        raise ExportError(f"{path} exists already; remove it or choose another path.")
-
-
-def require_packages(extra: str, *names: str) -> None:
-    """Raises ExportError where a package is missing, and names the extra that brings it."""
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ExportError(
-            f"The package {missing[0]} is missing; `pip install 'bit_keras[{extra}]'` brings it."
-        )
+    require_new(path, ExportError)

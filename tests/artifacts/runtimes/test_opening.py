@@ -136,7 +136,7 @@ def test_an_engine_for_other_files_is_refused(tflite, onnx_file):
 def test_a_missing_package_is_named_with_its_extra(file, name, package, extra, monkeypatch):
     path = file(name)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ExportError, match=rf"{package} is needed .*bit_keras\[{extra}\]"):
+    with pytest.raises(ExportError, match=rf"{package}: pip install .*bit_keras\[{extra}\]"):
         open_program(path)
 
 

@@ -353,9 +353,7 @@ def test_a_path_that_exists_is_left_alone(classifier, tmp_path):
 @pytest.mark.parametrize(("package", "quantize"), [("onnx", "none"), ("onnxruntime", "float16")])
 def test_a_missing_package_is_named(classifier, tmp_path, monkeypatch, package, quantize):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(
-        ExportError, match=rf"package {package} is missing; `pip install 'bit_keras\[onnx\]'"
-    ):
+    with pytest.raises(ExportError, match=rf"{package}: pip install 'bit_keras\[onnx\]'"):
         export_onnx(classifier, tmp_path / "a.onnx", quantize=quantize)
     assert list(tmp_path.iterdir()) == []
 

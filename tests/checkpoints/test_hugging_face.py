@@ -341,7 +341,7 @@ def test_a_server_in_trouble_is_named(hub, cache):
 
 
 def test_a_server_that_is_no_hub_is_named(hub, cache, monkeypatch):
-    monkeypatch.setattr(Handler, "answer", lambda self: self.reply(200, {}, b"Welcome"))
+    monkeypatch.setattr(Handler, "output", lambda self: self.reply(200, {}, b"Welcome"))
     assert failure() == unreachable(hub.url, "what answers there is no Hugging Face hub")
 
 

@@ -47,6 +47,7 @@ _SUBPACKAGES = (
     "layers",
     "models",
     "preprocessing",
+    "sources",
     "training",
 )
 

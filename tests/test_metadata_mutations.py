@@ -15,8 +15,8 @@ from bit_keras.collection.manifest import Manifest
 from bit_keras.collection.record import Record
 from bit_keras.errors import BitKerasError
 from bit_keras.preprocessing import ClassifierSpec, spec_of
+from bit_keras.sources import read_run
 from bit_keras.training import load_run
-from bit_keras.training.run import read_document
 from tests.checkpoints.mutations import mutated
 
 RECORD = {
@@ -187,5 +187,5 @@ def test_what_is_written_is_read(readers):
         if file.name != "run.json":
             assert read() is not None
     document = readers["run"][0].parent
-    assert ClassifierSpec.from_json(read_document(document)["task"]).activation == "softmax"
+    assert ClassifierSpec.from_json(read_run(document)["task"]).activation == "softmax"
     assert dataclasses.asdict(readers["record"][1]())["outputs"] == 10

@@ -19,6 +19,7 @@ ROWS = (
     {"layers", "preprocessing"},
     {"checkpoints", "rules"},
     {"artifacts"},
+    {"sources"},
     {"models"},
     {"data"},
     {"exporters", "training", "evaluation"},
@@ -55,6 +56,7 @@ ON_EVERY_BACKEND = {
     "layers",
     "checkpoints",
     "rules",
+    "sources",
     "models",
 }
 
@@ -126,7 +128,13 @@ def test_preprocessing_knows_the_registry_alone(path):
 def test_names_are_imported_by_string_only_where_laziness_needs_it(path):
     # What `importlib` imports by a string, the tests above cannot see.
     if "import_module" in path.read_text():
-        lazy = {"__init__.py", "cli/__init__.py", "cli/printing.py", "processes.py"}
+        lazy = {
+            "__init__.py",
+            "checkpoints/__init__.py",
+            "cli/__init__.py",
+            "cli/printing.py",
+            "processes.py",
+        }
         assert path.relative_to(PACKAGE).as_posix() in lazy
 
 

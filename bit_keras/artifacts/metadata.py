@@ -114,7 +114,7 @@ class Metadata:
 
 
 def read_spec(path: str | os.PathLike) -> ClassifierSpec | None:
-    """The spec in a `.keras` file, or None in one that Keras wrote alone.
+    """The spec in a `.keras` file, or None in one that only Keras wrote.
 
     Raises:
         ExportError: The file is damaged, or no such file.

@@ -18,7 +18,7 @@ from bit_keras.checkpoints.names import (
     official_shape,
 )
 from bit_keras.checkpoints.opening import open_checkpoint
-from bit_keras.checkpoints.sources import published_spec
+from bit_keras.checkpoints.published import published_spec
 from bit_keras.checkpoints.writing import write_checkpoint
 from bit_keras.errors import CheckpointError
 from bit_keras.registry import RGB, Architecture, Shape, checkpoint_of

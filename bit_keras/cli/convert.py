@@ -97,22 +97,24 @@ def _convert(
     allow_nonfinite: bool,
 ) -> None:
     from bit_keras.checkpoints import open_checkpoint, require_known, write_checkpoint
-    from bit_keras.checkpoints.sources import published_spec
+    from bit_keras.checkpoints.published import published_spec
     from bit_keras.exporters.keras_file import convert_to_keras, export_keras, require_keras_name
-    from bit_keras.inference.sources import has_network, load_network, stored_weights
+    from bit_keras.inference import load_network
+    from bit_keras.sources import resolve
 
     if target == "keras":
         require_keras_name(destination)
-        if has_network(source):
-            model, spec = load_network(source, trust, allow_nonfinite)
-            export_keras(model, destination, spec, allow_nonfinite)
-            return
-    path, spec = stored_weights(source)
-    with open_checkpoint(path, allow_nonfinite) as arrays:
+    named = resolve(source)
+    # Networks with a name, and maybe with more layers, which arrays would not tell.
+    if target == "keras" and named.format in ("keras", "run"):
+        model, spec = load_network(named, trust, allow_nonfinite)
+        export_keras(model, destination, spec, allow_nonfinite)
+        return
+    with open_checkpoint(named.weights(), allow_nonfinite) as arrays:
         require_known(arrays)
-        # All values first: nothing is begun with a damaged file.
+        # All values first: nothing is written of a damaged file.
         arrays.verify()
-        spec = spec or published_spec(source, arrays.shapes)
+        spec = named.spec or published_spec(source, arrays.shapes)
         if target == "keras":
             convert_to_keras(source, arrays, destination, spec)
         else:

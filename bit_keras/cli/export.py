@@ -400,7 +400,7 @@ def _require_class_maps(target: str, variant: str, options: dict[str, Any]) -> N
 def _load(
     source: str, variant: str, trust: bool, allow_nonfinite: bool
 ) -> "tuple[keras.Model, ClassifierSpec | None]":
-    from bit_keras.inference.sources import load_network
+    from bit_keras.inference import load_network
     from bit_keras.layers.functional import Functional
 
     model, spec = load_network(source, trust, allow_nonfinite)
@@ -414,8 +414,9 @@ def _load(
 
 
 def _build(name: str, variant: str, weights: str, allow_nonfinite: bool) -> "keras.Model":
-    from bit_keras.checkpoints import fill_with_seeded_values, load_weights, weights_path
+    from bit_keras.checkpoints import fill_with_seeded_values, load_weights
     from bit_keras.models import create_classifier, create_feature_extractor
+    from bit_keras.sources import resolve
 
     builder = create_classifier if variant == "classification" else create_feature_extractor
     if weights != "random" and not allow_nonfinite:
@@ -424,7 +425,8 @@ def _build(name: str, variant: str, weights: str, allow_nonfinite: bool) -> "ker
     if weights == "random":
         fill_with_seeded_values(model)
     else:
-        load_weights(model, weights_path(name if weights == "pretrained" else weights), True)
+        source = resolve(name if weights == "pretrained" else weights)
+        load_weights(model, source.weights(), True)
     return model
 
 

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,15 +12,14 @@ from rich.table import Table
 from bit_keras.cli.manual import Command
 from bit_keras.cli.parameters import complete_sources
 from bit_keras.cli.printing import console, print_json, progress, start_keras
-from bit_keras.errors import UnknownModelError
 from bit_keras.registry import (
     ARCHITECTURES,
     HUGGING_FACE,
     RGB,
     Architecture,
     Checkpoint,
-    model_info,
 )
+from bit_keras.sources import Source, resolve
 
 if TYPE_CHECKING:
     from bit_keras.checkpoints import CheckpointFile
@@ -58,20 +56,21 @@ def command(name: str, as_json: bool) -> None:
     fine-tuning run, or a repository of the Hugging Face hub, `hf://OWNER/NAME` or `timm/NAME`,
     which is downloaded unless the registry knows it as a model.
     """
-    if Path(name).exists() or name.startswith(HUGGING_FACE):
-        return _show_weights(name, as_json)
-    try:
-        checkpoint = model_info(name)
-    except UnknownModelError as error:
-        if name.startswith("timm/"):
-            return _show_weights(name, as_json)
-        raise UnknownModelError(f"{error} Nor is there a file of that name.") from None
-    if as_json:
-        architecture = _architecture_fields(checkpoint.architecture)
-        fields = {**dataclasses.asdict(checkpoint), "architecture": architecture}
-        print_json({**fields, "file": checkpoint.file, "parameters": checkpoint.parameters})
+    source = resolve(name)
+    # `hf://` stands for the files there, whatever the registry knows of them.
+    if source.checkpoint is None or name.startswith(HUGGING_FACE):
+        _show_weights(source, as_json)
     else:
+        _show_model(source.checkpoint, as_json)
+
+
+def _show_model(checkpoint: Checkpoint, as_json: bool) -> None:
+    if not as_json:
         _print_rows(_rows(checkpoint))
+        return
+    architecture = _architecture_fields(checkpoint.architecture)
+    fields = {**dataclasses.asdict(checkpoint), "architecture": architecture}
+    print_json({**fields, "file": checkpoint.file, "parameters": checkpoint.parameters})
 
 
 def _architecture_fields(architecture: Architecture) -> dict[str, Any]:
@@ -86,15 +85,14 @@ def _print_rows(rows: list[tuple[str, str]]) -> None:
     console().print(table, markup=False)
 
 
-def _show_weights(name: str, as_json: bool) -> None:
+def _show_weights(source: Source, as_json: bool) -> None:
+    name = source.name
     with progress(f"Reading {name}"):
         start_keras()
         from bit_keras.checkpoints import open_checkpoint
-        from bit_keras.checkpoints.sources import published_checkpoint, published_spec
-        from bit_keras.inference.sources import stored_weights
+        from bit_keras.checkpoints.published import published_checkpoint, published_spec
 
-        path, spec = stored_weights(name)
-        arrays = open_checkpoint(path)
+        arrays, spec = open_checkpoint(source.weights()), source.spec
     with arrays:
         checkpoint = published_checkpoint(name, arrays.shapes) if spec is None else None
         spec = spec or published_spec(name, arrays.shapes)

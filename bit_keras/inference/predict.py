@@ -4,24 +4,23 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
 from bit_keras.artifacts.checksums import has_checksums
-from bit_keras.artifacts.members import located
-from bit_keras.artifacts.metadata import OUTPUTS, Metadata
-from bit_keras.artifacts.runtimes import Program, format_of, open_program
+from bit_keras.artifacts.metadata import OUTPUTS
+from bit_keras.artifacts.runtimes import Program, open_program
 from bit_keras.artifacts.runtimes.opening import CHECKED
 from bit_keras.artifacts.runtimes.program import CLASS_MAPS
 from bit_keras.artifacts.runtimes.trial import require_runs
 from bit_keras.errors import BitKerasError
 from bit_keras.inference.explain import Explanation, explanation_of
-from bit_keras.inference.sources import is_artifact, load_network
+from bit_keras.inference.network import load_network
 from bit_keras.preprocessing import ClassifierSpec, decode_predictions, load_image
 from bit_keras.preprocessing.classifier_spec import network_side, spec_for
 from bit_keras.preprocessing.evaluation import ImageSource
 from bit_keras.registry import checkpoint_of
+from bit_keras.sources import Source, resolve
 
 #: Bytes of memory that Python, the engines of ONNX files and their libraries take.
 _LIBRARIES = 600_000_000
@@ -106,7 +105,7 @@ class Predictor:
 
 
 def load_predictor(
-    source: str | os.PathLike,
+    source: str | os.PathLike | Source,
     size: int | None = None,
     trust: bool = False,
     allow_nonfinite: bool = False,
@@ -144,15 +143,13 @@ def load_predictor(
     len(predictor([image], top=3)[0])  # 3
     ```
     """
-    path = Path(source)
-    if is_artifact(path):
-        return _from_artifact(path, size, trust)
+    source = resolve(source)
+    if source.is_program:
+        return _from_program(source, size, trust)
     return _from_keras(source, size, trust, allow_nonfinite)
 
 
-def _from_keras(
-    source: str | os.PathLike, size: int | None, trust: bool, allow_nonfinite: bool
-) -> Predictor:
+def _from_keras(source: Source, size: int | None, trust: bool, allow_nonfinite: bool) -> Predictor:
     import keras
 
     from bit_keras.models import create_class_maps
@@ -161,7 +158,7 @@ def _from_keras(
     layers = {layer.name: layer for layer in model.layers}
     if "head" not in layers:
         raise BitKerasError(
-            f"{source} returns features and no classes. Put a Dense layer behind it in a "
+            f"{source.name} returns features and no classes. Put a Dense layer behind it in a "
             "keras.Sequential and train that, or build it with create_classifier; then save it."
         )
     # What follows the head turns logits into scores, which decoding does itself.
@@ -183,11 +180,11 @@ def _from_keras(
     )
 
 
-def _from_artifact(path: Path, size: int | None, trust: bool) -> Predictor:
-    path = located(path)
-    metadata = Metadata.read(path)
+def _from_program(source: Source, size: int | None, trust: bool) -> Predictor:
+    path, metadata = source.path, source.metadata
+    assert path is not None and metadata is not None
     _require_classifier(str(path), is_classifier=metadata.variant == "classification")
-    if format_of(path) in CHECKED and not has_checksums(path):
+    if source.format in CHECKED and not has_checksums(path):
         require_runs(path, "bit_keras.artifacts.runtimes.opening:run_once", _LIBRARIES)
     program = open_program(path, trust=trust)
     signature, of_maps = _signature_with(program, _LOGITS), _signature_with(program, CLASS_MAPS)
@@ -202,10 +199,9 @@ def _from_artifact(path: Path, size: int | None, trust: bool) -> Predictor:
         return program(inputs, signature)[output]
 
     side = network_side(program.signatures[signature].input_shape)
-    spec = None if metadata.task is None else ClassifierSpec.from_json(metadata.task)
     return Predictor(
         metadata.model,
-        spec_for(metadata.model, spec, metadata.outputs, side, size),
+        spec_for(metadata.model, source.spec, metadata.outputs, side, size),
         functools.partial(result, signature, _LOGITS),
         functools.partial(result, of_maps, CLASS_MAPS) if of_maps else None,
     )

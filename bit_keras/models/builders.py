@@ -14,14 +14,13 @@ from bit_keras.checkpoints import (
     pretrained_path,
     require_known,
     take_arrays,
-    weights_path,
 )
 from bit_keras.checkpoints.channels import ArraysWithChannels
 from bit_keras.checkpoints.files import ArrayFile
 from bit_keras.checkpoints.heads import ArraysWithClasses
 from bit_keras.checkpoints.hugging_face import is_repository
 from bit_keras.checkpoints.names import head_classes, input_channels
-from bit_keras.checkpoints.sources import published_checkpoint
+from bit_keras.checkpoints.published import published_checkpoint
 from bit_keras.checkpoints.transfer import require_equal
 from bit_keras.errors import BitKerasError
 from bit_keras.layers.functional import Functional
@@ -37,6 +36,7 @@ from bit_keras.registry import (
     checkpoint_of,
     model_info,
 )
+from bit_keras.sources import Source, resolve
 
 _logger = logging.getLogger("bit_keras")
 
@@ -264,7 +264,7 @@ def create_feature_maps(
 
 
 def network_of_file(
-    source: str | os.PathLike, name: str | None = None, allow_nonfinite: bool = False
+    source: str | os.PathLike | Source, name: str | None = None, allow_nonfinite: bool = False
 ) -> keras.Model:
     """Builds the network of a checkpoint file, with its weights.
 
@@ -274,7 +274,7 @@ def network_of_file(
     gets the name of the architecture.
 
     Args:
-        source: A checkpoint, as `bit_keras.checkpoints.weights_path` takes it. A file
+        source: A checkpoint, as `bit_keras.sources.resolve` takes it. A file
             without a head gives a feature extractor.
         name: str. Name of the model, instead of the recognised one.
         allow_nonfinite: bool. Accept weights that are infinite or not a number. Defaults to
@@ -296,8 +296,9 @@ def network_of_file(
     bit_keras.models.network_of_file(path).output_shape  # (None, 10)
     ```
     """
-    with open_checkpoint(weights_path(source), allow_nonfinite) as arrays:
-        network = _network_for(arrays, name or _name(source, arrays))
+    source = resolve(source)
+    with open_checkpoint(source.weights(), allow_nonfinite) as arrays:
+        network = _network_for(arrays, name or _name(source.name, arrays))
         take_arrays(network, arrays)
     return network
 
@@ -473,7 +474,7 @@ def _opened(
     if weights is None:
         yield None
         return
-    path = pretrained_path(checkpoint) if weights == "pretrained" else weights_path(weights)
+    path = pretrained_path(checkpoint) if weights == "pretrained" else resolve(weights).weights()
     with open_checkpoint(path) as file:
         arrays: ArrayFile = file
         found, classes = input_channels(file.shapes), head_classes(file.shapes)

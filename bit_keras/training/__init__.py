@@ -9,5 +9,4 @@ from bit_keras.training.finetuning import FineTuned as FineTuned
 from bit_keras.training.finetuning import finetune as finetune
 from bit_keras.training.loop import Interrupted as Interrupted
 from bit_keras.training.loop import compile_for as compile_for
-from bit_keras.training.run import is_run as is_run
 from bit_keras.training.run import load_run as load_run

@@ -22,6 +22,7 @@ from bit_keras.preprocessing.evaluation import image_size
 from bit_keras.registry import Checkpoint, Resizing, model_info
 from bit_keras.rules import Rule, big_vision_rule, hyper_rule, scratch_rule
 from bit_keras.rules.rules import MEDIUM
+from bit_keras.sources import read_run
 from bit_keras.training import run
 from bit_keras.training.loop import Training, recompute_blocks
 from bit_keras.training.records import require_packages
@@ -205,7 +206,7 @@ def finetune(
     }
     run.require_usable(path, document)
     with run.claimed(path, document):
-        results = run.read_document(path).get("results")
+        results = read_run(path).get("results")
         if results is not None:
             _logger.info("%s is finished; nothing is left to do.", path)
             return FineTuned(path, **results)
@@ -224,7 +225,7 @@ def finetune(
             )
             training.go()
         results = training.results()
-        run.write_document(path, {**run.read_document(path), "results": results})
+        run.write_document(path, {**read_run(path), "results": results})
     return FineTuned(path, **results)
 
 

@@ -20,6 +20,7 @@ from bit_keras.errors import TrainingError
 from bit_keras.layers.moments import Tensor
 from bit_keras.preprocessing import EvalTransform, TrainTransform
 from bit_keras.rules import Rule, RuleSchedule
+from bit_keras.sources import RUN_WEIGHTS
 from bit_keras.training import run
 from bit_keras.training.records import LiveProgress, TensorBoardLogs, draw_curve, write_history
 from bit_keras.training.state import Progress, load_state, save_state
@@ -239,7 +240,7 @@ class Training:
         if not progress.rows:
             return
         if progress.best_step == progress.step:
-            save_weights(self.model, self.path / run.BEST)
+            save_weights(self.model, self.path / RUN_WEIGHTS)
         write_history(self.path / run.HISTORY, progress.rows)
         draw_curve(self.path / run.CURVE, progress.rows, f"{self.model.name}, {self.rule.name}")
 

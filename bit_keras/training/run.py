@@ -14,42 +14,18 @@ import keras
 import numpy as np
 
 import bit_keras
-from bit_keras import documents
 from bit_keras.atomic import new_directory, replaced_file
 from bit_keras.checkpoints import load_weights
 from bit_keras.errors import TrainingError, reason_of
 from bit_keras.models import create_classifier
 from bit_keras.preprocessing import ClassifierSpec
+from bit_keras.sources import RUN_IDENTITY, RUN_RECORD, RUN_WEIGHTS, read_run
 
-#: The file that makes a folder a run.
-MARKER = "run.json"
-
-CHECKPOINT, BEST, LAST = "checkpoint.npz", "best.npz", "last.npz"
+CHECKPOINT, LAST = "checkpoint.npz", "last.npz"
 HISTORY, CURVE, LOGS = "history.csv", "curve.png", "logs"
-
-#: What must be the same for a training to continue.
-_IDENTITY = ("model", "options", "rule", "data")
 
 #: What may differ: the same images may have moved to another path, and a sentence may change.
 _DESCRIPTIONS = (("data", "path"), ("data", "validation_from"))
-
-
-def is_run(path: str | os.PathLike) -> bool:
-    """Whether a path is the folder of a training, finished or not.
-
-    Args:
-        path: Any path; nothing need are there.
-
-    Returns:
-        bool.
-
-    Example:
-
-    ```python
-    bit_keras.training.is_run(".")  # False
-    ```
-    """
-    return (Path(path) / MARKER).is_file()
 
 
 def load_run(
@@ -84,45 +60,22 @@ def load_run(
     ```
     """
     path = Path(path)
-    document = read_document(path)
+    document = read_run(path)
     spec = ClassifierSpec.from_json(document.get("task", {}))
-    if not (path / BEST).is_file():
+    if not (path / RUN_WEIGHTS).is_file():
         raise TrainingError(
-            f"{path} has no {BEST} yet: the training was stopped before its first validation. "
-            "Run the same `bit-keras finetune` command again; it continues where it stopped."
+            f"{path} has no {RUN_WEIGHTS} yet: the training was stopped before its first "
+            "validation. Run the same `bit-keras finetune` command again; it continues where it "
+            "stopped."
         )
     model = create_classifier(document["model"], weights=None, num_classes=len(spec.labels))
-    load_weights(model, path / BEST, allow_nonfinite)
+    load_weights(model, path / RUN_WEIGHTS, allow_nonfinite)
     return model, spec
-
-
-def read_document(path: Path) -> dict[str, Any]:
-    """Reads run.json.
-
-    Raises:
-        TrainingError: It is missing or damaged.
-    """
-    marker = path / MARKER
-    try:
-        document = documents.read_document(marker, dict[str, Any])
-        if all(key in document for key in _IDENTITY):
-            documents.typed(document["model"], str, "model")
-            documents.typed(document.get("task", {}), dict[str, Any], "task")
-            documents.typed(document.get("results"), dict[str, Any] | None, "results")
-    except FileNotFoundError:
-        raise TrainingError(
-            f"{path} is not a run: there is no {MARKER} in it, which `bit-keras finetune` writes."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{marker} cannot be read ({error}).") from error
-    if any(key not in document for key in _IDENTITY):
-        raise TrainingError(f"{marker} was not written by `bit-keras finetune`.")
-    return document
 
 
 def write_document(path: Path, document: dict[str, Any]) -> None:
     """Replaces run.json."""
-    with replaced_file(path / MARKER) as partial:
+    with replaced_file(path / RUN_RECORD) as partial:
         partial.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
 
 
@@ -147,11 +100,11 @@ def require_usable(path: Path, document: dict[str, Any]) -> None:
     """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
-    if not is_run(path):
+    if not (path / RUN_RECORD).is_file():
         raise TrainingError(
             f"{path} exists and is not a run of `bit-keras finetune`; choose another --out."
         )
-    differences = list(_differences(read_document(path), _as_json(document)))
+    differences = list(_differences(read_run(path), _as_json(document)))
     if differences:
         raise TrainingError(
             f"{path} contains a training that was started with different options, and nothing was "
@@ -168,7 +121,7 @@ def claimed(path: Path, document: dict[str, Any]) -> Iterator[None]:
         TrainingError: Another process trains there.
         BitKerasError: The folder cannot be written.
     """
-    if not is_run(path):
+    if not (path / RUN_RECORD).is_file():
         with new_directory(path) as partial:
             write_document(partial, document)
     lock = filelock.FileLock(path / ".lock", timeout=0)
@@ -187,7 +140,7 @@ def claimed(path: Path, document: dict[str, Any]) -> Iterator[None]:
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
-    for section in _IDENTITY:
+    for section in RUN_IDENTITY:
         old, new = before[section], now[section]
         if not isinstance(old, dict) or not isinstance(new, dict):
             if old != new:

@@ -19,13 +19,13 @@ import bit_keras
 from bit_keras.checkpoints import (
     open_checkpoint,
     pretrained_path,
-    weights_path,
     write_checkpoint,
     write_npz,
 )
 from bit_keras.checkpoints.hugging_face import is_repository, repository_weights
 from bit_keras.errors import CheckpointError, DownloadError
 from bit_keras.registry import model_info
+from bit_keras.sources import resolve
 
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="it fetches the repositories")
 
@@ -219,13 +219,13 @@ def test_other_names_are_refused_with_the_form(source):
 
 @pytest.mark.parametrize("source", [SOURCE, REPOSITORY])
 def test_the_first_use_downloads_and_the_second_only_asks(hub, cache, weights, tiny_arrays, source):
-    folder = weights_path(source)
+    folder = resolve(source).weights()
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     with open_checkpoint(folder) as arrays:
         assert arrays.format == "safetensors, timm"
         assert all(np.array_equal(arrays[name], value) for name, value in tiny_arrays.items())
     assert hub.downloads("model.safetensors") == [None]
-    assert weights_path(source) == folder
+    assert resolve(source).weights() == folder
     assert hub.downloads("model.safetensors") == [None]
     assert not [path for _, path, _ in hub.requests if "README" in path or ".bin" in path]
 
@@ -442,4 +442,4 @@ def test_a_folder_of_the_cache_is_read_as_transformers_reads_it(hub, cache):
     config = {"model_type": "bit", "layer_type": "bottleneck"}
     hub.files[FIRST]["config.json"] = json.dumps(config).encode()
     with pytest.raises(CheckpointError, match="it is another network"):
-        open_checkpoint(weights_path(SOURCE))
+        open_checkpoint(resolve(SOURCE).weights())

@@ -80,7 +80,7 @@ def close(document):
 
 @pytest.mark.long
 def test_every_form_of_a_network_gets_the_same_result(sources, images, monkeypatch):
-    monkeypatch.setattr("bit_keras.checkpoints.sources.pretrained_path", lambda _: sources["npz"])
+    monkeypatch.setattr("bit_keras.checkpoints.download.pretrained_path", lambda _: sources["npz"])
     documents = {kind: evaluated(path, images) for kind, path in sources.items()}
     documents["name"] = evaluated(TINY, images)
     loss, scores, rest = close(documents.pop("npz"))

@@ -59,7 +59,7 @@ def test_weights_that_are_missing_or_others_are_named(seeded, trained, monkeypat
     def refuse(name):
         raise DownloadError(f"{name} cannot be fetched.")
 
-    monkeypatch.setattr("bit_keras.checkpoints.sources.pretrained_path", refuse)
+    monkeypatch.setattr("bit_keras.checkpoints.download.pretrained_path", refuse)
     message = fails("verify", trained, "--layers")
     assert "cannot be fetched. Without the weights of bit_tiny.cifar10 layers cannot" in message
     assert "--against" in message

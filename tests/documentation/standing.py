@@ -12,13 +12,13 @@ from bit_keras.checkpoints import (
     SeededArrays,
     official_shapes,
     open_checkpoint,
-    weights_path,
     write_checkpoint,
     write_npz,
 )
 from bit_keras.collection import Recipe, list_recipes
 from bit_keras.errors import UnknownModelError
 from bit_keras.registry import PACKAGED
+from bit_keras.sources import resolve
 from tests.cifar10 import ROOT, SAMPLES
 from tests.cli.running import succeeds
 
@@ -101,14 +101,14 @@ def _recipe(path):
 
 
 def _npz(path):
-    shutil.copy(weights_path(SMALL), path)
+    shutil.copy(resolve(SMALL).weights(), path)
 
 
 def _pth(path):
     import torch
     from safetensors.torch import load_file
 
-    with open_checkpoint(weights_path(SMALL)) as arrays:
+    with open_checkpoint(resolve(SMALL).weights()) as arrays:
         write_checkpoint(path.with_suffix(".safetensors"), arrays, "timm")
     torch.save(load_file(path.with_suffix(".safetensors")), path)
 

@@ -14,7 +14,8 @@ from PIL import Image
 import bit_keras
 from bit_keras.checkpoints import open_checkpoint
 from bit_keras.errors import BitKerasError, SizeError, TrainingError
-from bit_keras.training import Interrupted, finetune, is_run, load_run
+from bit_keras.sources import resolve
+from bit_keras.training import Interrupted, finetune, load_run
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow",
@@ -80,7 +81,7 @@ def stopped(stopped_once, tmp_path):
 
 def test_a_training_learns(trained, colours):
     path, result = trained
-    assert is_run(path)
+    assert resolve(path).format == "run"
     # Three classes by colour alone; chance is 0.33. The images held out are 12.
     assert result.best_accuracy >= 0.9
     model, spec = load_run(path)
@@ -399,7 +400,7 @@ def test_one_class_is_nothing_to_learn(colours, tmp_path):
 
 
 def test_folders_that_are_no_finished_runs_get_a_sentence(tmp_path):
-    assert not is_run(tmp_path)
+    assert resolve(tmp_path).format != "run"
     with pytest.raises(TrainingError, match="is not a run"):
         load_run(tmp_path)
     (tmp_path / "run.json").write_text("{")

@@ -20,9 +20,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
-import keras
-
 from bit_keras.archives import is_archive, open_archive, read_member
 from bit_keras.atomic import replaced_file
 from bit_keras.checkpoints.files.array_file import Arrays, damage_explained
@@ -182,6 +179,10 @@ def write_keras(
     Raises:
         BitKerasError: The file cannot be written.
     """
+    # Here: whoever only recognises or reads such files needs neither.
+    import h5py
+    import keras
+
     with replaced_file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         saved = datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S")
         about = {"keras_version": keras.__version__, "date_saved": saved}

@@ -27,7 +27,7 @@ from bit_keras.checkpoints import fill_with_seeded_values  # noqa: E402
 from bit_keras.data import open_images  # noqa: E402
 from bit_keras.exporters.calibration import calibration_images  # noqa: E402
 from bit_keras.exporters.onnx import export_onnx  # noqa: E402
-from bit_keras.exporters.openvino import export_openvino  # noqa: E402
+from bit_keras.exporters.openvino_ir import export_openvino  # noqa: E402
 from bit_keras.exporters.serving import export_serving  # noqa: E402
 from bit_keras.exporters.targets import QUANTIZATIONS  # noqa: E402
 from bit_keras.exporters.tflite import export_tflite  # noqa: E402

@@ -148,9 +148,9 @@ def export_onnx(model: object, path: Path, precision: str, size: int) -> None:
 
 
 def export_openvino(model: object, path: Path, precision: str, size: int) -> None:
-    from bit_keras.exporters import openvino
+    from bit_keras.exporters import openvino_ir
 
-    openvino.export_openvino(model, path, size=size)
+    openvino_ir.export_openvino(model, path, size=size)
 
 
 EXPORTERS: dict[str, Callable[[object, Path, str, int], None]] = {

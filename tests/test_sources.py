@@ -25,9 +25,9 @@ NAME = "bit_tiny.cifar10"
 @pytest.fixture(scope="module")
 def artifacts(classifier, classifier_artifact, tmp_path_factory):
     """An artifact of the small classifier in every format, by format."""
-    from bit_keras.exporters.keras_file import export_keras
+    from bit_keras.exporters.keras_archive import export_keras
     from bit_keras.exporters.onnx import export_onnx
-    from bit_keras.exporters.openvino import export_openvino
+    from bit_keras.exporters.openvino_ir import export_openvino
     from bit_keras.exporters.tflite import export_tflite
 
     folder = tmp_path_factory.mktemp("artifacts")

@@ -301,7 +301,7 @@ def command(
     start = time.perf_counter()
     with progress(f"Building {name}"):
         start_keras()
-        from bit_keras.exporters.keras_file import require_keras_name
+        from bit_keras.exporters.keras_archive import require_keras_name
 
         if target == "keras":
             require_keras_name(out)
@@ -481,11 +481,11 @@ def _write(
 
         exporter = export_onnx
     elif target == "openvino":
-        from bit_keras.exporters.openvino import export_openvino
+        from bit_keras.exporters.openvino_ir import export_openvino
 
         exporter = export_openvino
     else:
-        from bit_keras.exporters.keras_file import export_keras
+        from bit_keras.exporters.keras_archive import export_keras
 
         exporter = export_keras
     exporter(model, out, spec=spec, **options)

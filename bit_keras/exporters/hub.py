@@ -24,7 +24,7 @@ from bit_keras.exporters.saved_model import (
     save,
     write_reference,
 )
-from bit_keras.exporters.signatures import labels_asset, rescaled, serving_signatures
+from bit_keras.exporters.serving_signatures import labels_asset, rescaled, serving_signatures
 from bit_keras.exporters.specs import transform_and_spec
 from bit_keras.exporters.targets import require_class_maps
 from bit_keras.preprocessing import ClassifierSpec, EvalTransform

@@ -24,7 +24,7 @@ from bit_keras.exporters.saved_model import (
     save,
     write_reference,
 )
-from bit_keras.exporters.signatures import labels_asset, serving_signatures
+from bit_keras.exporters.serving_signatures import labels_asset, serving_signatures
 from bit_keras.exporters.specs import transform_and_spec
 from bit_keras.exporters.targets import DEFAULT_SIGNATURES, PRECISIONS, require_class_maps
 from bit_keras.exporters.warm_up import require_warm_up, write_warm_up

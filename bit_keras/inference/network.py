@@ -34,7 +34,7 @@ def load_network(
     Example:
 
     ```python
-    from bit_keras.exporters.keras_file import export_keras
+    from bit_keras.exporters.keras_archive import export_keras
 
     export_keras(bit_keras.create_classifier("bit_tiny.cifar10", weights=None), "tiny.keras")
     model, spec = bit_keras.inference.load_network("tiny.keras")

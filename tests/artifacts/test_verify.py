@@ -18,8 +18,8 @@ from bit_keras.artifacts.runtimes.saved_model_graph import DIGEST
 from bit_keras.artifacts.verify import verify
 from bit_keras.errors import ExportError
 from bit_keras.exporters.onnx import export_onnx
-from bit_keras.exporters.openvino import export_openvino
-from bit_keras.exporters.tflite.export import export_tflite
+from bit_keras.exporters.openvino_ir import export_openvino
+from bit_keras.exporters.tflite.tflite_export import export_tflite
 
 
 @pytest.fixture

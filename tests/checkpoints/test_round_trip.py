@@ -48,7 +48,7 @@ def arrays_of(architecture, classes=1000):
 
 def write(path, arrays, format):
     if format == "keras":
-        from bit_keras.exporters.keras_file import convert_to_keras
+        from bit_keras.exporters.keras_archive import convert_to_keras
 
         convert_to_keras(path, arrays, path)
     else:

@@ -19,7 +19,7 @@ from bit_keras.checkpoints import (
     open_checkpoint,
     write_npz,
 )
-from bit_keras.exporters.keras_file import export_keras
+from bit_keras.exporters.keras_archive import export_keras
 from bit_keras.preprocessing import ClassifierSpec, Labels, eval_transform, spec_of
 from bit_keras.registry import ARCHITECTURES
 from tests.cli.running import fails, run, succeeds

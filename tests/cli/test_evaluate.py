@@ -10,10 +10,10 @@ import pytest
 from bit_keras.artifacts.metadata import Metadata, read_spec
 from bit_keras.checkpoints import fill_with_seeded_values, save_weights
 from bit_keras.exporters.hub import export_hub
-from bit_keras.exporters.keras_file import export_keras
+from bit_keras.exporters.keras_archive import export_keras
 from bit_keras.exporters.onnx import export_onnx
-from bit_keras.exporters.openvino import export_openvino
-from bit_keras.exporters.tflite.export import export_tflite
+from bit_keras.exporters.openvino_ir import export_openvino
+from bit_keras.exporters.tflite.tflite_export import export_tflite
 from bit_keras.inference import load_predictor
 from bit_keras.models import create_classifier
 from bit_keras.training import finetune

@@ -9,7 +9,7 @@ import pytest
 import bit_keras
 from bit_keras.checkpoints import SeededArrays, official_shapes, open_checkpoint, write_checkpoint
 from bit_keras.checkpoints import write_npz as write
-from bit_keras.exporters.keras_file import export_keras
+from bit_keras.exporters.keras_archive import export_keras
 from bit_keras.registry import ARCHITECTURES
 from tests.cli.running import fails, run, succeeds
 

@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from bit_keras.errors import DownloadError
-from bit_keras.exporters.keras_file import export_keras
+from bit_keras.exporters.keras_archive import export_keras
 from bit_keras.exporters.onnx import export_onnx
 from bit_keras.models import create_classifier
 from tests.cli.running import fails, run, succeeds

@@ -15,7 +15,7 @@ PACKAGE = griffe.load("bit_keras", search_paths=[ROOT], resolve_aliases=True)
 WITHOUT_EXAMPLE = {
     "bit_keras.benchmark.peers.peer_entries": "it writes files of networks, and quantises them",
     "bit_keras.benchmark.plot.write_plot": "it draws the result of a benchmark",
-    "bit_keras.exporters.keras_file.convert_to_keras": "it is what `bit-keras convert` calls",
+    "bit_keras.exporters.keras_archive.convert_to_keras": "it is what `bit-keras convert` calls",
     "bit_keras.exporters.layer_errors.layer_errors": "it compares a file with its network",
 }
 

@@ -35,7 +35,7 @@ pytest.importorskip("openvino", reason="openvino is not installed")
 pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not installed")
 
 from bit_keras.exporters.onnx import export_onnx
-from bit_keras.exporters.openvino import export_openvino
+from bit_keras.exporters.openvino_ir import export_openvino
 
 pytestmark = pytest.mark.filterwarnings(
     # It is one of the two programs that have to run the files.

@@ -7,7 +7,7 @@ from bit_keras.checkpoints import fill_with_seeded_values
 from bit_keras.errors import ExportError
 from bit_keras.exporters.layer_errors import layer_errors
 from bit_keras.exporters.onnx import export_onnx
-from bit_keras.exporters.tflite.export import export_tflite
+from bit_keras.exporters.tflite.tflite_export import export_tflite
 from bit_keras.models import create_classifier, create_feature_extractor
 from bit_keras.models.folding import leaf_layers
 

@@ -10,7 +10,7 @@ from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.reference import read_reference, relative_difference
 from bit_keras.artifacts.runtimes import open_program
 from bit_keras.errors import BitKerasError, ExportError, SizeError
-from bit_keras.exporters.openvino import export_openvino
+from bit_keras.exporters.openvino_ir import export_openvino
 from bit_keras.inference import load_predictor
 from bit_keras.models import create_classifier
 from bit_keras.preprocessing import ClassifierSpec, EvalTransform, Labels, spec_of

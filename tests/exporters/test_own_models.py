@@ -10,9 +10,9 @@ from PIL import Image
 from bit_keras.artifacts.metadata import Metadata
 from bit_keras.errors import BitKerasError
 from bit_keras.exporters.hub import export_hub
-from bit_keras.exporters.keras_file import export_keras
+from bit_keras.exporters.keras_archive import export_keras
 from bit_keras.exporters.onnx import export_onnx
-from bit_keras.exporters.openvino import export_openvino
+from bit_keras.exporters.openvino_ir import export_openvino
 from bit_keras.exporters.serving import export_serving
 from bit_keras.exporters.tflite import export_tflite
 from bit_keras.inference import load_network, load_predictor

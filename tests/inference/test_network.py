@@ -6,7 +6,7 @@ import pytest
 from bit_keras.checkpoints import SeededArrays, official_shapes, save_weights, write_npz
 from bit_keras.errors import BitKerasError, CheckpointError
 from bit_keras.exporters.hub import export_hub
-from bit_keras.exporters.keras_file import export_keras
+from bit_keras.exporters.keras_archive import export_keras
 from bit_keras.inference import load_network, load_predictor
 from bit_keras.models import create_classifier
 from bit_keras.preprocessing import ClassifierSpec, Labels, eval_transform

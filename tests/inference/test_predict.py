@@ -11,8 +11,8 @@ from bit_keras.checkpoints import fill_with_seeded_values
 from bit_keras.errors import BitKerasError, UnknownModelError
 from bit_keras.exporters.hub import export_hub
 from bit_keras.exporters.onnx import export_onnx
-from bit_keras.exporters.openvino import export_openvino
-from bit_keras.exporters.tflite.export import export_tflite
+from bit_keras.exporters.openvino_ir import export_openvino
+from bit_keras.exporters.tflite.tflite_export import export_tflite
 from bit_keras.inference import load_network, load_predictor
 from bit_keras.models import create_classifier, create_feature_extractor
 from tests.onnx_files import without_checksum

@@ -1,3 +1,3 @@
 """Target `onnx`: a file for ONNX Runtime, OpenVINO and whatever else reads the format."""
 
-from bit_keras.exporters.onnx.export import export_onnx as export_onnx
+from bit_keras.exporters.onnx.onnx_export import export_onnx as export_onnx

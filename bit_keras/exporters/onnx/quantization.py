@@ -27,7 +27,7 @@ def quantize_file(source: Path, target: Path, name: str, images: np.ndarray) -> 
     takes more time on x86 than in float32.
 
     Args:
-        source: From `bit_keras.exporters.onnx.export.write_network`.
+        source: From `bit_keras.exporters.onnx.onnx_export.write_network`.
         target: The file to write.
         name: str. Of the images in the file.
         images: float32 array of images in the range and the layout of the file.

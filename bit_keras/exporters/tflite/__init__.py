@@ -1,3 +1,3 @@
 """Target `tflite`: one file for phones, browsers and small machines."""
 
-from bit_keras.exporters.tflite.export import export_tflite as export_tflite
+from bit_keras.exporters.tflite.tflite_export import export_tflite as export_tflite

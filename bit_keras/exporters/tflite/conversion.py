@@ -11,10 +11,10 @@ from bit_keras.artifacts.reference import reference_size
 from bit_keras.artifacts.runtimes.program import CLASS_MAPS
 from bit_keras.errors import ExportError
 from bit_keras.exporters.saved_model import features_and_outputs
-from bit_keras.exporters.signatures import ACTIVATIONS, rescaled
-from bit_keras.exporters.tflite.group_norm import CentredGroupNorm
-from bit_keras.exporters.tflite.head import ConvolutionHead
-from bit_keras.exporters.tflite.quantization import (
+from bit_keras.exporters.serving_signatures import ACTIVATIONS, rescaled
+from bit_keras.exporters.tflite.centred_group_norm import CentredGroupNorm
+from bit_keras.exporters.tflite.convolution_head import ConvolutionHead
+from bit_keras.exporters.tflite.int8_rounding import (
     Ranges,
     observed_ranges,
     rounded,

@@ -11,7 +11,7 @@ import pytest
 from bit_keras.artifacts.runtimes import checksums, open_program
 from bit_keras.artifacts.runtimes.trial import require_runs
 from bit_keras.errors import BitKerasError, ExportError
-from bit_keras.exporters.openvino import export_openvino
+from bit_keras.exporters.openvino_ir import export_openvino
 from bit_keras.inference import load_predictor
 from tests.checkpoints.mutations import MANY, mutated
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bit_keras.checkpoints.files import KerasFile, is_keras_file
-from bit_keras.exporters.keras_file import export_keras
+from bit_keras.exporters.keras_archive import export_keras
 from bit_keras.registry import ARCHITECTURES
 from tests.checkpoints import reading
 from tests.checkpoints.mutations import FEW, MANY, refused_of

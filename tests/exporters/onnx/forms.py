@@ -47,7 +47,7 @@ def options_of(form):
 def write(model, form, folder, calibration):
     """Writes a form below a folder; returns the file that programs are given."""
     from bit_keras.exporters.onnx import export_onnx
-    from bit_keras.exporters.openvino import export_openvino
+    from bit_keras.exporters.openvino_ir import export_openvino
 
     if form.startswith("openvino"):
         export_openvino(model, folder / "ir", **options_of(form))

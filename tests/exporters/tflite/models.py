@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from bit_keras.exporters.saved_model import features_and_outputs
-from bit_keras.exporters.tflite.group_norm import CentredGroupNorm
-from bit_keras.exporters.tflite.signatures import with_signatures
+from bit_keras.exporters.tflite.centred_group_norm import CentredGroupNorm
+from bit_keras.exporters.tflite.subgraph_signatures import with_signatures
 from bit_keras.layers import GroupNorm
 from bit_keras.models import create_classifier
 from bit_keras.models.folding import clone_with, fold_weight_standardization

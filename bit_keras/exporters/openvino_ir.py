@@ -15,14 +15,14 @@ from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.reference import quantised_tolerance, reference_bytes
 from bit_keras.atomic import new_directory
 from bit_keras.errors import ExportError
-from bit_keras.exporters.onnx.export import (
+from bit_keras.exporters.onnx.onnx_export import (
     described,
     difference,
     require_same_function,
     write_network,
 )
 from bit_keras.exporters.saved_model import reference_outputs
-from bit_keras.exporters.signatures import labels_asset
+from bit_keras.exporters.serving_signatures import labels_asset
 from bit_keras.exporters.targets import require_class_maps
 from bit_keras.extras import require_extra
 from bit_keras.preprocessing import ClassifierSpec
@@ -81,7 +81,7 @@ def export_openvino(
     Example:
 
     ```python
-    from bit_keras.exporters.openvino import export_openvino
+    from bit_keras.exporters.openvino_ir import export_openvino
 
     model = bit_keras.create_classifier("bit_tiny.cifar10")
     export_openvino(model, "bit_tiny", quantize="float16").precision  # 'float16'

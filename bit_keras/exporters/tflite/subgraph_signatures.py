@@ -59,7 +59,7 @@ def with_signatures(model: bytes, names: Sequence[str]) -> bytes:
     import tensorflow as tf
     from tensorflow.lite.python import schema_py_generated as schema
 
-    from bit_keras.exporters.tflite.signatures import with_signatures
+    from bit_keras.exporters.tflite.subgraph_signatures import with_signatures
 
     @tf.function(input_signature=[tf.TensorSpec((1, 2), name="inputs")])
     def everything(inputs):

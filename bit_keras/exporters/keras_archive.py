@@ -59,7 +59,7 @@ def export_keras(
     Example:
 
     ```python
-    from bit_keras.exporters.keras_file import export_keras
+    from bit_keras.exporters.keras_archive import export_keras
     from bit_keras.artifacts.metadata import read_spec
 
     model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)

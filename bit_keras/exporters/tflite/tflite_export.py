@@ -18,9 +18,9 @@ from bit_keras.exporters.saved_model import describe, reference_outputs
 from bit_keras.exporters.specs import transform_and_spec
 from bit_keras.exporters.targets import precision_of, require_class_maps
 from bit_keras.exporters.tflite.conversion import converted
-from bit_keras.exporters.tflite.metadata import with_metadata
+from bit_keras.exporters.tflite.mediapipe_metadata import with_metadata
 from bit_keras.exporters.tflite.operators import require_fits, require_operators
-from bit_keras.exporters.tflite.signatures import with_signatures
+from bit_keras.exporters.tflite.subgraph_signatures import with_signatures
 from bit_keras.preprocessing import ClassifierSpec
 from bit_keras.registry import RGB
 

@@ -1,4 +1,4 @@
-"""Images that are in memory already."""
+"""Labelled images in memory."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from bit_keras.errors import DataError
 
 
 def array_images(data: tuple) -> Images:
-    """The images of `(pixels, labels)` or `(pixels, labels, classes)`."""
+    """Returns the images of `(pixels, labels)` or `(pixels, labels, classes)`."""
     if len(data) not in (2, 3):
         raise DataError(
-            "Arrays come as (pixels, labels) or (pixels, labels, classes); a tuple of "
-            f"{len(data)} came."
+            "Data in memory must be a tuple (pixels, labels) or (pixels, labels, classes). "
+            f"Received: a tuple of length {len(data)}"
         )
     pixels = _images(data[0])
     classes, targets = _labelled(data[1], data[2] if len(data) == 3 else None)
@@ -29,41 +29,42 @@ def array_images(data: tuple) -> Images:
 
 
 def _images(pixels: Any) -> Sequence[np.ndarray]:
-    """Every image as an array of its own; they may differ in size."""
+    """Checks every image; they may differ in size."""
     if len(pixels) == 0:
-        raise DataError("The array or list of images is empty.")
+        raise DataError("`pixels` must contain at least one image. Received: an empty sequence")
     for index, image in enumerate(pixels):
         shape, dtype = np.shape(image), getattr(image, "dtype", type(image).__name__)
         if dtype != np.uint8 or len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (3,), (4,)):
             raise DataError(
-                "Images in memory are uint8 with channels last, (images, height, width, 3), or "
-                f"a list of such arrays (height, width, 3); image {index} came as {dtype}, {shape}."
+                "`pixels` must be uint8 with channels last, (images, height, width, 3), or a list "
+                f"of arrays (height, width, 3). Received: image {index} with dtype={dtype}, "
+                f"shape={shape}"
             )
     return pixels
 
 
 def _labelled(labels: Any, classes: Sequence[str] | None) -> tuple[Sequence[str], np.ndarray]:
-    """The class names, and the number of each image's class."""
+    """Returns the class names, and the class index of each image."""
     values = np.asarray(labels)
     if values.ndim == 2 and values.shape[1] == 1:
-        # What `keras.datasets` returns.
+        # The shape of the labels of `keras.datasets`.
         values = values[:, 0]
     if values.ndim != 1 or values.dtype.kind not in "iuU":
         raise DataError(
-            "Labels are one integer or one string for each image; an array of "
-            f"{values.dtype}, {values.shape} came."
+            "`labels` must be one integer or one string for each image. "
+            f"Received: dtype={values.dtype}, shape={values.shape}"
         )
     if values.dtype.kind == "U":
         return _named(values, classes)
     if values.size and values.min() < 0:
-        raise DataError(f"Labels count from 0; got {values.min()}.")
+        raise DataError(f"Integer labels must be at least 0. Received: {values.min()}")
     highest = int(values.max(initial=-1))
     if classes is None:
         classes = [f"class_{index}" for index in range(highest + 1)]
     if highest >= len(classes):
         raise DataError(
-            f"The label {highest} has no name; {len(classes)} class names came, and labels count "
-            "from 0."
+            f"Integer labels must be less than the number of class names, {len(classes)}. "
+            f"Received: {highest}"
         )
     return classes, values.astype(np.int64)
 
@@ -74,7 +75,8 @@ def _named(labels: np.ndarray, classes: Sequence[str] | None) -> tuple[Sequence[
     unknown = set(present) - set(classes)
     if unknown:
         raise DataError(
-            f"The label {min(unknown)!r} is none of the {len(classes)} class names that came."
+            f"String labels must be among the {len(classes)} class names. "
+            f"Received: {min(unknown)!r}"
         )
     number = {name: index for index, name in enumerate(classes)}
     return classes, np.array([number[label] for label in labels.tolist()], np.int64)

@@ -1,4 +1,4 @@
-"""The one call for a training loop of one's own."""
+"""Batches of labelled images for `model.fit`."""
 
 from typing import Literal
 
@@ -24,53 +24,52 @@ def image_dataset(
     mixup_alpha: float = 0.0,
     seed: int = 0,
 ) -> tf.data.Dataset:
-    """Batches of images and targets for `model.fit`, on every Keras backend.
+    """Creates batches of images and targets for `model.fit`, on every Keras backend.
 
-    With `training=True` the dataset has no end: pass `steps_per_epoch`, and
-    `shuffle=False`, without which Keras warns. Images come in a new random
-    order in each epoch, each as a random view; full batches only. Order and
-    views depend on `seed` alone.
+    With `training=True` the dataset is infinite: pass `steps_per_epoch` to `fit`, and
+    `shuffle=False` to avoid a warning of Keras. Each epoch has a new random order,
+    each image is augmented, and all batches are full. The result depends only on
+    `seed`.
 
-    With `training=False` every image comes once, in order, squashed to `size`
-    as the papers evaluate; the last batch may be smaller.
+    With `training=False` the dataset contains every image once, in order, resized to
+    `size` without a crop as in the papers. The last batch may be smaller.
 
-    An image that cannot be read is logged and named in `Images.unreadable`, and
-    the next readable one takes its place, so the number of batches is known;
-    `eval_pipeline` counts each readable image exactly once.
+    An image that cannot be read is logged, added to `Images.unreadable`, and replaced
+    by the next readable one, so that the number of batches is known.
 
     Args:
-        data: A folder with one folder per class, a tar of such folders,
-            `"tfds:name"`, arrays `(pixels, labels)`, see `open_images`; or Images,
-            such as the parts that `hold_out` gives.
+        data: A folder with one folder per class, a tar of such folders, `"tfds:name"`
+            or arrays `(pixels, labels)`, see `open_images`; or Images, for example
+            the parts returned by `hold_out`.
         size: int. Side of the square images in pixels, at least 32.
         batch: int. Images per batch.
-        split: str. Which split of the data, where it has some.
-        skip_unreadable_classes: bool. Whether classes without a readable image are
-            left out instead of an error. Defaults to `False`.
-        training: bool. Random views without end, or every image once.
-            Defaults to `False`.
-        crop: `"random"`, BiT's: squash to `precrop`, then cut `size` from anywhere;
-            or `"inception"`: a box of 5 to 100 % of the area. Training only.
+        split: str. Name of a split, if the data has splits.
+        skip_unreadable_classes: bool. Whether to skip classes without a readable
+            image instead of raising an error. Defaults to `False`.
+        training: bool. Whether to return augmented images without end, instead of
+            every image once. Defaults to `False`.
+        crop: `"random"`: resize to `precrop`, then crop `size` at a random position,
+            as BiT does; or `"inception"`: crop 5 to 100 % of the area. Training only.
         precrop: int. Side before the random crop. Defaults to 1.25 times `size`.
-        flip: bool. Whether every second view is mirrored. `False` where a mirror
-            image has another label. Training only.
+        flip: bool. Whether to mirror half of the images. Set it to `False` if mirroring
+            changes the label. Training only. Defaults to `True`.
         mixup_alpha: float. Mixup with a coefficient from Beta(alpha, alpha), one
-            per batch; BiT takes 0.1 from 20,000 images on. Training only.
-            Defaults to `0`, none.
+            per batch; BiT uses 0.1 from 20,000 images up. Training only.
+            Defaults to `0`, no mixup.
         seed: int, not negative. Training only. Defaults to `0`.
 
     Returns:
         tf.data.Dataset of pairs:
 
         - images, float32, `(batch, size, size, 3)`, RGB, channels last, in
-          [-1, 1], as every network of `bit_keras` takes them;
-        - targets, float32, `(batch, classes)`, one-hot, or mixed: for
-          `CategoricalCrossentropy`. Classes are sorted by name,
-          `open_images(data, split).classes`.
+          [-1, 1], the input of all models of `bit_keras`;
+        - targets, float32, `(batch, classes)`, one-hot or mixed, for
+          `CategoricalCrossentropy`. The classes are
+          `open_images(data, split).classes`, sorted by name.
 
     Raises:
-        DataError: The data cannot be found or used, see `open_images`; all
-            images to train with are of one class.
+        DataError: The data cannot be found or used, see `open_images`; or all
+            training images are of one class.
         SizeError: `size` or `precrop` is too small.
 
     Example:

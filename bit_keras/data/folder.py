@@ -1,4 +1,4 @@
-"""Images in a folder with one folder per class."""
+"""Lists the files of a folder with one folder per class."""
 
 import functools
 import os
@@ -15,10 +15,10 @@ from bit_keras.data.listing import File, Listing, shown
 from bit_keras.data.recognition import why_not_an_image
 from bit_keras.errors import DataError, reason_of
 
-#: Why an entry of a folder is not read.
-_DANGLING = "a link that leads nowhere"
-_CIRCLE = "a link that leads back to a folder around it"
-_TWICE = "a link to a folder that is read already"
+#: Reasons to skip an entry of a folder.
+_DANGLING = "a broken link"
+_CIRCLE = "a link to a parent folder"
+_TWICE = "a link to a folder that has been read"
 _EMPTY = "an empty folder"
 
 _SPECIAL = (
@@ -30,18 +30,18 @@ _SPECIAL = (
 
 
 def folder_listing(root: Path) -> Listing:
-    """All files of a folder and of those below it; links are followed, circles are not."""
+    """Lists all files of a folder and its subfolders; links are followed, cycles are not."""
     walk = _Walk(root)
     return Listing(
         shown(str(root)),
         walk.files(),
-        tuple(walk.left_out),
+        tuple(walk.skipped),
         lambda path, size: read_start(root / path, size),
     )
 
 
 def loose_images(root: Path) -> Images | None:
-    """The images in a folder itself, all of one class; None where there are none."""
+    """Returns the images directly in a folder, as one class; None if there are none."""
     try:
         entries = sorted(root.iterdir())
         files = [path for path in entries if path.is_file() and not is_hidden(path.name)]
@@ -65,20 +65,20 @@ def loose_images(root: Path) -> Images | None:
 
 
 def read_start(path: Path, size: int | None) -> bytes:
-    """So many bytes from the start of a file, all of them for None."""
+    """Reads `size` bytes from the start of a file, or all of them for None."""
     with path.open("rb") as file:
         return file.read(-1 if size is None else size)
 
 
 class _Folder(NamedTuple):
-    """A folder to read: its path below the root, and the identity of each folder around it."""
+    """A folder to read: its path below the root, and the identities of its parents and itself."""
 
     path: str
-    around: tuple[tuple[int, int], ...]
+    parents: tuple[tuple[int, int], ...]
 
 
 class _Walk:
-    """Reads a folder: first what is in it, then what links in it lead to."""
+    """Reads a folder: first its own files and folders, then the targets of its links."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -87,17 +87,17 @@ class _Walk:
         self._links: list[_Folder] = []
         self._linked = False
         self._read: set[tuple[str, tuple[int, int]]] = set()
-        self.left_out: list[tuple[str, str]] = []
+        self.skipped: list[tuple[str, str]] = []
         try:
             self._walk(_Folder("", (_identity(root.stat()),)))
-            # More links may come to light behind a link.
+            # The target of a link may contain further links.
             while self._links:
                 self._follow(self._links.pop(0))
         except OSError as error:
             raise DataError(f"{shown(str(root))} cannot be read ({reason_of(error)}).") from error
 
     def files(self) -> tuple[File, ...]:
-        """The ordinary files, those without a link in their path first."""
+        """Returns the ordinary files; those without a link in their path are first."""
         return tuple(
             file if self._linked or several else file._replace(origin=None)
             for file, several in self._found
@@ -112,22 +112,22 @@ class _Walk:
             except OSError as error:
                 if not folder.path:
                     raise
-                self._leave_out(f"{folder.path}/", reason_of(error))
+                self._skip(f"{folder.path}/", reason_of(error))
                 continue
             if not entries and folder.path:
-                self._leave_out(f"{folder.path}/", _EMPTY)
+                self._skip(f"{folder.path}/", _EMPTY)
             pending.extend(reversed([*self._folders_of(folder, entries)]))
 
     def _folders_of(self, folder: _Folder, entries: list[os.DirEntry]) -> Iterator[_Folder]:
-        """Notes the files and links of a folder; yields the folders in it."""
+        """Records the files and links of a folder, and yields its subfolders."""
         for entry in entries:
             path = f"{folder.path}/{entry.name}" if folder.path else entry.name
             if is_hidden(entry.name):
                 continue
             if entry.is_symlink():
-                self._links.append(_Folder(path, folder.around))
+                self._links.append(_Folder(path, folder.parents))
             elif entry.is_dir():
-                yield _Folder(path, (*folder.around, _identity(entry.stat())))
+                yield _Folder(path, (*folder.parents, _identity(entry.stat())))
             else:
                 self._note(path, entry.stat())
 
@@ -136,35 +136,35 @@ class _Walk:
         try:
             status = absolute.stat()
         except OSError:
-            # It may have been a class folder where its name has no suffix.
-            self._leave_out(link.path if Path(link.path).suffix else f"{link.path}/", _DANGLING)
+            # Without a suffix, it may have been a class folder.
+            self._skip(link.path if Path(link.path).suffix else f"{link.path}/", _DANGLING)
             return
         self._linked = True
         if not stat.S_ISDIR(status.st_mode):
             self._note(link.path, status)
             return
         identity, real = _identity(status), os.path.realpath(absolute)
-        # Once below each class or split: folders that link to each other have no end of paths.
+        # Once per class or split, because folders that link to each other have endless paths.
         once = (link.path.partition("/")[0], identity)
-        if identity in link.around or _contains(real, self._real_root):
-            self._leave_out(f"{link.path}/", _CIRCLE)
+        if identity in link.parents or _contains(real, self._real_root):
+            self._skip(f"{link.path}/", _CIRCLE)
         elif once in self._read:
-            self._leave_out(f"{link.path}/", _TWICE)
+            self._skip(f"{link.path}/", _TWICE)
         else:
             self._read.add(once)
-            self._walk(_Folder(link.path, (*link.around, identity)))
+            self._walk(_Folder(link.path, (*link.parents, identity)))
 
     def _note(self, path: str, status: os.stat_result) -> None:
         if stat.S_ISREG(status.st_mode):
-            # Some file systems have no numbers for their files.
+            # Some file systems do not number their files.
             origin = _identity(status) if status.st_ino else None
             self._found.append((File(path, status.st_size, origin), status.st_nlink > 1))
             return
-        kinds = (reason for test, reason in _SPECIAL if test(status.st_mode))
-        self._leave_out(path, next(kinds, "not an ordinary file"))
+        types = (reason for test, reason in _SPECIAL if test(status.st_mode))
+        self._skip(path, next(types, "not an ordinary file"))
 
-    def _leave_out(self, path: str, reason: str) -> None:
-        self.left_out.append((path, reason))
+    def _skip(self, path: str, reason: str) -> None:
+        self.skipped.append((path, reason))
 
     def _absolute(self, path: str) -> Path:
         return self._root / path

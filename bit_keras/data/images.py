@@ -1,4 +1,4 @@
-"""Labelled images with random access, wherever they are; nothing is decoded here."""
+"""Labelled images with random access. They are not decoded here."""
 
 import functools
 import hashlib
@@ -14,36 +14,36 @@ from bit_keras.errors import DataError
 _logger = logging.getLogger("bit_keras")
 _noting = threading.Lock()
 
-#: Classes that a description lists before it only counts the rest.
+#: Maximum number of classes that a description lists.
 _SHOWN = 20
 
 
 class Images:
-    """Labelled images of any source, by index.
+    """Labelled images, read by index.
 
-    `bit_keras.data.open_images` makes them. Nothing is decoded and no file stays
-    open; reading is safe from several threads at once.
+    `bit_keras.data.open_images` creates them. Images are not decoded and files do not
+    stay open. Several threads can read at the same time.
 
     Args:
-        classes: sequence of str. The class names, in the order of the targets.
-        targets: integers `(n,)`. The class of each image.
-        names: sequence of str. What messages call each image.
-        sizes: integers `(n,)`. Bytes of each image, a part of the fingerprint.
+        classes: sequence of str. Class names, in the order of the targets.
+        targets: integers `(n,)`. Class index of each image.
+        names: sequence of str. Name of each image, for messages.
+        sizes: integers `(n,)`. Size of each image in bytes, for the fingerprint.
         read: callable from an index to an encoded file (bytes), or to uint8
-            pixels as `bit_keras.preprocessing.load_image` takes them.
-        in_memory: bool. Whether `read` gives arrays, which have no names to know
-            them by; the fingerprint is then also over their pixels.
+            pixels as accepted by `bit_keras.preprocessing.load_image`.
+        in_memory: bool. Whether `read` returns arrays. They do not have file names, so
+            the fingerprint includes their pixels.
 
     Attributes:
         classes: tuple of str.
         targets: np.ndarray, int64, `(n,)`.
         names: sequence of str.
         unreadable: dict from the name of an image that could not be decoded to
-            the reason. Pipelines fill it as they meet such images; the parts
-            that `select` gives share it.
+            the reason. Pipelines add entries when they read such images. Results of
+            `select` share it.
 
     Raises:
-        DataError: There are no images, or targets and names differ in number.
+        DataError: There are no images, or the numbers of targets and names differ.
 
     Example:
 
@@ -64,10 +64,11 @@ class Images:
         in_memory: bool = False,
     ) -> None:
         if len(names) == 0:
-            raise DataError("There are no images in this part of the data.")
+            raise DataError("The data, or this part of it, contains 0 images; add some.")
         if not len(targets) == len(names) == len(sizes):
             raise DataError(
-                f"Every image has one label; {len(names)} images came with {len(targets)} labels."
+                "Every image must have exactly one label. "
+                f"Received: {len(names)} images, {len(targets)} labels"
             )
         self.classes = tuple(classes)
         self.targets = np.asarray(targets, np.int64)
@@ -81,14 +82,14 @@ class Images:
         return len(self.names)
 
     def __getitem__(self, index: int) -> bytes | np.ndarray:
-        """The image as it is there: an encoded file, or uint8 pixels."""
+        """Returns an image that is not decoded: the bytes of a file, or uint8 pixels."""
         return self._read(index)
 
     def __repr__(self) -> str:
         return f"Images({len(self)} images of {len(self.classes)} classes)"
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "Images":
-        """A part of the images, in the order of `indices`, with all classes."""
+        """Returns the images with these indices, in this order, with all classes."""
         chosen = np.asarray(indices, np.int64)
         read = self._read
         part = Images(
@@ -103,7 +104,7 @@ class Images:
         return part
 
     def drop_classes(self, names: Collection[str]) -> "Images":
-        """The images of the other classes, whose targets are counted anew.
+        """Returns the images of the other classes, with renumbered targets.
 
         Args:
             names: collection of str. Classes to remove.
@@ -112,7 +113,7 @@ class Images:
             Images.
 
         Raises:
-            DataError: No images are left.
+            DataError: All images belong to these classes.
         """
         kept = [index for index, name in enumerate(self.classes) if name not in set(names)]
         renumbered = np.full(len(self.classes), -1)
@@ -123,7 +124,7 @@ class Images:
         return part
 
     def counts(self) -> dict[str, int]:
-        """The number of images of each class, in the order of the classes.
+        """Returns the number of images of each class, in the order of the classes.
 
         Example:
 
@@ -136,7 +137,7 @@ class Images:
         return dict(zip(self.classes, counts, strict=True))
 
     def describe(self) -> str:
-        """The classes with their numbers of images, for a person; bounded for many classes.
+        """Returns a readable summary: the classes with their numbers of images.
 
         Example:
 
@@ -156,7 +157,7 @@ class Images:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """sha256 over names, sizes and targets, in hexadecimal: equal for the same data."""
+        """sha256 over names, sizes and targets, in hexadecimal; identifies the data."""
         digest = hashlib.sha256()
         for text in (*self.classes, "", *self.names):
             digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
@@ -168,36 +169,37 @@ class Images:
         return digest.hexdigest()
 
     def note_unreadable(self, index: int, reason: str) -> None:
-        """Names an image in `unreadable` and, the first time, in the log."""
+        """Adds an image to `unreadable`, and logs it the first time."""
         name = self.names[index]
         with _noting:
             known = name in self.unreadable
             self.unreadable[name] = reason
         if not known:
-            _logger.warning("%s is left out: %s", name, reason)
+            _logger.warning("%s is skipped: %s", name, reason)
 
 
 def read_part(path: Path, offset: int, size: int) -> bytes:
-    """A part of a file; each call opens it anew, so threads do not share a position."""
+    """Reads a part of a file, which is opened in each call: threads do not share a position."""
     with path.open("rb") as file:
         file.seek(offset)
         return file.read(size)
 
 
 def hold_out(images: Images, fraction: float, seed: int) -> tuple[Images, Images]:
-    """Splits images at random into a part to train with and one to validate with.
+    """Splits images randomly into a training part and a validation part.
 
-    The split is stratified: each class gives the same fraction, rounded, but at least one
-    image, and keeps at least one to train with. So few images per class give more than the
-    fraction; a class with a single one gives none.
+    The split is stratified: the same fraction of each class is held out, rounded, but at
+    least one image, and at least one image stays in the training part. For classes with
+    few images, the validation part is therefore larger than the fraction. Of a class with a
+    single image, nothing is held out.
 
     Args:
         images: Images.
-        fraction: float. The share of the validation part, between 0 and 1.
+        fraction: float. Fraction to hold out, between 0 and 1.
         seed: int, not negative. The same seed gives the same split.
 
     Returns:
-        Two Images, `(train, validation)`, each in the order of `images`.
+        tuple `(train, validation)` of Images, each in the order of `images`.
 
     Raises:
         DataError: Every class has a single image, or `fraction` is not
@@ -214,7 +216,7 @@ def hold_out(images: Images, fraction: float, seed: int) -> tuple[Images, Images
     ```
     """
     if not 0 < fraction < 1:
-        raise DataError(f"The fraction to hold out is between 0 and 1; got {fraction!r}.")
+        raise DataError(f"`fraction` must be between 0 and 1. Received: fraction={fraction!r}")
     generator = np.random.default_rng(seed)
     held_out = np.zeros(len(images), bool)
     for target in np.unique(images.targets):
@@ -224,8 +226,8 @@ def hold_out(images: Images, fraction: float, seed: int) -> tuple[Images, Images
             held_out[generator.permutation(members)[:count]] = True
     if not held_out.any():
         raise DataError(
-            f"Every class has a single image ({images.describe()}), so none can be held out for "
-            "validation; add images, keep a separate validation split, or train without "
-            "validation (--validation 0)."
+            f"Images can be held out for validation only if a class has several. Received: "
+            f"{images.describe()}. Add images, add a validation split, or train without validation "
+            "(--validation 0)."
         )
     return images.select(np.flatnonzero(~held_out)), images.select(np.flatnonzero(held_out))

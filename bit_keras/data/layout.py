@@ -1,4 +1,4 @@
-"""Class folders: what the paths of a folder or of an archive say about splits and classes."""
+"""Finds splits, classes and images by the paths in a folder or an archive."""
 
 import dataclasses
 import functools
@@ -6,27 +6,27 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from bit_keras.data.listing import File, Listing, log_left_out, shown
+from bit_keras.data.listing import File, Listing, log_skipped, shown
 from bit_keras.data.recognition import TEXT, why_not_an_image
 from bit_keras.data.splits import in_order, role_of
 from bit_keras.errors import DataError
 
-_EXPECTED = "images are stored in one folder per class, <class>/<image>, or <split>/<class>/<image>"
+_EXPECTED = "images must be in one folder per class, <class>/<image> or <split>/<class>/<image>"
 
-#: What file systems and other programs leave, besides what is hidden by a point.
+#: Files and folders of file systems and other programs that do not start with a dot.
 _JUNK_FOLDERS = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 _JUNK = frozenset((*_JUNK_FOLDERS, "Thumbs.db", "ehthumbs.db", "desktop.ini"))
 
 
 @dataclasses.dataclass(frozen=True)
-class Lost:
-    """A class folder in which no file is an image.
+class UnreadableClass:
+    """A class without a readable image.
 
     Attributes:
-        name: str. The class.
-        count: int. How many files it contains.
-        example: str. The first of them.
-        reason: str. Why that one is not an image.
+        name: str. Name of the class.
+        count: int. Number of its files.
+        example: str. The first file.
+        reason: str. Why the first file cannot be read.
     """
 
     name: str
@@ -37,33 +37,33 @@ class Lost:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Which of the files are images, of which split and class.
+    """The images of a listing with their splits and classes.
 
     Attributes:
         splits: tuple of str. The folders above the class folders, or `()`.
         classes: tuple of str. Class names, sorted; the same for all splits.
-        images: dict from a split, or None where there are none, to (file, target) pairs,
-            sorted by path.
-        lost: dict from a split to its class folders without an image.
+        images: dict from a split (or None without splits) to (file, target) pairs, sorted by
+            path.
+        unreadable: dict from a split to its class folders without an image.
     """
 
     splits: tuple[str, ...]
     classes: tuple[str, ...]
     images: Mapping[str | None, Sequence[tuple[File, int]]]
-    lost: Mapping[str | None, Sequence[Lost]]
+    unreadable: Mapping[str | None, Sequence[UnreadableClass]]
 
 
 def layout_of(listing: Listing) -> Layout:
-    """Finds splits, classes and images, and logs what is left out.
+    """Finds splits, classes and images, and logs skipped files.
 
     Raises:
-        DataError: There are no images, some are outside class folders, folders may be splits
-            as well as classes, a name is not UTF-8, or one file is in two classes.
+        DataError: There are no images, images are outside class folders, folders may be
+            splits or classes, a name is not UTF-8, or a file is in two classes.
     """
     where = listing.where
     files = [file for file in listing.files if not is_hidden(file.path)]
-    left_out = [entry for entry in listing.left_out if not is_hidden(entry[0])]
-    if not files and not left_out:
+    skipped = [entry for entry in listing.skipped if not is_hidden(entry[0])]
+    if not files and not skipped:
         raise DataError(f"{where} is empty; {_EXPECTED}.")
     images = []
     for file in files:
@@ -71,11 +71,11 @@ def layout_of(listing: Listing) -> Layout:
         if reason is None:
             images.append(file)
         else:
-            left_out.append((file.path, reason))
+            skipped.append((file.path, reason))
     if not images:
-        path, reason = left_out[0]
+        path, reason = skipped[0]
         raise DataError(
-            f"{where} contains {len(left_out)} files and not a single image (the first is "
+            f"{where} contains {len(skipped)} files, but 0 images (the first file is "
             f"{shown(path)}: {reason}); {_EXPECTED}."
         )
     splits, foreign = _splits(images, where)
@@ -92,7 +92,7 @@ def layout_of(listing: Listing) -> Layout:
     spelled = _spellings([(split, folder) for split, folder, _ in placed], where)
     placed = [(split, spelled[folder], file) for split, folder, file in placed]
     kept, repeated = _each_once(placed, where)
-    log_left_out(where, sorted([*left_out, *outside, *repeated]))
+    log_skipped(where, sorted([*skipped, *outside, *repeated]))
     classes = tuple(sorted(set(spelled.values())))
     number = {name: index for index, name in enumerate(classes)}
     parts: dict[str | None, list] = defaultdict(list)
@@ -100,16 +100,16 @@ def layout_of(listing: Listing) -> Layout:
         parts[split].append((file, number[name]))
     for part in parts.values():
         part.sort(key=lambda entry: entry[0].path)
-    return Layout(splits, classes, parts, _lost(left_out, parts, classes, splits))
+    return Layout(splits, classes, parts, _unreadable_classes(skipped, parts, classes, splits))
 
 
 def is_hidden(path: str) -> bool:
-    """Whether a path is hidden, or is what an operating system leaves in folders."""
+    """Whether a path is hidden or belongs to an operating system."""
     return any(part.startswith(".") or part in _JUNK for part in path.split("/"))
 
 
 def same_name(name: str) -> str:
-    """A name for comparisons: macOS spells `é` with two characters (NFD), others with one."""
+    """Normalises a name for comparison: macOS writes `é` as two characters (NFD)."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -121,7 +121,7 @@ def _part(path: str, depth: int) -> str:
 
 
 def _splits(images: Sequence[File], where: str) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The folders that are splits, and why images in some other folders are left out."""
+    """Returns the folders that are splits, and the other folders with the reason to skip them."""
     direct, below = _shape(images)
     tops = sorted(direct | below.keys())
     named = [top for top in tops if role_of(top)]
@@ -135,7 +135,7 @@ def _splits(images: Sequence[File], where: str) -> tuple[tuple[str, ...], dict[s
     if alike:
         raise DataError(
             f"{where} has the splits {_list(splits)}, and {_list(alike)} contains folders of the "
-            "same names without being called like a split; rename or move it."
+            "same names, but its name is not that of a split; rename or move it."
         )
     if unknown and len(named) == 1:
         raise DataError(
@@ -148,7 +148,7 @@ def _splits(images: Sequence[File], where: str) -> tuple[tuple[str, ...], dict[s
 
 
 def _shape(images: Iterable[File]) -> tuple[set[str], dict[str, set[str]]]:
-    """The folders with images directly in them, and the subfolders of the other ones."""
+    """Returns the folders that contain images directly, and the subfolders of the others."""
     direct: set[str] = set()
     below: dict[str, set[str]] = defaultdict(set)
     for file in images:
@@ -167,7 +167,7 @@ def _require_no_splits(
     unknown: Sequence[str],
     where: str,
 ) -> None:
-    """Raises where folders that would be taken for classes are splits, or may be."""
+    """Raises an error if folders that would be read as classes are or may be splits."""
     if len({role_of(top) for top in named}) > 1 and not unknown:
         raise DataError(
             f"{where} has the splits {_list(in_order(named))}, and their images are not in class "
@@ -177,7 +177,7 @@ def _require_no_splits(
         (top,) = unknown
         if all(role_of(name) for name in below[top]):
             raise DataError(
-                f"{where} contains nothing but {shown(top)}, with the splits "
+                f"{where} contains only {shown(top)}, with the splits "
                 f"{_list(in_order(below[top]))}; pass {where}/{shown(top)}."
             )
     seen: dict[str, str] = {}
@@ -186,8 +186,8 @@ def _require_no_splits(
             if seen.setdefault(name, top) != top:
                 raise DataError(
                     f"In {where}, the folders {_list((seen[name], top))} may be splits or classes: "
-                    f"both contain a folder {shown(name)}. Call splits train, val and test; put "
-                    "the images of classes directly into their folders."
+                    f"both contain a folder {shown(name)}. Name splits train, val and test, or put "
+                    "images directly into the folders of their classes."
                 )
 
 
@@ -195,10 +195,10 @@ def _require_no_splits(
 
 
 def _spellings(found: Iterable[tuple[str | None, str]], where: str) -> dict[str, str]:
-    """The class of each class folder: one for all spellings of a name in Unicode.
+    """Returns the class of each class folder, the same for all Unicode forms of a name.
 
     Raises:
-        DataError: A name is not UTF-8, or splits spell a class in different case.
+        DataError: A name is not UTF-8, or differs only by case between splits.
     """
     splits_of: dict[str, set[str | None]] = defaultdict(set)
     for split, folder in found:
@@ -217,11 +217,11 @@ def _spellings(found: Iterable[tuple[str | None, str]], where: str) -> dict[str,
     first: dict[str, str] = {}
     for name in places:
         other = first.setdefault(same_name(name).casefold(), name)
-        # In one split, both may be meant: there are data sets of letters, with `A` and `a`.
+        # Within a split, both can be classes: data sets of letters have `A` and `a`.
         if other != name and not places[other] & places[name]:
             raise DataError(
-                f"The class folders {_list((other, name))} in {where} differ in nothing but their "
-                f"case, in different splits; rename one of them."
+                f"The class folders {_list((other, name))} in different splits of {where} differ "
+                "only by case; rename one of them."
             )
     return spelled
 
@@ -229,10 +229,10 @@ def _spellings(found: Iterable[tuple[str | None, str]], where: str) -> dict[str,
 def _each_once(
     placed: Sequence[tuple[str | None, str, File]], where: str
 ) -> tuple[list[tuple[str | None, str, File]], list[tuple[str, str]]]:
-    """The images without further paths of the same file in a split; and those, with reasons.
+    """Returns one path of each file in a split, and the other paths with the reason to skip them.
 
     Raises:
-        DataError: One file is in the folders of two classes.
+        DataError: A file is in the folders of two classes.
     """
     first: dict = {}
     once: set = set()
@@ -246,23 +246,23 @@ def _each_once(
                     "in the folders of two classes; remove one of them."
                 )
             if (split, file.origin) in once:
-                repeated.append((file.path, "another path of a file that counts already"))
+                repeated.append((file.path, "another path of a file that is already included"))
                 continue
             once.add((split, file.origin))
         kept.append((split, name, file))
     return kept, repeated
 
 
-def _lost(
-    left_out: Iterable[tuple[str, str]],
+def _unreadable_classes(
+    skipped: Iterable[tuple[str, str]],
     parts: Mapping[str | None, Sequence[tuple[File, int]]],
     classes: Sequence[str],
     splits: Sequence[str],
-) -> dict[str | None, list[Lost]]:
-    """The class folders without an image, by split."""
+) -> dict[str | None, list[UnreadableClass]]:
+    """Returns the class folders without an image, by split."""
     depth = 1 if splits else 0
     entries: dict[tuple[str | None, str], list[tuple[str, str]]] = defaultdict(list)
-    for path, reason in left_out:
+    for path, reason in skipped:
         parents = path.split("/")
         if len(parents) > depth + 1 and (not splits or parents[0] in splits):
             key = (parents[0] if splits else None, same_name(parents[depth]))
@@ -270,14 +270,14 @@ def _lost(
     present = {
         (split, same_name(classes[target])) for split, part in parts.items() for _, target in part
     }
-    lost: dict[str | None, list[Lost]] = defaultdict(list)
+    unreadable: dict[str | None, list[UnreadableClass]] = defaultdict(list)
     for (split, name), found in sorted(entries.items(), key=lambda entry: entry[0][1]):
-        # A folder of nothing but texts (`docs/`, annotations) is not meant as a class.
-        meant = [entry for entry in found if entry[1] != TEXT]
-        if (split, name) not in present and meant:
-            path, reason = meant[0]
-            lost[split].append(Lost(shown(name), len(found), shown(path), reason))
-    return lost
+        # A folder that contains only texts (`docs/`, annotations) is not a class.
+        others = [entry for entry in found if entry[1] != TEXT]
+        if (split, name) not in present and others:
+            path, reason = others[0]
+            unreadable[split].append(UnreadableClass(shown(name), len(found), shown(path), reason))
+    return unreadable
 
 
 def _list(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""What is in a folder or in an archive, before anybody asks which of it are images."""
+"""The files of a folder or of an archive, images or not."""
 
 import dataclasses
 import logging
@@ -13,10 +13,10 @@ class File(NamedTuple):
     """An ordinary file.
 
     Attributes:
-        path: str. Below the folder or the archive, with `/`.
-        size: int. In bytes.
-        origin: int, tuple or None. The same for several paths of one file; None for a file
-            that is known to have one path only.
+        path: str. Path below the folder or the archive, with `/`.
+        size: int. Size in bytes.
+        origin: int, tuple or None. Identity of the file, equal for all of its paths; None for
+            a file that is known to have only one path.
     """
 
     path: str
@@ -26,31 +26,31 @@ class File(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """Everything in a folder or in an archive.
+    """All entries of a folder or of an archive.
 
     Attributes:
-        where: str. What messages call it.
-        files: tuple of File. Those that can be read, each path once.
-        left_out: tuple of (path, reason). What is not an ordinary file; `/` ends folders.
+        where: str. Name of the folder or archive, for messages.
+        files: tuple of File. The files that can be read, each path once.
+        skipped: tuple of (path, reason). Other entries; paths of folders end in `/`.
         read: callable from a path, and a number of bytes or None, to the start of that file.
     """
 
     where: str
     files: tuple[File, ...]
-    left_out: tuple[tuple[str, str], ...]
+    skipped: tuple[tuple[str, str], ...]
     read: Callable[[str, int | None], bytes]
 
 
-def log_left_out(where: str, left_out: Iterable[tuple[str, str]]) -> None:
-    """One line of log for each reason, with the number of files and the first of them."""
+def log_skipped(where: str, skipped: Iterable[tuple[str, str]]) -> None:
+    """Logs one line for each reason, with the number of files and the first of them."""
     reasons = defaultdict(list)
-    for path, reason in left_out:
+    for path, reason in skipped:
         reasons[reason].append(path)
     for reason, paths in reasons.items():
         count = "1 file is" if len(paths) == 1 else f"{len(paths):,} files are"
-        _logger.warning("%s: %s left out, such as %s: %s.", where, count, shown(paths[0]), reason)
+        _logger.warning("%s: %s skipped, such as %s: %s.", where, count, shown(paths[0]), reason)
 
 
 def shown(text: str) -> str:
-    """A name as it can be printed and stored: bytes that are not UTF-8 become escapes."""
+    """Returns a printable name: bytes that are not UTF-8 are escaped."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

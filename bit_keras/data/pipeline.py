@@ -1,9 +1,9 @@
-"""From labelled images to batches, as `tf.data` pipelines.
+"""`tf.data` pipelines from labelled images to batches.
 
-The order of training is a function of the seed and the position alone: image
-`p`, counted over the whole training, is entry `p mod n` of the permutation of
-epoch `p div n`, and is cut and mirrored with a generator seeded by `p`. So a run
-resumes anywhere, with nothing stored but its step.
+The training pipeline is a function of the seed and the position only: image `p`,
+counted over the whole training, is entry `p mod n` of the permutation of epoch
+`p div n`, and is cropped and mirrored by a generator seeded with `p`. To resume a
+run, its step is sufficient.
 """
 
 import functools
@@ -17,17 +17,17 @@ from bit_keras.errors import DataError, ImageError
 from bit_keras.preprocessing import EvalTransform, TrainTransform
 from bit_keras.processes import available_cores
 
-# What a generator's seed starts with: the three uses never share random numbers.
+# Prefixes of the seeds, so that the three uses do not share random numbers.
 _ORDER, _VIEW, _MIXUP = 1, 2, 3
 
-# Images per call into Python: enough to hide the cost of the call, few enough to
-# keep all threads busy and little in memory.
+# Images per call into Python: enough to hide the cost of the call, and few enough to
+# keep all threads busy and memory small.
 _CHUNK = 16
 
-# A number of images that no training reaches: 2^40, which fits into int64 with any batch.
+# More images than any training uses, and small enough for int64 with any batch.
 _ENDLESS = 1 << 40
 
-# Of 512 images of 480 pixels each is 1.4 GB.
+# A batch of 512 images of 480 pixels takes 1.4 GB.
 _BATCHES_AHEAD = 1
 
 
@@ -42,27 +42,27 @@ def train_pipeline(
     mixup_alpha: float = 0.0,
     images_per_step: int | None = None,
 ) -> tf.data.Dataset:
-    """Batches of random views, in an order that depends on the seed and the position alone.
+    """Creates batches of augmented images, reproducible from any position.
 
-    Every image comes once in each epoch. Batches are full, and one may end an
-    epoch and begin the next. Batch `i` is the same bit for bit whether the
-    pipeline began at 0 or at `i`, on any number of threads.
+    Every epoch contains each image once. All batches are full; a batch can contain the
+    end of an epoch and the start of the next. Batch `i` is identical bit for bit if the
+    pipeline starts at 0 or at `i`, with any number of threads.
 
-    An image that cannot be read is named in `images.unreadable` and its place
-    is taken by the next readable one.
+    An image that cannot be read is added to `images.unreadable` and replaced by the
+    next readable one.
 
     Args:
         images: Images.
         transform: TrainTransform.
         batch: int. Images per batch.
         seed: int, not negative.
-        start: int. The first batch, counted since the beginning of training.
-        stop: int. The batch to stop before. Defaults to `None`, without end.
+        start: int. Index of the first batch, counted from the start of training.
+        stop: int. Index after the last batch. Defaults to `None`, an infinite dataset.
         mixup_alpha: float. Mixup with a coefficient from Beta(alpha, alpha), one
             per step. Defaults to `0`, no mixup.
-        images_per_step: int. Images of an optimizer step, a multiple of
-            `batch`, where gradients of several batches are accumulated; these
-            share the coefficient of mixup. Defaults to `batch`.
+        images_per_step: int. Images per optimizer step, a multiple of `batch`, if
+            gradients of several batches are accumulated; these share the mixup
+            coefficient. Defaults to `batch`.
 
     Returns:
         tf.data.Dataset of pairs: images, float32, `(batch, size, size, 3)`, RGB,
@@ -70,8 +70,8 @@ def train_pipeline(
 
     Raises:
         DataError: All images are of one class, or a number is out of range.
-        tf.errors.OpError: On iteration, when more than half of the images
-            cannot be read; `require_readable(images)` then says so.
+        tf.errors.OpError: On iteration, if more than half of the images cannot be
+            read; `require_readable(images)` then raises the reason.
 
     Example:
 
@@ -93,7 +93,7 @@ def train_pipeline(
     positions = tf.data.Dataset.range(start * batch, end * batch)
     batches = _batches(views, positions, batch, drop_remainder=True)
     if mixup_alpha:
-        coefficient = _Coefficients(mixup_alpha, seed, step // batch)
+        coefficient = _MixupCoefficients(mixup_alpha, seed, step // batch)
         batches = tf.data.Dataset.zip(tf.data.Dataset.range(start, end), batches).map(
             lambda number, pair: mixup(pair[0], pair[1], coefficient.in_graph(number))
         )
@@ -102,10 +102,10 @@ def train_pipeline(
 
 
 def ordered_pipeline(images: Images, size: int, batch: int) -> tf.data.Dataset:
-    """Batches of all images in order, squashed to `size`, with targets as in training.
+    """Creates batches of all images in order, resized to `size`, with targets as in training.
 
-    Keras wants to know the number of batches, so an image that cannot be read
-    is replaced as in training; `eval_pipeline` leaves it out.
+    Keras needs the number of batches, so an image that cannot be read is replaced as in
+    training; `eval_pipeline` skips it.
     """
     _require_positive("batch", batch)
     squash = TrainTransform(size, precrop=size, flip=False)
@@ -115,10 +115,10 @@ def ordered_pipeline(images: Images, size: int, batch: int) -> tf.data.Dataset:
 
 
 def eval_pipeline(images: Images, transform: EvalTransform, batch: int) -> tf.data.Dataset:
-    """Batches of all readable images, each exactly once and in order.
+    """Creates batches of all readable images, each exactly once and in order.
 
-    The last batch is smaller where the number does not divide. Images that
-    cannot be read are left out and named in `images.unreadable`.
+    The last batch may be smaller. Images that cannot be read are skipped and added to
+    `images.unreadable`.
 
     Args:
         images: Images.
@@ -130,7 +130,7 @@ def eval_pipeline(images: Images, transform: EvalTransform, batch: int) -> tf.da
         RGB, in [-1, 1]; and their indices in `images`, int64, `(<= batch,)`.
 
     Raises:
-        DataError: `batch` is below 1.
+        DataError: `batch` is less than 1.
 
     Example:
 
@@ -145,7 +145,7 @@ def eval_pipeline(images: Images, transform: EvalTransform, batch: int) -> tf.da
     return (
         tf.data.Dataset.range(len(images))
         .batch(_CHUNK)
-        .map(_Transformed(images, transform).in_graph, available_cores(), deterministic=True)
+        .map(_EvaluationImages(images, transform).in_graph, available_cores(), deterministic=True)
         .rebatch(batch)
         .prefetch(_BATCHES_AHEAD)
     )
@@ -154,18 +154,19 @@ def eval_pipeline(images: Images, transform: EvalTransform, batch: int) -> tf.da
 def mixup(
     images: tf.Tensor, targets: tf.Tensor, coefficient: tf.Tensor | float
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mixes every image of a batch, and its target, with the one before it.
+    """Mixes every image of a batch and its target with the previous ones.
 
-    The partner of image `i` is `i - 1`, of the first the last: in the reversed
-    order that BiT's pipelines use, two images give the same mixed pair twice.
+    The partner of image `i` is `i - 1`, and that of the first image is the last one.
+    BiT's pipelines mix with the reversed batch, in which pairs occur twice.
 
     Args:
         images: tf.Tensor, float32, `(batch, height, width, channels)`.
         targets: tf.Tensor, float32, `(batch, classes)`.
-        coefficient: float, or a tensor without axes. The share of the image itself.
+        coefficient: float or scalar tensor. Weight of the image itself; its partner has
+            `1 - coefficient`.
 
     Returns:
-        The two tensors mixed, of the same shapes.
+        tuple of the mixed images and the mixed targets, with the same shapes.
 
     Example:
 
@@ -184,10 +185,10 @@ def mixup(
 
 
 def require_readable(images: Images) -> None:
-    """Raises where most images have turned out unreadable: then something else is wrong.
+    """Raises an error if most images could not be read.
 
     Args:
-        images: Images, which pipelines have read.
+        images: Images that pipelines have read.
 
     Raises:
         DataError: More than half of the images cannot be read.
@@ -205,7 +206,7 @@ def require_readable(images: Images) -> None:
 def _batches(
     views: "_Views", positions: tf.data.Dataset, batch: int, *, drop_remainder: bool
 ) -> tf.data.Dataset:
-    """Images in [-1, 1] and one-hot targets at these positions."""
+    """Creates batches of images in [-1, 1] and one-hot targets at these positions."""
     classes = len(views.images.classes)
     return (
         positions.batch(_CHUNK)
@@ -221,18 +222,18 @@ def _batches(
 
 
 def _counted(batches: tf.data.Dataset, count: int) -> tf.data.Dataset:
-    """The same batches, with their number, which changing their size has lost."""
+    """Sets the number of batches, which `rebatch` does not keep."""
     counted = batches.apply(tf.data.experimental.assert_cardinality(count))
     return counted.prefetch(_BATCHES_AHEAD)
 
 
 def _shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of the images in an epoch."""
+    """Returns the order of the images in an epoch."""
     return np.random.default_rng((_ORDER, seed, epoch)).permutation(count)
 
 
-class _Transformed:
-    """Decodes and transforms images by index, all that can be read."""
+class _EvaluationImages:
+    """Decodes and transforms images by index, and skips those that cannot be read."""
 
     def __init__(self, images: Images, transform: EvalTransform) -> None:
         self.images = images
@@ -256,7 +257,7 @@ class _Transformed:
 
 
 class _Views:
-    """Random views of images by their position in the whole training, and their targets."""
+    """Augmented images and their targets, by position in the whole training."""
 
     def __init__(
         self,
@@ -267,7 +268,7 @@ class _Views:
     ) -> None:
         self.images = images
         self.transform = transform
-        # Epochs meet within a batch, and threads are a few chunks apart.
+        # A batch can contain two epochs, and threads are a few chunks apart.
         self.order = functools.lru_cache(maxsize=2)(order)
         self.seed = seed
         self.unreadable: set[int] = set()
@@ -287,7 +288,7 @@ class _Views:
         return tf.ensure_shape(views, (None, side, side, 3)), tf.ensure_shape(targets, (None,))
 
     def _readable(self, index: int, position: int) -> tuple[int, np.ndarray]:
-        """The view of an image or, where it cannot be read, of the next one by index."""
+        """Returns index and view of an image or, if it cannot be read, of the next readable one."""
         while True:
             if index not in self.unreadable:
                 generator = np.random.default_rng((_VIEW, self.seed, position))
@@ -301,8 +302,8 @@ class _Views:
             index = (index + 1) % len(self.images)
 
 
-class _Coefficients:
-    """The coefficient of mixup, one for each step of the optimizer."""
+class _MixupCoefficients:
+    """Mixup coefficients, one for each optimizer step."""
 
     def __init__(self, alpha: float, seed: int, batches_per_step: int) -> None:
         self.alpha = alpha
@@ -321,10 +322,10 @@ class _Coefficients:
 def _transformed(
     images: Images, index: int, transform: Callable[[bytes | np.ndarray], np.ndarray]
 ) -> np.ndarray | None:
-    """The transformed image, or None for one that cannot be read, which is noted."""
+    """Returns the transformed image; an image that cannot be read is recorded and gives None."""
     try:
         return transform(images[index])
-    # A transform may refuse a shape, and an image may need more memory than there is.
+    # A transform may reject a shape, and an image may need more memory than available.
     except (ImageError, OSError, ValueError, ArithmeticError, MemoryError) as error:
         images.note_unreadable(index, str(error) or type(error).__name__)
         return None
@@ -334,7 +335,7 @@ def _require_readable(images: Images, unreadable: int) -> None:
     if 2 * unreadable > len(images):
         name = next(name for name in images.names if name in images.unreadable)
         raise DataError(
-            f"{unreadable} of {len(images)} images cannot be read, which is more than half; the "
+            f"More than half of the images cannot be read, {unreadable} of {len(images)}; the "
             f"first is {name}: {images.unreadable[name]}"
         )
 
@@ -344,27 +345,32 @@ def _check_numbers(
 ) -> None:
     _require_positive("batch", batch)
     if step < 1 or step % batch:
-        raise DataError(f"A step of {step} images is not a multiple of a batch of {batch}.")
+        raise DataError(
+            "`images_per_step` must be a multiple of `batch`. "
+            f"Received: images_per_step={step}, batch={batch}"
+        )
     if start < 0 or (stop is not None and stop < start):
         raise DataError(
-            f"Batches are counted from 0, and training stops behind its start; start={start} and "
-            f"stop={stop} came."
+            "`start` must be at least 0, and `stop` at least `start`. "
+            f"Received: start={start}, stop={stop}"
         )
     if seed < 0:
-        raise DataError(f"`seed` is not negative; got {seed!r}.")
+        raise DataError(f"`seed` must not be negative. Received: seed={seed!r}")
     if mixup_alpha < 0:
-        raise DataError(f"The alpha of mixup is not negative; got {mixup_alpha!r}.")
+        raise DataError(
+            f"`mixup_alpha` must not be negative. Received: mixup_alpha={mixup_alpha!r}"
+        )
 
 
 def _require_two_classes(images: Images) -> None:
     present = np.unique(images.targets)
     if len(present) < 2:
         raise DataError(
-            f"All {len(images)} images are of the one class {images.classes[present[0]]!r}; "
-            "training a classifier needs two classes or more, each in a folder of its own."
+            "Training needs images of at least two classes, in one folder each. "
+            f"Received: {len(images)} images, all of {images.classes[present[0]]!r}"
         )
 
 
 def _require_positive(name: str, value: int) -> None:
     if value < 1:
-        raise DataError(f"`{name}` must be at least 1; got {value!r}.")
+        raise DataError(f"`{name}` must be at least 1. Received: {name}={value!r}")

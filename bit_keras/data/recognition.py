@@ -1,4 +1,4 @@
-"""Which files are images: by the extension, or else by the content."""
+"""Recognises image files by their extension or else by their content."""
 
 import contextlib
 import functools
@@ -13,34 +13,34 @@ from PIL import Image
 from bit_keras.errors import reason_of
 from bit_keras.preprocessing.heif import EXTRA, is_heif, register_heif
 
-#: Larger files are not read: an uncompressed TIFF of 179 megapixels with 16 bits, the most that
-#: Pillow decodes, has 1.07 GB.
+#: Larger files are not read. The largest image that Pillow decodes, an uncompressed TIFF of
+#: 179 megapixels with 16 bits, has 1.07 GB.
 MAXIMUM_BYTES = 1_200_000_000
 
-#: Why a file is not an image. A folder with nothing but texts is not meant as a class.
+#: Reasons why a file is not an image. A folder with only texts is not a class.
 TEXT = "a text"
 EMPTY = "an empty file"
 TOO_LARGE = f"a file larger than {MAXIMUM_BYTES / 1e9:g} GB"
 HEIF = f"HEIC, which needs {EXTRA}"
 OTHER = "not an image that Pillow reads"
 
-# Pillow identifies these and decodes them only with another program (Ghostscript, Windows), or
-# not at all.
+# Pillow identifies these, but needs another program to decode them (Ghostscript, Windows) or
+# cannot decode them.
 _NOT_DECODED = frozenset(("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"))
 
 _START = 1024
 
 
 def why_not_an_image(path: str, size: int, read: Callable[[int | None], bytes]) -> str | None:
-    """The reason why a file is not an image, or None for an image.
+    """Returns the reason why a file is not an image, or None for an image.
 
-    An extension of Pillow's is believed: whether such a file can be decoded is found out when
-    it is. Other files are identified by their content, as Pillow does it.
+    A file with an extension of an image format counts as an image, even if it cannot be
+    decoded later. Other files are identified by their content, by Pillow.
 
     Args:
-        path: str. With `/`.
-        size: int. Bytes of the file.
-        read: callable that gives so many bytes from its start, all for None.
+        path: str. Path with `/`.
+        size: int. Size of the file in bytes.
+        read: callable from a number of bytes, or None for all, to the start of the file.
     """
     if size > MAXIMUM_BYTES:
         return TOO_LARGE
@@ -61,8 +61,8 @@ def why_not_an_image(path: str, size: int, read: Callable[[int | None], bytes]) 
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    """The formats that Pillow decodes, the common ones first."""
-    # Pillow tries them in the order of their registration.
+    """Returns the formats that Pillow decodes, common ones first."""
+    # Pillow tries the formats in the order of their registration.
     Image.preinit()
     Image.init()
     register_heif()
@@ -71,17 +71,17 @@ def _formats() -> tuple[str, ...]:
 
 @functools.cache
 def _extensions() -> frozenset[str]:
-    """Their extensions; Pillow has others, which it only writes."""
+    """Returns the extensions of these formats; Pillow has further formats that it only writes."""
     formats = _formats()
     known = Image.registered_extensions()
     return frozenset(extension for extension, name in known.items() if name in formats)
 
 
 def _may_be_image(start: bytes) -> bool:
-    """Whether one of Pillow's formats begins like this, by its own test of 16 bytes."""
+    """Whether a format of Pillow accepts the first 16 bytes."""
     for name in _formats():
         accept = Image.OPEN[name][1]
-        # Such tests fail on files that are shorter than what they look for.
+        # Pillow's tests can fail on short files.
         with contextlib.suppress(IndexError, struct.error):
             if accept is not None and accept(start[:16]) is True:
                 return True
@@ -89,12 +89,12 @@ def _may_be_image(start: bytes) -> bool:
 
 
 def _is_identified(content: bytes) -> bool:
-    """Whether Pillow finds an image in a file, of which it reads the header."""
+    """Whether Pillow identifies an image by the header of a file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             Image.open(io.BytesIO(content), formats=list(_formats())).close()
-    # Damaged headers raise whatever they lead Pillow to.
+    # Pillow can raise any exception for a damaged header.
     except Exception:
         return False
     return True
@@ -106,6 +106,6 @@ def _is_text(start: bytes) -> bool:
     try:
         start.decode("utf-8")
     except UnicodeDecodeError as error:
-        # The cut may have parted a character.
+        # The last character may be incomplete.
         return error.start > len(start) - 4
     return True

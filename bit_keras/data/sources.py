@@ -1,4 +1,4 @@
-"""The one way in: whatever contains the images, by what it is."""
+"""Opens labelled images from folders, archives, TensorFlow Datasets or arrays."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -9,26 +9,26 @@ import numpy as np
 from bit_keras.data.arrays import array_images
 from bit_keras.data.folder import folder_listing
 from bit_keras.data.images import Images
-from bit_keras.data.layout import Lost, layout_of
+from bit_keras.data.layout import UnreadableClass, layout_of
 from bit_keras.data.listing import Listing, shown
-from bit_keras.data.readable import with_readable_classes
 from bit_keras.data.splits import Role, in_order, require_split, split_for
 from bit_keras.data.tar import tar_listing
 from bit_keras.data.tfds import PREFIX, TfdsData
+from bit_keras.data.unreadable_classes import with_readable_classes
 from bit_keras.errors import DataError, reason_of
 
 Data = str | os.PathLike | tuple
 
 
 class Source:
-    """Labelled images and their splits: found once, opened by split.
+    """Labelled images with their splits. The data is listed once, for all splits.
 
     Args:
-        where: str. What messages call it.
+        where: str. Name of the data, for messages.
         splits: tuple of str.
-        part: callable from a split, or None where there are none, to its Images.
-        lost: dict from a split to its class folders without an image.
-        readable: bool. Whether every image is known to be readable.
+        part: callable from a split, or None without splits, to its Images.
+        unreadable: dict from a split to its class folders without an image.
+        readable: bool. Whether all images are known to be readable.
     """
 
     def __init__(
@@ -36,49 +36,49 @@ class Source:
         where: str,
         splits: Sequence[str],
         part: Callable[[str | None], Images],
-        lost: Mapping[str | None, Sequence[Lost]],
+        unreadable: Mapping[str | None, Sequence[UnreadableClass]],
         *,
         readable: bool = False,
     ) -> None:
         self.where = where
         self.splits = tuple(splits)
-        self._part, self._lost, self._readable = part, lost, readable
+        self._part, self._unreadable, self._readable = part, unreadable, readable
 
     def split_for(self, role: Role) -> str | None:
-        """The split to train with, to validate with or to test with; None where there is none.
+        """Returns the split for training, validation or testing, or None.
 
         Raises:
-            DataError: There are several.
+            DataError: There are several such splits.
         """
         return split_for(role, self.splits, self.where)
 
-    def unlabelled(self, split: str | None = None) -> Images:
-        """The images of a split, where it does not matter if a class has none to be read."""
+    def unchecked_images(self, split: str | None = None) -> Images:
+        """Returns the images of a split without checking its classes for readable images."""
         return self._part(require_split(split, self.splits, self.where))
 
     def images(self, split: str | None = None, *, skip_unreadable_classes: bool = False) -> Images:
-        """The images of a split; see `open_images`."""
+        """Returns the images of a split; see `open_images`."""
         split = require_split(split, self.splits, self.where)
         images = self._part(split)
         if self._readable:
             return images
         where = self.where if split is None else f"{self.where}, split {shown(split)}"
-        lost = self._lost.get(split, ())
-        return with_readable_classes(images, lost, where, skip=skip_unreadable_classes)
+        unreadable = self._unreadable.get(split, ())
+        return with_readable_classes(images, unreadable, where, skip=skip_unreadable_classes)
 
 
 def open_source(data: Data) -> Source:
-    """Finds labelled images and their splits.
+    """Lists labelled images and their splits.
 
     Args:
-        data: What `open_images` takes.
+        data: See `open_images`.
 
     Raises:
-        DataError: As `open_images`.
+        DataError: See `open_images`.
     """
     if isinstance(data, tuple):
         images = array_images(data)
-        return Source("A pair of arrays", (), lambda _: images, {}, readable=True)
+        return Source("The tuple of arrays", (), lambda _: images, {}, readable=True)
     if _is_tfds(data):
         tfds = TfdsData(os.fspath(data))
         return Source(os.fspath(data), in_order(tfds.splits), tfds.images, {})
@@ -96,53 +96,53 @@ def _listed(listing: Listing) -> Source:
             np.array([target for _, target in entries]),
             [shown(file.path) for file, _ in entries],
             np.array([file.size for file, _ in entries]),
-            # Not more than was listed: some files of a system have no end.
+            # At most the listed size, because some system files are endless.
             lambda index: listing.read(*entries[index][0][:2]),
         )
 
-    return Source(listing.where, layout.splits, part, layout.lost)
+    return Source(listing.where, layout.splits, part, layout.unreadable)
 
 
 def open_images(
     data: Data, split: str | None = None, *, skip_unreadable_classes: bool = False
 ) -> Images:
-    """Finds labelled images, and decodes one of each class.
+    """Opens labelled images, and decodes one image of each class to check it.
 
-    Folders contain one folder per class, or one per split with those inside:
-    `<class>/**/<image>` or `<split>/<class>/**/<image>`. Splits have one of the usual names,
-    whatever their case: `train`, `training`, `val`, `valid`, `validation`, `dev`, `test`,
-    `testing`, `eval` and some more. The names of the class folders, sorted, are the classes,
-    the same for all splits.
+    A folder contains one folder per class, or one folder per split with class folders
+    inside: `<class>/**/<image>` or `<split>/<class>/**/<image>`. Splits are recognised by
+    their usual names in any case, such as `train`, `training`, `val`, `valid`,
+    `validation`, `dev`, `test`, `testing` and `eval`. The classes are the sorted names of
+    the class folders, the same for all splits.
 
-    Files are images by their extension, or else by their content; HEIC is read where
-    pillow-heif is installed. Each file counts once per split, whatever links lead to it. What
-    is left out (other files, links that lead nowhere or in a circle, named pipes, devices) is
-    counted in the log of `bit_keras`, with a reason; hidden files are ignored.
+    Image files are recognised by their extension or else by their content; HEIC needs
+    pillow-heif. Links are followed, and each file counts once per split. Other files,
+    broken or cyclic links, named pipes and devices are skipped; the log of `bit_keras`
+    states their number and the reason. Hidden files are ignored.
 
     Args:
-        data: What contains the images:
+        data: One of:
 
-            - str or os.PathLike: a folder, or an uncompressed tar of such
-              folders, which is read where it is stored and never unpacked;
+            - str or os.PathLike: a folder, or an uncompressed tar of such a folder,
+              which is read without unpacking it;
             - `"tfds:name"`, `"tfds:name/config"` or `"tfds:name/config:version"`: a
               data set of TensorFlow Datasets that is prepared on this machine,
               in `TFDS_DATA_DIR` or `~/tensorflow_datasets`; nothing is downloaded;
             - tuple `(pixels, labels)` or `(pixels, labels, classes)`: uint8
               pixels `(n, height, width, 3)` or a list of arrays of any sizes;
-              labels as integers from 0 or as strings; the names of the classes.
-        split: str. Which split, where there are some: its name, or another name of
-            the same use (`"validation"` finds a folder `Val`). Defaults to `None`.
-        skip_unreadable_classes: bool. Whether classes without a readable image are
-            left out, with a warning, instead of an error. Defaults to `False`.
+              labels as integers from 0 or as strings; names of the classes.
+        split: str. Name of a split, if the data has splits, or another name with the
+            same meaning (`"validation"` finds a folder `Val`). Defaults to `None`.
+        skip_unreadable_classes: bool. Whether to skip classes without a readable image,
+            with a warning, instead of raising an error. Defaults to `False`.
 
     Returns:
         Images.
 
     Raises:
-        DataError: There is no such path, data set or split; no image is
-            in it; images are stored outside of class folders; folders may be splits as well
-            as classes; a class has no image that can be read; the archive is
-            compressed or damaged; arrays and labels do not fit.
+        DataError: The path, data set or split does not exist, or contains no images;
+            images are outside class folders; folders may be splits or classes; a class
+            has no readable image; the archive is compressed or damaged; arrays and
+            labels do not fit.
 
     Example:
 
@@ -156,16 +156,16 @@ def open_images(
 
 
 def splits_of(data: Data) -> tuple[str, ...]:
-    """The names of the splits of the data, or `()` where it has none.
+    """Returns the names of the splits of the data, or `()` if it has no splits.
 
     Args:
-        data: What `open_images` takes.
+        data: See `open_images`.
 
     Returns:
-        tuple of str, splits to train with first.
+        tuple of str, training splits first.
 
     Raises:
-        DataError: As `open_images`, of which only the split is not needed.
+        DataError: See `open_images`.
 
     Example:
 
@@ -181,10 +181,10 @@ def _is_tfds(data: str | os.PathLike) -> bool:
 
 
 def existing_folder(data: Data) -> Path | None:
-    """The folder that the data are, or None for data of another kind.
+    """Returns the folder of the data, or None for data of another type.
 
     Raises:
-        DataError: There is no such path.
+        DataError: The path does not exist.
     """
     if isinstance(data, tuple) or _is_tfds(data):
         return None
@@ -195,8 +195,8 @@ def existing_folder(data: Data) -> Path | None:
 def _existing(data: str | os.PathLike) -> Path:
     if not isinstance(data, str | os.PathLike):
         raise DataError(
-            f"An object of type {type(data).__name__} does not contain images; pass the path of a "
-            "folder or of a tar, 'tfds:name', or a tuple (pixels, labels)."
+            "`data` must be the path of a folder or a tar, 'tfds:name', or a tuple (pixels, "
+            f"labels). Received: an object of type {type(data).__name__}"
         )
     path = Path(data)
     try:
@@ -204,12 +204,12 @@ def _existing(data: str | os.PathLike) -> Path:
             return path
         if path.exists():
             raise DataError(f"{shown(str(path))} is neither a folder nor an ordinary file.")
-    # A folder on the way may be closed to this user; a name may contain what no path does.
+    # A parent folder may not be accessible, and a name may be invalid as a path.
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{shown(str(path))} cannot be read ({reason_of(error)}).") from error
     raise DataError(
-        f"There is no folder or archive {shown(str(path))}; for TensorFlow Datasets, write "
-        f"{PREFIX}{shown(path.name)}."
+        f"There is no folder or archive {shown(str(path))}; for a data set of TensorFlow Datasets, "
+        f"use {PREFIX}{shown(path.name)}."
     )

@@ -1,4 +1,4 @@
-"""The names of splits: one function decides, for folders, archives and TensorFlow Datasets."""
+"""Recognises splits by name, for folders, archives and TensorFlow Datasets."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from bit_keras.errors import DataError
 
 Role = Literal["train", "validation", "test"]
 
-#: The usual names of splits, whatever their case.
+#: The usual names of splits, in lower case.
 SPELLINGS: Mapping[Role, tuple[str, ...]] = MappingProxyType(
     {
         "train": ("train", "training", "trn"),
@@ -18,12 +18,12 @@ SPELLINGS: Mapping[Role, tuple[str, ...]] = MappingProxyType(
     }
 )
 
-# What is often appended to them: `train_set`, `test-images`, COCO's `val2017`.
+# Common suffixes: `train_set`, `test-images`, COCO's `val2017`.
 _SUFFIX = re.compile(r"[\s_.-]*(sets?|data|images|imgs|splits?|\d{4})?$")
 
 
 def role_of(name: str) -> Role | None:
-    """What a split of this name is used for; None for a name that is not one of a split.
+    """Returns the role of a split with this name, or None if it is not the name of a split.
 
     Example:
 
@@ -39,40 +39,40 @@ def role_of(name: str) -> Role | None:
 
 
 def in_order(splits: Iterable[str]) -> tuple[str, ...]:
-    """Splits sorted by their role: train, validation, test, then others."""
+    """Sorts splits by their role: train, validation, test, others."""
     roles: list[Role | None] = [*SPELLINGS, None]
     return tuple(sorted(splits, key=lambda name: (roles.index(role_of(name)), name)))
 
 
 def split_for(role: Role, splits: Sequence[str], where: str) -> str | None:
-    """The split that has a role, or None where there is none.
+    """Returns the split with a role, or None.
 
     Raises:
-        DataError: Several have it.
+        DataError: Several splits have this role.
     """
     found = [name for name in splits if role_of(name) == role]
     if len(found) > 1 and role not in found:
         raise DataError(
-            f"{where} has {len(found)} splits for {role}: {', '.join(found)}; merge or rename "
-            f"them, so that one is called {role}, or name one where a command takes a split."
+            f"{where} has {len(found)} splits for {role}: {', '.join(found)}; rename one of them "
+            f"to {role}, merge them, or pass the name of one to the command."
         )
     return role if role in found else next(iter(found), None)
 
 
 def require_split(split: str | None, splits: Sequence[str], where: str) -> str | None:
-    """The split that is meant, as the data spell it, or None where they have no splits.
+    """Returns the matching split of the data, or None if the data has no splits.
 
-    A split is found by its name, whatever the case, or by another name of its role.
+    A split matches by its name, ignoring case, or by its role.
 
     Raises:
-        DataError: It is not one of the splits, none was named, or there are no splits.
+        DataError: There is no such split, or the data has splits and none is given.
     """
     if not splits:
         if split is None:
             return None
         raise DataError(
-            f"{where} has no splits, and {split!r} was requested; omit the split, or arrange the "
-            "data as <split>/<class>/<image>."
+            f"{where} has no splits; omit the split, or arrange the data as "
+            f"<split>/<class>/<image>. Received: split={split!r}"
         )
     if split in splits:
         return split
@@ -82,7 +82,6 @@ def require_split(split: str | None, splits: Sequence[str], where: str) -> str |
         found = same or [name for name in splits if role is not None and role_of(name) == role]
         if len(found) == 1:
             return found[0]
-    received = "none was named" if split is None else f"{split!r} was requested"
     raise DataError(
-        f"{where} has the splits {', '.join(splits)}, and {received}; name one of them."
+        f"{where} has the splits {', '.join(splits)}; choose one of them. Received: split={split!r}"
     )

@@ -1,7 +1,7 @@
-"""Images of TensorFlow Datasets, from what is prepared on this machine.
+"""Labelled images of TensorFlow Datasets that are prepared on this machine.
 
-Labels are stored inside the records, so opening a split reads it once; after
-that, images are read by their place, as from any other source.
+Labels are stored in the records, so opening a split reads it once. After that, images
+are read by their offset.
 """
 
 import functools
@@ -21,7 +21,7 @@ from bit_keras.extras import require_extra
 if TYPE_CHECKING:
     import tensorflow as tf
 
-#: What the name of such a data set begins with.
+#: Prefix of the names of these data sets.
 PREFIX = "tfds:"
 
 # A TFRecord: length, its checksum, the data, their checksum (TensorFlow,
@@ -29,7 +29,7 @@ PREFIX = "tfds:"
 _LENGTH = struct.Struct("<Q")
 _CHECKSUM = 4
 
-# A record's bytes, read again whenever they are requested.
+# Reads the bytes of a record.
 _Record = Callable[[], bytes]
 
 
@@ -37,7 +37,7 @@ class TfdsData:
     """A data set `tfds:name[/config][:version]` that is prepared on this machine.
 
     Args:
-        data: str. With the prefix.
+        data: str. Name with the prefix.
 
     Attributes:
         splits: tuple of str.
@@ -49,7 +49,7 @@ class TfdsData:
         self.splits = tuple(self._info.splits)
 
     def images(self, split: str | None) -> Images:
-        """The images of a split, whose labels are read for that."""
+        """Reads the labels of a split and returns its images."""
         info, data = self._info, self._data
         image_key, label_key = _keys(info, data)
         paths = [Path(path) for path in info.splits[split].filepaths]
@@ -60,13 +60,13 @@ class TfdsData:
                 features = _features(record)
                 targets[index] = features[label_key].int64_list.value[0]
                 sizes[index] = len(features[image_key].bytes_list.value[0])
-        # Damaged records break the reader or the parser, each in its own way.
+        # Reader and parser raise different exceptions for damaged records.
         except (OSError, ValueError, IndexError, RuntimeError, struct.error) as error:
             raise _damaged(data, error) from error
         if np.any(targets < 0):
             raise DataError(
-                f"{np.sum(targets < 0)} of {len(targets)} images of {data}, split {split}, have "
-                f"no label; take another of its splits, {', '.join(info.splits)}."
+                f"{np.sum(targets < 0)} of {len(targets)} images of {data}, split {split}, do not "
+                f"have a label; choose another of its splits, {', '.join(info.splits)}."
             )
         return Images(
             info.features[label_key].names,
@@ -84,31 +84,32 @@ def _builder(data: str) -> Any:
     folder = _prepared_folder(data)
     try:
         return tensorflow_datasets.builder_from_directory(folder)
-    # A damaged description breaks its parsers in many ways; the cause is kept.
+    # The parsers raise many types of exceptions for a damaged description.
     except Exception as error:
         raise _damaged(data, error) from error
 
 
 def _prepared_folder(data: str) -> Path:
-    """The folder `<root>/<name>[/<config>]/<version>` that is meant, the newest version."""
+    """Returns the folder `<root>/<name>[/<config>]/<version>`, by default the newest version."""
     root = Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets").expanduser()
     name, _, version = data.removeprefix(PREFIX).partition(":")
     if not name:
-        raise DataError(f"{data} names no data set; write {PREFIX}NAME.")
+        raise DataError(f"The name of a data set must be {PREFIX}NAME. Received: {data!r}")
     folder = root / name
     configs = [path.name for path in _folders_in(folder) if _versions(path)]
     if not _versions(folder) and len(configs) > 1:
         raise DataError(
-            f"{data} has the configurations {', '.join(configs)}; name one, {PREFIX}{name}/CONFIG."
+            f"{data} has the configurations {', '.join(configs)}; choose one, "
+            f"{PREFIX}{name}/CONFIG."
         )
     if not _versions(folder) and configs:
         folder = folder / configs[0]
     versions = _versions(folder)
     if not versions or (version and version not in versions):
-        there = f" (there are the versions {', '.join(versions)})" if versions else ""
+        available = f" (available versions: {', '.join(versions)})" if versions else ""
         raise DataError(
-            f"The data set {data} is not prepared in {root}{there}, and nothing is downloaded "
-            f"here; prepare it with `tfds build {name}`, or set TFDS_DATA_DIR to where it is."
+            f"The data set {data} is not prepared in {root}{available}; prepare it with "
+            f"`tfds build {name}`, or set TFDS_DATA_DIR to its folder. Nothing is downloaded."
         )
     return folder / (version or versions[-1])
 
@@ -118,29 +119,29 @@ def _folders_in(folder: Path) -> list[Path]:
 
 
 def _versions(folder: Path) -> list[str]:
-    """The versions prepared in a folder, the newest last."""
+    """Returns the versions that are prepared in a folder, the newest last."""
     found = [path.parent.name for path in folder.glob("*/dataset_info.json")]
-    # What a preparation that was cut off leaves is called `incomplete...`.
+    # The folders of interrupted preparations are named `incomplete...`.
     versions = [name for name in found if re.fullmatch(r"\d+\.\d+\.\d+", name)]
     return sorted(versions, key=lambda name: [int(part) for part in name.split(".")])
 
 
 def _keys(info: Any, data: str) -> tuple[str, str]:
-    """The names of the image and of its class among the features."""
+    """Returns the names of the features of the image and of its class."""
     from tensorflow_datasets import features
 
-    kinds = (features.Image, features.ClassLabel)
+    types = (features.Image, features.ClassLabel)
     keys = [
-        [name for name, feature in info.features.items() if isinstance(feature, kind)]
-        for kind in kinds
+        [name for name, feature in info.features.items() if isinstance(feature, feature_type)]
+        for feature_type in types
     ]
     supervised = info.supervised_keys
     if supervised and supervised[0] in keys[0] and supervised[1] in keys[1]:
         return supervised[0], supervised[1]
     if [len(found) for found in keys] != [1, 1]:
         raise DataError(
-            f"{data} is not a data set of images with one label each; its features are "
-            f"{', '.join(info.features)}."
+            f"{data} must contain images with one label each. "
+            f"Received: features {', '.join(info.features)}"
         )
     return keys[0][0], keys[1][0]
 
@@ -178,7 +179,7 @@ def _features(record: _Record) -> "tf.train.Features":
 
     try:
         return tf.train.Example.FromString(record()).features.feature
-    # The class of its errors belongs to Google's protobuf, which is not ours to import.
+    # The exceptions are defined in Google's protobuf, which is not a dependency.
     except Exception as error:
         raise OSError(f"a record cannot be parsed ({error})") from error
 

@@ -85,4 +85,4 @@ def _unlabelled(data: Data, split: str | None) -> Images:
     source = open_source(data)
     if split is None:
         split = source.split_for("train") or next(iter(source.splits), None)
-    return source.unlabelled(split)
+    return source.unchecked_images(split)

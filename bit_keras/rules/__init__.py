@@ -1,7 +1,7 @@
-"""Training recipes as data, and as the learning rate of any Keras optimizer.
+"""Fine-tuning rules as data, and their learning rate schedule for Keras optimizers.
 
-Not part of `training`, which needs TensorFlow: a `.keras` file that was compiled with a rule loads
-where only Keras is, on every backend.
+Separate from `training`, which needs TensorFlow: a `.keras` file that was compiled with a rule
+loads on every backend.
 """
 
 from bit_keras.rules.rules import Rule as Rule

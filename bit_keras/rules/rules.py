@@ -1,4 +1,4 @@
-"""The recipes of fine-tuning as data: how long, how fast, at which size.
+"""Rules for fine-tuning as data: number of steps, learning rate, image size.
 
 Sources: BT is `google-research/big_transfer`, `bit_hyperrule.py` and README; P1 the
 paper, [Kolesnikov et al., 2020](https://arxiv.org/abs/1912.11370), section 3.3; BV
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from bit_keras.errors import TrainingError
 
-#: Numbers of training images from which a task is medium, and large (BT).
+#: Minimum number of training images of a medium and of a large task (BT).
 MEDIUM, LARGE = 20_000, 500_000
 
 #: Length of the warm-up, the three drops, and the total number of steps (BT).
@@ -21,7 +21,7 @@ SUPPORTS = {
     "large": (500, 6_000, 12_000, 18_000, 20_000),
 }
 
-#: Images of less area than this are small (BT).
+#: Images with a smaller area are small (BT).
 SMALL_AREA = 96 * 96
 
 #: Sides of the resized image and of the crop, for small and for other images.
@@ -29,12 +29,12 @@ SMALL_SIZES = (160, 128)
 CODE_SIZES = (512, 480)
 PAPER_SIZES = (448, 384)
 
-#: The network that the paper, too, fine-tunes at 480 pixels.
+#: The only network that the paper fine-tunes at 480 pixels.
 LARGEST_ARCHITECTURE = "bit_r152x4"
 
 BASE_BATCH, BASE_LEARNING_RATE = 512, 0.003
 
-#: The other pair that BT publishes, for one GPU; the line through both and zero is the scaled rule.
+#: The second published pair (BT), for one GPU. Smaller batches scale linearly from it.
 SMALL_BATCH, SMALL_BATCH_LEARNING_RATE = 128, 0.001
 
 MIXUP_ALPHA = 0.1
@@ -44,31 +44,31 @@ Variant = Literal["code", "paper"]
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """All numbers of one training, and why they are what they are.
+    """The hyperparameters of a training, with the reasons for their values.
 
     Attributes:
-        name: str. What the recipe is called.
-        source: str. Who published it.
-        batch: int. Images of one step.
-        steps: int. Steps of the whole training.
-        warmup_steps: int. Steps in which the learning rate rises from 0, linearly.
-        boundaries: tuple of int. A step beyond each of them has a tenth of the
-            learning rate before. Empty for `"cosine"`.
-        learning_rate: float. The base, reached at the end of the warm-up.
-        schedule: `"step"`, or `"cosine"`: down to zero at `steps`.
-        precrop: int. Side in pixels that images are squashed to.
-        size: int. Side of the crop, which the network takes.
-        evaluation_side: int or None. Side that evaluation images are squashed to
-            before the centre of `size` is cropped; `None` is `size`, no crop.
-        crop: `"random"`, or `"inception"`.
+        name: str. Name of the rule.
+        source: str. Source of the rule.
+        batch: int. Images per step.
+        steps: int. Total number of steps.
+        warmup_steps: int. Steps in which the learning rate rises linearly from 0.
+        boundaries: tuple of int. After each of these steps, the learning rate is
+            divided by 10. Empty for `"cosine"`.
+        learning_rate: float. Base learning rate, reached at the end of the warm-up.
+        schedule: `"step"`, or `"cosine"`, which decays to zero at `steps`.
+        precrop: int. Side in pixels to which images are resized before cropping.
+        size: int. Side of the crop, the input size of the network.
+        evaluation_side: int or None. Side to which evaluation images are resized
+            before the central `size` is cropped. `None` resizes to `size` without a crop.
+        crop: `"random"` or `"inception"`.
         flip: bool. Whether half of the images are mirrored.
-        mixup_alpha: float. Of the Beta distribution; 0 is not a mixup.
-        momentum: float. Of SGD.
-        nesterov: bool. Whether that momentum looks ahead.
-        weight_decay: float. Decoupled and times the learning rate, on kernels
-            alone, as `keras.optimizers` has it.
-        clip_norm: float or None. Bound of the gradients' norm over all weights.
-        reasons: tuple of str. Sentences.
+        mixup_alpha: float. Parameter of the Beta distribution; 0 disables mixup.
+        momentum: float. Momentum of SGD.
+        nesterov: bool. Whether to use Nesterov momentum.
+        weight_decay: float. Decoupled weight decay as in `keras.optimizers`, applied to
+            kernels only.
+        clip_norm: float or None. Maximum global norm of the gradients.
+        reasons: tuple of str. Sentences that explain the values.
 
     Example:
 
@@ -99,7 +99,7 @@ class Rule:
     reasons: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
     def explain(self) -> str:
-        """The choice and its reasons, for a person.
+        """Returns a readable description of the rule and the reasons for its values.
 
         Example:
 
@@ -115,16 +115,16 @@ class Rule:
         summary = (
             f"{self.name} ({self.source}): {self.steps:,} steps of {self.batch} images, "
             f"learning rate {self.learning_rate:g} after {self.warmup_steps:,} steps of warm-up"
-            f"{drops}{', then a cosine to zero' if self.schedule == 'cosine' else ''}; images "
-            f"squashed to {self.precrop}, {self.crop} crop {self.size}, {mixup}; "
+            f"{drops}{', then cosine decay to zero' if self.schedule == 'cosine' else ''}; images "
+            f"resized to {self.precrop}, {self.crop} crop of {self.size}, {mixup}; "
             f"SGD, momentum {self.momentum:g}{decay}."
         )
         return "\n".join((summary, *self.reasons))
 
     def learning_rate_at(self, step: int) -> float:
-        """The learning rate of a step, counted from 0.
+        """Returns the learning rate of a step, counted from 0.
 
-        After the last step it stays what it was there; the original has none.
+        After the last step it stays constant; the original is undefined there.
         """
         step = min(max(step, 0), self.steps - 1)
         if step < self.warmup_steps:
@@ -135,10 +135,10 @@ class Rule:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
     def with_steps(self, steps: int) -> "Rule":
-        """The same schedule, stretched to another number of steps.
+        """Returns the rule with its schedule scaled to another number of steps.
 
         Raises:
-            TrainingError: `steps` is below 1.
+            TrainingError: `steps` is less than 1.
 
         Example:
 
@@ -157,12 +157,12 @@ class Rule:
             reasons=(
                 *self.reasons,
                 f"{steps:,} steps were requested instead of {self.steps:,}; warm-up and drops "
-                "are scaled with them.",
+                "are scaled accordingly.",
             ),
         )
 
     def with_size(self, size: int) -> "Rule":
-        """The same rule at another crop; the resized image keeps its proportion to it."""
+        """Returns the rule with another crop size; `precrop` is scaled with it."""
         _require_positive("size", size)
         return dataclasses.replace(
             self,
@@ -176,14 +176,15 @@ class Rule:
         )
 
     def with_learning_rate(self, learning_rate: float) -> "Rule":
-        """The same rule with another base learning rate.
+        """Returns the rule with another base learning rate.
 
         Raises:
-            TrainingError: It is not a positive number.
+            TrainingError: The learning rate is not a positive number.
         """
         if not (learning_rate > 0 and math.isfinite(learning_rate)):
             raise TrainingError(
-                f"The learning rate must be a positive number; got {learning_rate}."
+                "`learning_rate` (--lr) must be a positive number. "
+                f"Received: learning_rate={learning_rate}"
             )
         reason = (
             f"A learning rate of {learning_rate:g} was requested instead of {self.learning_rate:g}."
@@ -193,23 +194,23 @@ class Rule:
         )
 
     def with_mixup(self, alpha: float) -> "Rule":
-        """The same rule with another mixup; 0 is none.
+        """Returns the rule with another mixup parameter; 0 disables mixup.
 
         Raises:
-            TrainingError: `alpha` is negative.
+            TrainingError: `alpha` is negative or not finite.
         """
         if not (alpha >= 0 and math.isfinite(alpha)):
-            raise TrainingError(f"mixup must be 0 or a positive number; got {alpha}.")
+            raise TrainingError(f"`mixup` must be 0 or a positive number. Received: mixup={alpha}")
         reason = f"Mixup {alpha:g} was requested instead of {self.mixup_alpha:g}."
         return dataclasses.replace(self, mixup_alpha=float(alpha), reasons=(*self.reasons, reason))
 
     def to_json(self) -> dict[str, Any]:
-        """A document that `from_json` reads."""
+        """Returns the rule as a JSON document, for `from_json`."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> "Rule":
-        """Reads what `to_json` wrote."""
+        """Creates a rule from the document of `to_json`."""
         lists = {key: tuple(document[key]) for key in ("boundaries", "reasons")}
         return cls(**{**document, **lists})
 
@@ -221,31 +222,32 @@ def hyper_rule(
     variant: Variant = "code",
     architecture: str | None = None,
 ) -> Rule:
-    """BiT-HyperRule: everything follows from how many images there are, and how large.
+    """Returns BiT-HyperRule for a number and a size of training images.
 
-    Steps by the number of training images (500, 10,000, 20,000), size by that of
-    the images, mixup from 20,000 images up. The learning rate is 0 at step 0,
-    rises to 0.003, and a step strictly beyond each boundary has a tenth. The head is
-    new and zero, there is no weight decay, and every layer learns.
+    The number of steps (500, 10,000 or 20,000) depends on the number of training
+    images, the size of the crops on the size of the images, and mixup is used from
+    20,000 images up. The learning rate rises from 0 to 0.003 during the warm-up and is
+    divided by 10 after each boundary. The head is new and zero, weight decay is not
+    used, and all layers are trained.
 
-    A batch below 512 takes the learning rate `min(0.003, 0.001 * batch / 128)`, the
-    line through both pairs that were published, (128, 0.001) and (512, 0.003) at its
-    upper end; the steps stay, so fewer images are seen, and `explain` says how many.
+    For batches below 512, the learning rate is `min(0.003, 0.001 * batch / 128)`, which
+    includes both published pairs, (128, 0.001) and (512, 0.003). The number of steps
+    stays the same, so fewer images are seen; `explain` states how many.
 
     Args:
-        examples: int. Training images, before any are held out.
-        image_size: tuple of int. Height and width of the data's images.
-        batch: int. Images of one step. Defaults to `512`.
-        variant: `"code"` as the authors' program has it, or `"paper"`: crops of 384
+        examples: int. Number of training images, before any are held out.
+        image_size: tuple of int. Height and width of the images.
+        batch: int. Images per step. Defaults to `512`.
+        variant: `"code"`, the rule of the authors' program, or `"paper"`: crops of 384
             pixels instead of 480 except for R152x4, and drops at 30, 60 and 90 %.
             Defaults to `"code"`.
-        architecture: str or None. Of the network, which `"paper"` asks for.
+        architecture: str or None. Name of the architecture, for `"paper"`.
 
     Returns:
         Rule.
 
     Raises:
-        TrainingError: An argument that makes no sense.
+        TrainingError: An argument is invalid.
 
     Example:
 
@@ -260,14 +262,14 @@ def hyper_rule(
     """
     _require_positive("batch", batch)
     if variant not in ("code", "paper"):
-        raise TrainingError(f"The variants are 'code' and 'paper'; got {variant!r}.")
-    kind, reason = _task_size(examples)
-    warmup, *drops, steps = SUPPORTS[kind]
+        raise TrainingError(f"`variant` must be 'code' or 'paper'. Received: variant={variant!r}")
+    task, reason = _task_size(examples)
+    warmup, *drops, steps = SUPPORTS[task]
     if variant == "paper":
         drops = [round(steps * part) for part in (0.3, 0.6, 0.9)]
     large = PAPER_SIZES if variant == "paper" and architecture != LARGEST_ARCHITECTURE else None
     precrop, size = _sizes(image_size, large or CODE_SIZES)
-    mixup_alpha = 0.0 if kind == "small" else MIXUP_ALPHA
+    mixup_alpha = 0.0 if task == "small" else MIXUP_ALPHA
     reasons = [
         f"{reason}, {steps:,} steps, {f'mixup {mixup_alpha:g}' if mixup_alpha else 'no mixup'}.",
         _size_reason(image_size, precrop, size),
@@ -297,19 +299,20 @@ def hyper_rule(
 
 
 def big_vision_rule(examples: int, batch: int = BASE_BATCH) -> Rule:
-    """The recipe of big_vision for BiT: a cosine instead of drops, clipped gradients, no mixup.
+    """Returns big_vision's recipe for BiT: cosine decay, clipped gradients, no mixup.
 
-    Its learning rate, 0.01, is meant to be swept, and is not scaled with the batch.
+    Its learning rate of 0.01 is a starting point to be tuned, and is not scaled with the
+    batch.
 
     Args:
-        examples: int. Training images.
-        batch: int. Images of one step. Defaults to `512`.
+        examples: int. Number of training images.
+        batch: int. Images per step. Defaults to `512`.
 
     Returns:
         Rule.
 
     Raises:
-        TrainingError: An argument that makes no sense.
+        TrainingError: An argument is invalid.
 
     Example:
 
@@ -321,12 +324,12 @@ def big_vision_rule(examples: int, batch: int = BASE_BATCH) -> Rule:
         `google-research/big_vision`, `configs/transfer.py`.
     """
     _require_positive("batch", batch)
-    kind, reason = _task_size(examples)
-    warmup, *_, steps = SUPPORTS[kind]
+    task, reason = _task_size(examples)
+    warmup, *_, steps = SUPPORTS[task]
     precrop, size = PAPER_SIZES
-    reasons = [f"{reason}, {steps:,} steps.", "Its learning rate is meant to be swept."]
+    reasons = [f"{reason}, {steps:,} steps.", "Its learning rate is meant to be tuned."]
     if batch != BASE_BATCH:
-        reasons.append(f"A batch of {batch} instead of {BASE_BATCH} changes nothing else.")
+        reasons.append(f"A batch of {batch} instead of {BASE_BATCH} does not change other values.")
     return Rule(
         name="the big_vision rule",
         source="big_vision, configs/transfer.py",
@@ -344,24 +347,24 @@ def big_vision_rule(examples: int, batch: int = BASE_BATCH) -> Rule:
 
 
 def scratch_rule(examples: int, size: int, batch: int = SMALL_BATCH, epochs: int = 30) -> Rule:
-    """This project's own recipe for random weights, which HyperRule is not made for.
+    """Returns this project's recipe for training from random weights.
 
     SGD with a learning rate of 0.1 for 128 images, proportional to the batch, a
-    linear warm-up over a tenth of the steps, then a cosine to zero. The weight decay
-    acts as a gradient of 5e-4 times the weight would: such a gradient goes through
-    the momentum, which multiplies it by 1 / (1 - 0.9), and a decoupled decay does not.
+    linear warm-up over a tenth of the steps, then cosine decay to zero. The weight
+    decay has the effect of L2 regularisation with a gradient of 5e-4 times the weight,
+    which momentum would multiply by 1 / (1 - 0.9).
 
     Args:
-        examples: int. Training images.
+        examples: int. Number of training images.
         size: int. Side of the crop in pixels.
-        batch: int. Images of one step. Defaults to `128`.
-        epochs: int. How often each image is seen. Defaults to `30`.
+        batch: int. Images per step. Defaults to `128`.
+        epochs: int. Number of passes over the images. Defaults to `30`.
 
     Returns:
         Rule.
 
     Raises:
-        TrainingError: An argument that makes no sense.
+        TrainingError: An argument is invalid.
 
     Example:
 
@@ -396,12 +399,12 @@ def scratch_rule(examples: int, size: int, batch: int = SMALL_BATCH, epochs: int
 
 def _task_size(examples: int) -> tuple[str, str]:
     _require_positive("examples", examples)
-    came = f"{examples:,} training images are"
+    images = f"{examples:,} training images are"
     if examples < MEDIUM:
-        return "small", f"{came} fewer than {MEDIUM:,}: a small task"
+        return "small", f"{images} fewer than {MEDIUM:,}: a small task"
     if examples < LARGE:
-        return "medium", f"{came} fewer than {LARGE:,}: a medium task"
-    return "large", f"{came} {LARGE:,} or more: a large task"
+        return "medium", f"{images} fewer than {LARGE:,}: a medium task"
+    return "large", f"{images} {LARGE:,} or more: a large task"
 
 
 def _sizes(image_size: tuple[int, int], large: tuple[int, int]) -> tuple[int, int]:
@@ -415,14 +418,14 @@ def _size_reason(image_size: tuple[int, int], precrop: int, size: int) -> str:
     height, width = image_size
     relation = "smaller than" if height * width < SMALL_AREA else "at least"
     return (
-        f"Images of {width}x{height} pixels are {relation} 96x96: squashed to {precrop}, "
+        f"Images of {width}x{height} pixels are {relation} 96x96: resized to {precrop}, "
         f"crops of {size}."
     )
 
 
 def _require_positive(name: str, value: int) -> None:
     if value < 1:
-        raise TrainingError(f"{name} must be at least 1; got {value}.")
+        raise TrainingError(f"`{name}` must be at least 1. Received: {name}={value}")
 
 
 def _listed(numbers: tuple[int, ...]) -> str:

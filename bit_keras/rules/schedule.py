@@ -1,4 +1,4 @@
-"""A rule's learning rate as Keras takes it."""
+"""The learning rate of a rule as a Keras schedule."""
 
 from typing import Any
 
@@ -12,20 +12,20 @@ from bit_keras.rules.rules import Rule
 
 @keras.saving.register_keras_serializable("bit_keras")
 class RuleSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """The learning rate of a `Rule` at any step.
+    """The learning rate of a `Rule` as a Keras schedule.
 
-    After the last step it stays what it was there; the original has none.
+    After the last step the learning rate stays constant.
 
     Args:
         rule: Rule, or the document of its `to_json`.
-        micro_batches: int. How many calls of the optimizer make one step: Keras
-            counts each, where `gradient_accumulation_steps` is used. Defaults to `1`.
+        micro_batches: int. Number of optimizer calls per step, if
+            `gradient_accumulation_steps` is used: Keras counts each call. Defaults to `1`.
 
     Call arguments:
         step: int or integer tensor, counted from 0.
 
     Returns:
-        On a call: float32 scalar.
+        float32 scalar, when called.
 
     Example:
 

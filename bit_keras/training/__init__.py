@@ -1,4 +1,4 @@
-"""Fine-tuning: rules as data, and trainings that a kill does not lose."""
+"""Fine-tuning with rules, resumable at any time."""
 
 from bit_keras.rules import Rule as Rule
 from bit_keras.rules import RuleSchedule as RuleSchedule

@@ -1,4 +1,4 @@
-"""One training: from a network's name and images to weights, interrupted or not."""
+"""Fine-tunes a network on labelled images; interrupted trainings resume."""
 
 import contextlib
 import dataclasses
@@ -29,35 +29,37 @@ from bit_keras.training.records import require_packages
 
 _logger = logging.getLogger("bit_keras")
 
-#: The layers that `freeze` names, from the first on.
+#: The layers that can be frozen, by the names that `freeze` takes.
 FREEZABLE = {"stem": "stem_conv", **{f"block{i}": f"block{i}" for i in range(1, 5)}}
 
 RULES = ("code", "paper", "big_vision", "scratch")
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
-#: What big_transfer contains out of CIFAR (`bit_tf2/input_pipeline_tf2_or_jax.py`, `train[:98%]`),
-#: and what a small task needs, to have more than a handful of images to measure on.
+#: Fractions to hold out for validation: that of big_transfer for CIFAR
+#: (`bit_tf2/input_pipeline_tf2_or_jax.py`, `train[:98%]`), and a larger one for small tasks.
 _HELD_OUT, _HELD_OUT_OF_SMALL = 0.02, 0.1
 
-#: Images whose size stands for that of all.
+#: Number of images that are sampled to determine the typical size.
 _SIZED = 64
 
-#: Classes that a message lists before it only counts the rest.
+#: Maximum number of classes that a message lists.
 _SHOWN = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class FineTuned:
-    """What came out of a training.
+    """The result of a training.
 
     Attributes:
         path: Path. The folder of the run.
-        best_step: int. Whose weights `best.npz` contains; the last one without validation.
-        best_accuracy: float or None. Of validation, in [0, 1]; `None` without validation.
-        last_step: int. Whose weights `last.npz` contains.
-        last_accuracy: float or None. Of validation, in [0, 1]; `None` without validation.
-        seconds: float. Over all processes, without what a kill lost.
-        images_per_second: float. Of training, without validation.
+        best_step: int. Step of the weights in `best.npz`; the last one without validation.
+        best_accuracy: float or None. Validation accuracy of `best_step`, in [0, 1]; `None`
+            without validation.
+        last_step: int. Step of the weights in `last.npz`.
+        last_accuracy: float or None. Validation accuracy of `last_step`, in [0, 1]; `None`
+            without validation.
+        seconds: float. Duration of the training, over all processes.
+        images_per_second: float. Training speed, without validation.
         unreadable: dict from image to reason.
     """
 
@@ -92,60 +94,62 @@ def finetune(
     seed: int = 0,
     skip_unreadable_classes: bool = False,
 ) -> FineTuned:
-    """Trains a network on one's own images, into a folder that other commands take.
+    """Fine-tunes a network on labelled images, and writes a run folder.
 
-    The head is new and zero, the optimizer SGD, the loss the softmax cross-entropy.
-    About ten times a training the network is validated, on the split for validation
-    of the data where there is one, else on images held out of training: of each class 2 %
-    from 20,000 images up, 10 % below, but at least one, and none of a class with a
-    single one. Without images to validate with, the last weights are the best. A test
-    split is never looked at.
+    The head is new and zero, the optimizer is SGD, the loss is the softmax
+    cross-entropy. The network is validated about ten times, on the validation split of
+    the data or else on images that are held out: 2 % of each class from 20,000 images
+    up, 10 % below, but at least one image, and none of a class with a single image.
+    Without validation, the last weights are the best. The test split is not used.
 
-    The same call on a folder that exists continues where it stopped, however that
-    was, and gives the weights of a training that never stopped: to the bit on one
-    machine's processors, with the same backend and versions.
+    To resume an interrupted training, call the function again with the same arguments.
+    The resulting weights are those of an uninterrupted training, bit for bit on the same
+    processors, backend and versions.
 
     The folder contains `best.npz` and `last.npz` (official weights, float32),
     `run.json` (options, rule, data, versions, results), `history.csv`, `curve.png`,
-    `logs` (TensorBoard) and `checkpoint.npz` (what it takes to continue).
+    `logs` (TensorBoard) and `checkpoint.npz` (the state to resume from).
 
     Args:
         name: str. A model name or an alias.
-        data: What `bit_keras.data.open_images` takes: the path of a folder or a tar
-            of class folders, `"tfds:name"`, or a pair of images and labels.
+        data: The path of a folder or a tar of class folders, `"tfds:name"`, or a tuple
+            of images and labels; see `bit_keras.data.open_images`.
         out: The folder to write, or to resume.
-        weights: `"pretrained"`, `"random"`, or the path of an official npz file.
+        weights: `"pretrained"`, `"random"`, or the path of a checkpoint.
             Defaults to `"pretrained"`.
         rule: `"code"` or `"paper"` (BiT-HyperRule), `"big_vision"`, or `"scratch"`.
             Defaults to `"scratch"` for random weights, else to `"code"`.
-        steps: int. Instead of the rule's; its warm-up and drops are scaled.
-        batch: int. Images of one step. Defaults to `128`.
-        learning_rate: float. Instead of the rule's base.
+        steps: int. Number of steps, instead of the rule's; warm-up and drops are scaled.
+        batch: int. Images per step. Defaults to `128`.
+        learning_rate: float. Base learning rate, instead of the rule's.
         size: int. Side of the crop in pixels, at least 32, instead of the rule's.
-        mixup: float. Alpha instead of the rule's; 0 is none.
-        freeze: tuple of `"stem"`, `"block1"` to `"block4"`: what does not learn.
-        precision: `"float32"` or `"bfloat16"`, what activations are computed in;
-            weights are float32 in either. Defaults to `"float32"`.
-        accumulate: int. Parts that a batch is split into to save memory. The
-            gradients are the same; mixup pairs images of one part. Defaults to `1`.
-        remat: bool. Keep activations between blocks only, and compute the others
-            again for the gradients: less memory, more time. Defaults to `False`.
+        mixup: float. Parameter of mixup, instead of the rule's; 0 disables mixup.
+        freeze: tuple of str. Parts that are not trained: any of `"stem"`, `"block1"` to
+            `"block4"`.
+        precision: `"float32"` or `"bfloat16"`. Data type of the activations; weights are
+            always float32. Defaults to `"float32"`.
+        accumulate: int. Number of parts of a batch that are computed one after the other,
+            to save memory. The gradients stay the same; mixup pairs images of one part.
+            Defaults to `1`.
+        remat: bool. Whether to keep only the activations between blocks and to recompute
+            the others for the gradients: less memory, more time. Defaults to `False`.
         validation: str or float. Name of a split, or the fraction to hold out; 0 trains on
-            everything without validation.
-        patience: int. Stop after so many validations without a better one.
-            Defaults to `None`, never.
-        seed: int. Of the order, the crops, the split and random weights. Defaults to `0`.
-        skip_unreadable_classes: bool. Whether classes without a readable image are
-            left out, with a warning, instead of an error. Defaults to `False`.
+            all images without validation.
+        patience: int. Number of validations without improvement before the training
+            stops. Defaults to `None`, never.
+        seed: int. Seed of the order, the crops, the split and random weights. Defaults
+            to `0`.
+        skip_unreadable_classes: bool. Whether to skip classes without a readable image,
+            with a warning, instead of raising an error. Defaults to `False`.
 
     Returns:
         FineTuned.
 
     Raises:
-        TrainingError: An option that makes no sense, a folder that contains something
-            else, or a loss that is not finite.
-        Interrupted: Ctrl-C; the folder contains a checkpoint.
-        BitKerasError: Data that cannot be read, weights that do not fit, a full disk.
+        TrainingError: An option is invalid, the folder contains something else, or the
+            loss is not finite.
+        Interrupted: Ctrl-C was pressed; the folder contains a checkpoint.
+        BitKerasError: The data cannot be read, the weights do not fit, or the disk is full.
 
     Example:
 
@@ -190,8 +194,8 @@ def finetune(
     )
     if held_out is None and patience is not None:
         raise TrainingError(
-            f"`patience` counts validations, and there are none ({origin}); omit it, or add "
-            "images to validate with."
+            f"`patience` needs validation images ({origin}); omit it, or add validation images. "
+            f"Received: patience={patience}"
         )
     chosen = _rule(options, checkpoint, images, len(train))
     spec = _spec(images.classes, chosen, path)
@@ -208,7 +212,7 @@ def finetune(
     with run.claimed(path, document):
         results = read_run(path).get("results")
         if results is not None:
-            _logger.info("%s is finished; nothing is left to do.", path)
+            _logger.info("%s is finished.", path)
             return FineTuned(path, **results)
         _explain(chosen, checkpoint.name, train, held_out, origin)
         with _quiet_backend(seed):
@@ -223,37 +227,39 @@ def finetune(
                 patience=patience,
                 seed=seed,
             )
-            training.go()
+            training.run()
         results = training.results()
         run.write_document(path, {**read_run(path), "results": results})
     return FineTuned(path, **results)
 
 
 def _check(options: dict[str, Any]) -> None:
-    """Raises TrainingError for options that make no sense, before any work."""
+    """Raises TrainingError for invalid options."""
     batch, accumulate = options["batch"], options["accumulate"]
     for key in ("batch", "accumulate", "steps", "patience"):
         if options[key] is not None and options[key] < 1:
-            raise TrainingError(f"{key} must be at least 1; got {options[key]}.")
+            raise TrainingError(f"`{key}` must be at least 1. Received: {key}={options[key]}")
     if batch % accumulate:
         raise TrainingError(
-            f"A batch of {batch} images cannot be split into {accumulate} equal parts; choose "
-            "an `accumulate` that divides the batch."
+            "`accumulate` must be a divisor of `batch`. "
+            f"Received: accumulate={accumulate}, batch={batch}"
         )
     unknown = [part for part in options["freeze"] if part not in FREEZABLE]
     if unknown:
         raise TrainingError(
-            f"{', '.join(unknown)} cannot be frozen; what can is {', '.join(FREEZABLE)}."
+            f"`freeze` must be any of {', '.join(FREEZABLE)}. Received: {', '.join(unknown)}"
         )
     for key, allowed in (("precision", tuple(PRECISIONS)), ("rule", RULES)):
         if options[key] not in allowed:
-            raise TrainingError(f"{key} is one of {', '.join(allowed)}; got {options[key]!r}.")
+            raise TrainingError(
+                f"`{key}` must be one of {', '.join(allowed)}. Received: {key}={options[key]!r}"
+            )
     if options["seed"] < 0:
-        raise TrainingError(f"seed must not be negative; got {options['seed']}.")
+        raise TrainingError(f"`seed` must not be negative. Received: seed={options['seed']}")
     if options["weights"] not in ("pretrained", "random") and not Path(options["weights"]).exists():
         raise TrainingError(
-            f"weights is 'pretrained', 'random' or the path of an npz file; there is no file "
-            f"{options['weights']}."
+            "`weights` must be 'pretrained', 'random' or the path of an existing file. "
+            f"Received: weights={options['weights']!r}"
         )
 
 
@@ -261,24 +267,25 @@ def _training_images(source: Source, skip_unreadable_classes: bool) -> Images:
     split = source.split_for("train")
     if source.splits and split is None:
         raise TrainingError(
-            f"The data has the splits {', '.join(source.splits)} and none called train to learn "
-            "from."
+            "Fine-tuning needs a split named train; rename one. "
+            f"Received: the splits {', '.join(source.splits)}"
         )
     images = source.images(split, skip_unreadable_classes=skip_unreadable_classes)
-    # Sources give one list of classes for all splits.
+    # All splits of a source have the same list of classes.
     absent = [name for name, count in images.counts().items() if not count]
     if absent and skip_unreadable_classes:
-        _logger.warning("There are no images to learn %s from; left out.", _listed(absent))
+        _logger.warning("Classes without training images are skipped: %s.", _listed(absent))
         images = images.drop_classes(absent)
     elif absent:
         raise TrainingError(
-            f"There are no images to learn {_listed(absent)} from; the train split needs some "
-            "of every class that the data names."
+            "The training split must contain images of every class; add some, or pass "
+            "--skip-unreadable-classes (skip_unreadable_classes=True in Python). "
+            f"Classes without training images: {_listed(absent)}"
         )
     if len(images.classes) < 2:
         raise TrainingError(
-            f"All {len(images):,} images to learn from are of one class, "
-            f"{images.classes[0]!r}; add images of a second one."
+            "Fine-tuning needs images of at least two classes. "
+            f"Received: {len(images):,} images, all of {images.classes[0]!r}"
         )
     return images
 
@@ -291,7 +298,7 @@ def _split(
     *,
     skip_unreadable_classes: bool,
 ) -> tuple[Images, Images | None, str]:
-    """Images to learn from, images to validate with if any, and where the latter come from."""
+    """Returns training images, validation images or None, and the origin of the latter."""
     chosen = source.split_for("validation") if validation is None else validation
     if isinstance(chosen, str):
         other = source.images(chosen, skip_unreadable_classes=skip_unreadable_classes)
@@ -309,20 +316,20 @@ def _split(
 
 
 def _rule(options: dict[str, Any], checkpoint: Checkpoint, images: Images, training: int) -> Rule:
-    """The rule that the options ask for; `training` images of `images` are learnt from."""
-    kind, batch = options["rule"], options["batch"]
-    if kind == "scratch":
+    """Returns the rule with the options; `training` is the number of images without held-out."""
+    name, batch = options["rule"], options["batch"]
+    if name == "scratch":
         size = options["size"] or checkpoint.size
         if size is None:
             raise TrainingError(
                 f"No source states the input size of {checkpoint.name}; pass --size in pixels."
             )
         rule = scratch_rule(training, size, batch)
-    elif kind == "big_vision":
+    elif name == "big_vision":
         rule = big_vision_rule(len(images), batch)
     else:
         rule = hyper_rule(
-            len(images), _typical_size(images), batch, kind, checkpoint.architecture.name
+            len(images), _typical_size(images), batch, name, checkpoint.architecture.name
         )
     if options["size"] not in (None, rule.size):
         rule = rule.with_size(options["size"])
@@ -336,15 +343,15 @@ def _rule(options: dict[str, Any], checkpoint: Checkpoint, images: Images, train
 
 
 def _typical_size(images: Images) -> tuple[int, int]:
-    """Height and width of the image of median area, among some from all over the data."""
+    """Returns height and width of the image with the median area, in a sample of the data."""
     sizes = []
     for index in np.unique(np.linspace(0, len(images) - 1, _SIZED).astype(int)):
-        # The header is enough; a damaged file is named when it is decoded.
+        # The header is sufficient; damaged files are reported when they are decoded.
         with contextlib.suppress(ImageError, OSError):
             sizes.append(image_size(images[int(index)]))
     if not sizes:
         raise TrainingError(
-            f"None of the first {_SIZED} images looked at can be read; is this image data?"
+            f"A sample of {_SIZED} images contains only unreadable ones; check the data."
         )
     return sorted(sizes, key=lambda size: size[0] * size[1])[len(sizes) // 2]
 
@@ -373,7 +380,7 @@ def _description(
 
 
 def _network(checkpoint: Checkpoint, spec: ClassifierSpec, options: dict[str, Any]) -> keras.Model:
-    """The network with a new head, in the precision requested, frozen where requested."""
+    """Returns the network with a new head, and with the options for precision and freezing."""
     weights, size = options["weights"], spec.transform.size
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(PRECISIONS[options["precision"]])
@@ -398,12 +405,12 @@ def _network(checkpoint: Checkpoint, spec: ClassifierSpec, options: dict[str, An
 def _explain(rule: Rule, model: str, train: Images, validation: Images | None, origin: str) -> None:
     for line in rule.explain().splitlines():
         _logger.info("%s", line)
-    _logger.info("%s learns, with a new head, all zero: %s.", model, train.describe())
+    _logger.info("Training %s with a new zero head: %s.", model, train.describe())
     if validation is None:
         _logger.info("Without validation (%s): the last weights are the best.", origin)
     else:
         _logger.info("Validation, %s: %s.", origin, validation.describe())
-    _logger.info("A test split is not looked at.")
+    _logger.info("The test split is not used.")
 
 
 def _listed(names: list[str]) -> str:
@@ -413,10 +420,10 @@ def _listed(names: list[str]) -> str:
 
 @contextlib.contextmanager
 def _quiet_backend(seed: int) -> Iterator[None]:
-    """Seeds the backend, and keeps TensorFlow from what would spoil the training."""
+    """Seeds the backend, and disables features of TensorFlow that would disturb the training."""
     keras.utils.set_random_seed(seed)
     if keras.backend.backend() != "tensorflow":
-        # The pipelines need no GPU, and TensorFlow takes all of its memory.
+        # The pipelines do not use the GPU, but TensorFlow would allocate all of its memory.
         with contextlib.suppress(RuntimeError):
             tf.config.set_visible_devices([], "GPU")
     before = tf.config.optimizer.get_experimental_options()

@@ -1,4 +1,4 @@
-"""The steps of a training, with all that must survive its end."""
+"""The training loop, with validation, checkpoints and logs."""
 
 import contextlib
 import logging
@@ -27,30 +27,30 @@ from bit_keras.training.state import Progress, load_state, save_state
 
 _logger = logging.getLogger("bit_keras")
 
-#: How often a training is validated.
+#: Number of validations in a training.
 VALIDATIONS = 10
 
-#: Seconds between two checkpoints, or this many times what writing one takes, if that is more.
+#: Seconds between two checkpoints; at least `CHECKPOINT_SHARE` times the time to write one.
 CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 60.0, 20.0
 
 
 class Interrupted(TrainingError):
-    """A training that was asked to stop, and can continue."""
+    """A training was interrupted and can be resumed."""
 
 
 class Training:
-    """A network, its optimizer and how far they are, in one folder.
+    """A network, its optimizer and its progress, stored in one folder.
 
     Args:
-        path: Path. The folder of the run. Its checkpoint is taken up where it has one.
+        path: Path. The folder of the run. If it contains a checkpoint, it is loaded.
         model: keras.Model. Images to logits.
         rule: Rule.
         train: Images.
-        validation: Images, with targets that fit the model's logits; or None: the last
-            weights are then the best.
-        transform: EvalTransform. What validation images go through.
-        accumulate: int. Parts of a batch.
-        patience: int or None. Validations without a better one, before the end.
+        validation: Images, whose targets are indices of the model's logits; or None: the
+            last weights are then the best.
+        transform: EvalTransform. Transform of the validation images.
+        accumulate: int. Number of parts of a batch.
+        patience: int or None. Number of validations without improvement before the end.
         seed: int.
 
     Raises:
@@ -80,16 +80,16 @@ class Training:
         if state.exists():
             self.progress = load_state(state, model, self.optimizer)
             train.unreadable.update(self.progress.unreadable)
-            _logger.info("Going on after step %s.", f"{self.progress.step:,}")
+            _logger.info("Resuming after step %s.", f"{self.progress.step:,}")
         self._pause = CHECKPOINT_SECONDS
         self._saved = time.perf_counter()
-        self._begun = time.perf_counter() - self.progress.seconds
+        self._started = time.perf_counter() - self.progress.seconds
 
-    def go(self) -> None:
+    def run(self) -> None:
         """Trains to the last step, or until patience ends, and writes the last weights.
 
         Raises:
-            Interrupted: Ctrl-C; the checkpoint is of the step that was running.
+            Interrupted: Ctrl-C was pressed; the checkpoint includes the current step.
             TrainingError: The loss, or a weight, is not finite.
             BitKerasError: A file cannot be written, or most images cannot be read.
         """
@@ -112,8 +112,8 @@ class Training:
                     self._save()
                 if stop.is_set() and not self.finished:
                     raise Interrupted(
-                        f"Stopped after step {self.progress.step:,} of {self.rule.steps:,}, and "
-                        "saved; the same command continues from there."
+                        f"Interrupted after step {self.progress.step:,} of {self.rule.steps:,}, "
+                        "and saved; run the same command to resume."
                     )
         save_weights(self.model, self.path / run.LAST)
 
@@ -125,7 +125,7 @@ class Training:
         return self.progress.step >= self.rule.steps or impatient
 
     def results(self) -> dict[str, Any]:
-        """What came out: see `FineTuned`."""
+        """Returns the attributes of `FineTuned`."""
         rows, best = self.progress.rows, self.progress.best
         assert best is not None, "A training ends with a validation."
         return {
@@ -203,7 +203,7 @@ class Training:
         )
 
     def _measured(self) -> tuple[float, float]:
-        """Cross-entropy and accuracy over every readable image of the validation part."""
+        """Returns cross-entropy and accuracy over all readable validation images."""
         assert self.validation is not None
         losses, hits = [], []
         targets = self.validation.targets
@@ -218,13 +218,13 @@ class Training:
             hits.append(logits.argmax(axis=1) == truth)
         if not losses:
             raise TrainingError(
-                f"None of the {len(self.validation)} images to validate with can be read; "
-                "see the reasons above."
+                f"0 of the {len(self.validation)} validation images can be read; the log states "
+                "the reasons."
             )
         return float(np.concatenate(losses).mean()), float(np.concatenate(hits).mean())
 
     def _save(self) -> None:
-        self.progress.seconds = time.perf_counter() - self._begun
+        self.progress.seconds = time.perf_counter() - self._started
         self.progress.unreadable = dict(self.train.unreadable)
         start = time.perf_counter()
         try:
@@ -235,7 +235,7 @@ class Training:
         self._pause = max(CHECKPOINT_SECONDS, CHECKPOINT_SHARE * (self._saved - start))
 
     def _write_records(self) -> None:
-        """Writes what the checkpoint implies; after a kill in between, once more."""
+        """Writes the files that follow from the checkpoint; again after a kill in between."""
         progress = self.progress
         if not progress.rows:
             return
@@ -251,21 +251,21 @@ class Training:
             f"{state} contains the last good state" if state.exists() else "Nothing was saved yet"
         )
         return TrainingError(
-            f"{what}, with the learning rate {rate:.3g}, so the training stopped. {kept}. "
-            f"Try an --lr below {self.rule.learning_rate:g}, with another --out."
+            f"{what}, with the learning rate {rate:.3g}, so the training was stopped. {kept}. "
+            f"Use an --lr below {self.rule.learning_rate:g} and another --out."
         )
 
 
 def compile_for(model: keras.Model, rule: Rule, accumulate: int = 1) -> keras.optimizers.Optimizer:
-    """Gives a network the rule's optimizer and the loss.
+    """Compiles a model with the optimizer of a rule and the softmax cross-entropy.
 
     Args:
-        model: keras.Model. Images to logits; its frozen layers are frozen already.
+        model: keras.Model. Images to logits. Freeze layers before this call.
         rule: Rule.
-        accumulate: int. Calls of `train_on_batch` that make one step. Defaults to `1`.
+        accumulate: int. Number of calls of `train_on_batch` per step. Defaults to `1`.
 
     Returns:
-        keras.optimizers.Optimizer, that of the compiled model.
+        keras.optimizers.Optimizer of the compiled model.
 
     Example:
 
@@ -299,17 +299,17 @@ def compile_for(model: keras.Model, rule: Rule, accumulate: int = 1) -> keras.op
 
 
 def recompute_blocks(model: keras.Model) -> None:
-    """Keeps a network's activations between its blocks only; gradients compute the others again.
+    """Keeps only the activations between blocks, and recomputes the others for gradients.
 
-    `keras.RematScope` (3.15) fails around models inside a model: on TensorFlow,
-    what it wraps must not get keyword arguments, and Keras gives models two.
+    `keras.RematScope` (3.15) fails for nested models: on TensorFlow, wrapped functions
+    must not get keyword arguments, and Keras passes two to models.
 
-    A step of R50x1 with 32 images of 128 pixels then takes 1.36 GB more than
-    the built network instead of 1.94 GB, and half as long again, on two cores
-    with TensorFlow 2.21.
+    A step of R50x1 with 32 images of 128 pixels then needs 1.36 GB in addition to the
+    built network instead of 1.94 GB, and takes 1.5 times as long, on two cores with
+    TensorFlow 2.21.
 
     Args:
-        model: keras.Model, of this package, not compiled yet.
+        model: keras.Model of this package, not compiled.
     """
     for block in (layer for layer in model.layers if isinstance(layer, keras.Model)):
         block.call = _recomputing(block.call)
@@ -323,7 +323,7 @@ def _recomputing(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _jit_compile() -> bool | str:
-    """On processors, XLA of TensorFlow 2.21 takes twice as long as its kernels of oneDNN."""
+    """Disables XLA on CPUs, where TensorFlow 2.21 is twice as fast with oneDNN."""
     on_processors = not tf.config.list_logical_devices("GPU")
     return False if keras.backend.backend() == "tensorflow" and on_processors else "auto"
 
@@ -333,7 +333,7 @@ def _merit(row: dict[str, Any]) -> tuple[float, float]:
 
 
 class _Clock:
-    """Images per second, without the step that compiles and without validations."""
+    """Measures images per second, without the first step (compilation) and validations."""
 
     def __init__(self, batch: int) -> None:
         self._batch = batch
@@ -356,18 +356,18 @@ class _Clock:
 
 @contextlib.contextmanager
 def _stop_on_request() -> Iterator[threading.Event]:
-    """Sets an event at Ctrl-C, so that no step ends half-way; the second one interrupts."""
+    """Sets an event at Ctrl-C, so that the step is completed; the second Ctrl-C interrupts."""
     requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield requested  # Signals are the main thread's.
+        yield requested  # Only the main thread can handle signals.
         return
 
-    def note(*_: object) -> None:
+    def stop(*_: object) -> None:
         signal.signal(signal.SIGINT, before)
         requested.set()
-        _logger.info("Stopping after this step; once more to stop at once.")
+        _logger.info("Stopping after this step; press Ctrl-C again to stop immediately.")
 
-    before = signal.signal(signal.SIGINT, note)
+    before = signal.signal(signal.SIGINT, stop)
     try:
         yield requested
     finally:

@@ -1,4 +1,4 @@
-"""What a training leaves for people: a table, an image, TensorBoard logs, a live line."""
+"""Training logs: CSV, plot, TensorBoard, progress bar."""
 
 import csv
 import shutil
@@ -14,18 +14,18 @@ from bit_keras.errors import TrainingError
 from bit_keras.extras import require_extra
 from bit_keras.progress import console
 
-#: Numbers by name, at a validation; those of the validation are None where there is none.
+#: The values of one validation by name. Without validation images, their values are None.
 Row = dict[str, Any]
 Rows = Sequence[Row]
 
 
 def require_packages() -> None:
-    """Raises TrainingError where an optional package for the records is missing."""
+    """Raises TrainingError if an optional package for the logs is missing."""
     require_extra("train", "matplotlib", "tensorboard", purpose="Fine-tuning", error=TrainingError)
 
 
 def write_history(path: Path, rows: Rows) -> None:
-    """The validations as a table, one per line."""
+    """Writes the validations as CSV, one per line."""
     with (
         replaced_file(path) as partial,
         partial.open("w", newline="", encoding="utf-8") as file,
@@ -36,7 +36,7 @@ def write_history(path: Path, rows: Rows) -> None:
 
 
 def draw_curve(path: Path, rows: Rows, title: str) -> None:
-    """Loss, accuracy and learning rate over the steps, as a PNG."""
+    """Plots loss, accuracy and learning rate over the steps, as PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 7), layout="constrained")
@@ -62,7 +62,7 @@ def draw_curve(path: Path, rows: Rows, title: str) -> None:
 
 
 class TensorBoardLogs:
-    """Event files that never say more than the checkpoint: begun anew by every process."""
+    """TensorBoard event files, rewritten by every process to agree with the checkpoint."""
 
     def __init__(self, path: Path, rows: Rows) -> None:
         import tensorflow as tf
@@ -86,7 +86,7 @@ class TensorBoardLogs:
 
 
 class LiveProgress:
-    """The bar on standard error: step, loss, accuracy, images per second, time left."""
+    """Progress bar on standard error: step, loss, accuracy, images per second, time left."""
 
     def __init__(self, start: int, steps: int) -> None:
         self._bar = rich.progress.Progress(
@@ -109,7 +109,7 @@ class LiveProgress:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> Any:

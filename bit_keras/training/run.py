@@ -1,4 +1,4 @@
-"""The folder of a training: what it was asked, where it stands, what came out."""
+"""The folder of a training: options, state and results."""
 
 import contextlib
 import importlib.metadata
@@ -24,26 +24,26 @@ from bit_keras.sources import RUN_IDENTITY, RUN_RECORD, RUN_WEIGHTS, read_run
 CHECKPOINT, LAST = "checkpoint.npz", "last.npz"
 HISTORY, CURVE, LOGS = "history.csv", "curve.png", "logs"
 
-#: What may differ: the same images may have moved to another path, and a sentence may change.
-_DESCRIPTIONS = (("data", "path"), ("data", "validation_from"))
+#: Values of a run that may differ to resume it: the path of the images, and explanations.
+_DESCRIPTIONS = (("data", "path"), ("data", "validation_from"), ("rule", "reasons"))
 
 
 def load_run(
     path: str | os.PathLike, allow_nonfinite: bool = False
 ) -> tuple[keras.Model, ClassifierSpec]:
-    """The network that a training made, with the weights of its best validation.
+    """Loads the fine-tuned network of a run, with its best weights.
 
     Args:
-        path: The folder that `bit-keras finetune` wrote.
-        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to
+        path: The folder that `finetune` wrote.
+        allow_nonfinite: bool. Accept weights that are infinite or not a number. Defaults to
             `False`.
 
     Returns:
-        keras.Model, from float32 images `(batch, height, width, 3)` in [-1, 1] to
-        logits `(batch, classes)`, and its ClassifierSpec: labels and transform.
+        tuple of a keras.Model, from float32 images `(batch, height, width, 3)` in [-1, 1]
+        to logits `(batch, classes)`, and its ClassifierSpec: labels and transform.
 
     Raises:
-        TrainingError: The path is not a run, is damaged, or has no weights yet.
+        TrainingError: The path is not a run, is damaged, or does not contain weights yet.
         CheckpointError: The weights are damaged.
 
     Example:
@@ -64,9 +64,8 @@ def load_run(
     spec = ClassifierSpec.from_json(document.get("task", {}))
     if not (path / RUN_WEIGHTS).is_file():
         raise TrainingError(
-            f"{path} has no {RUN_WEIGHTS} yet: the training was stopped before its first "
-            "validation. Run the same `bit-keras finetune` command again; it continues where it "
-            "stopped."
+            f"{path} does not contain {RUN_WEIGHTS} yet: the training was stopped before its first "
+            "validation. Run the same `bit-keras finetune` command again to resume it."
         )
     model = create_classifier(document["model"], weights=None, num_classes=len(spec.labels))
     load_weights(model, path / RUN_WEIGHTS, allow_nonfinite)
@@ -80,7 +79,7 @@ def write_document(path: Path, document: dict[str, Any]) -> None:
 
 
 def environment() -> dict[str, str]:
-    """The versions that a training ran with."""
+    """Returns the versions of the packages and of Python."""
     backend = keras.backend.backend()
     return {
         "bit_keras": bit_keras.__version__,
@@ -93,10 +92,10 @@ def environment() -> dict[str, str]:
 
 
 def require_usable(path: Path, document: dict[str, Any]) -> None:
-    """Raises unless `path` is free, or this same training, begun before; nothing is changed.
+    """Raises an error unless `path` is free or contains the same training.
 
     Raises:
-        TrainingError: It is something else.
+        TrainingError: The path contains something else.
     """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
@@ -107,18 +106,17 @@ def require_usable(path: Path, document: dict[str, Any]) -> None:
     differences = list(_differences(read_run(path), _as_json(document)))
     if differences:
         raise TrainingError(
-            f"{path} contains a training that was started with different options, and nothing was "
-            "changed: "
+            f"{path} contains a training that was started with different options: "
             f"{'; '.join(differences)}. Use the same options to resume it, or another --out."
         )
 
 
 @contextlib.contextmanager
 def claimed(path: Path, document: dict[str, Any]) -> Iterator[None]:
-    """Makes the folder where it is missing, and keeps other processes out of it.
+    """Creates the folder if it is missing, and locks it against other processes.
 
     Raises:
-        TrainingError: Another process trains there.
+        TrainingError: Another process uses the folder.
         BitKerasError: The folder cannot be written.
     """
     if not (path / RUN_RECORD).is_file():
@@ -157,5 +155,5 @@ def _short(value: Any) -> str:
 
 
 def _as_json(document: dict[str, Any]) -> dict[str, Any]:
-    """The document as it comes back from a file: lists for tuples."""
+    """Converts a document to its form after reading it from a file: lists for tuples."""
     return json.loads(json.dumps(document))

@@ -1,4 +1,4 @@
-"""The state of a training in one file: atomic, and the same after a kill."""
+"""The state of a training in one file, written atomically."""
 
 import dataclasses
 import json
@@ -23,15 +23,15 @@ _OPTIMIZER = "optimizer/"
 
 @dataclasses.dataclass
 class Progress:
-    """How far a training is, next to the weights and the optimizer's variables.
+    """The progress of a training, without weights and optimizer variables.
 
     Attributes:
-        step: int. Steps done.
+        step: int. Number of completed steps.
         rows: list of dict. One entry per validation, in order.
-        best_step: int. The step of the best validation so far; 0 before the first.
-        seconds: float. Time spent, over all processes.
-        loss_sum, accuracy_sum: float. Over the steps since the last validation.
-        summed_steps: int. How many those are.
+        best_step: int. Step of the best validation so far; 0 before the first.
+        seconds: float. Duration over all processes.
+        loss_sum, accuracy_sum: float. Sums over the steps since the last validation.
+        summed_steps: int. Number of these steps.
         unreadable: dict from image to reason.
     """
 
@@ -59,10 +59,10 @@ def save_state(
     optimizer: keras.optimizers.Optimizer,
     progress: Progress,
 ) -> None:
-    """Writes all that a training needs to continue, unless a weight is not finite.
+    """Writes the state to resume a training from, unless a weight is not finite.
 
     Raises:
-        FloatingPointError: A weight is infinite or no number; the file stays what it was.
+        FloatingPointError: A weight is infinite or not a number; the file is not changed.
         BitKerasError: The file cannot be written.
     """
     arrays = {f"{_WEIGHTS}{name}": array for name, array in ModelArrays(model).items()}
@@ -78,10 +78,10 @@ def save_state(
 
 
 def load_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Progress:
-    """Fills network and optimizer with what `save_state` wrote.
+    """Loads the state of `save_state` into a network and its optimizer.
 
     Raises:
-        TrainingError: The file is damaged, or belongs to something else.
+        TrainingError: The file is damaged or does not fit.
     """
     try:
         arrays = _verified(path)
@@ -95,9 +95,9 @@ def load_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optim
         )
     except (OSError, ValueError, KeyError) as error:
         raise TrainingError(
-            f"{path} is damaged and the training cannot continue from it ({error}). best.npz and "
-            f"last.npz next to it hold what had been written; remove {path.name} to begin again, "
-            "or choose another --out."
+            f"{path} is damaged, so the training cannot resume from it ({error}). Weights in "
+            f"best.npz and last.npz are still usable; remove {path.name} to start again, or "
+            "choose another --out."
         ) from error
     for name, array in weights.items():
         target.assign(name, array)
@@ -107,7 +107,7 @@ def load_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optim
 
 
 def _verified(path: Path) -> Mapping[str, np.ndarray]:
-    """The arrays of an npz file, after all its checksums were compared."""
+    """Returns the arrays of an npz file after comparing all checksums."""
     with NpzFile(path) as arrays:
         arrays.verify()
         return dict(arrays)
@@ -116,4 +116,4 @@ def _verified(path: Path) -> Mapping[str, np.ndarray]:
 def _require_shapes(arrays: Mapping[Any, np.ndarray], shapes: Mapping[Any, Shape]) -> None:
     for name, array in arrays.items():
         if array.shape != shapes[name]:
-            raise ValueError(f"{name!r} has the shape {array.shape} and not {shapes[name]}")
+            raise ValueError(f"{name!r} has the shape {array.shape} instead of {shapes[name]}")

@@ -75,14 +75,14 @@ def test_a_lost_class_stops_and_names_folder_reason_and_count(odd):
     assert "--skip-unreadable-classes" in refused
 
 
-def test_splits_are_no_classes_and_what_is_left_out_is_counted(odd):
+def test_splits_are_no_classes_and_skipped_files_are_counted(odd):
     _, out, _, result = odd
     assert document(out)["classes"] == ["cat", "dog"]
     assert document(out)["train"] == [2, 2]
     assert "4 images of 2 classes: cat (2), dog (2)" in result.stderr
     for reason in (
-        "Training/cat/up/: a link that leads back",
-        "Training/dog/gone.jpg: a link that leads nowhere",
+        "Training/cat/up/: a link to a parent folder",
+        "Training/dog/gone.jpg: a broken link",
         "Training/dog/zero.jpg: a device",
         "Training/dog/pipe.jpg: a named pipe",
         "docs/figure.jpg: in a folder next to the splits",
@@ -122,7 +122,7 @@ def test_unlabelled_test_images_of_a_competition(tmp_path):
     result = run("evaluate", TINY, "--data", tmp_path)
     assert result.exit_code == 0
     assert "split train: 4 images of 2 classes: cat (2), dog (2)" in result.stderr
-    assert "2 files are left out, such as test/1.jpg" in result.stderr
+    assert "2 files are skipped, such as test/1.jpg" in result.stderr
     assert "has the splits train" in fails("evaluate", TINY, "--data", tmp_path, "--split", "test")
 
 

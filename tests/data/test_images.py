@@ -31,11 +31,11 @@ def test_part_shares_what_could_not_be_read(greys):
     assert images.unreadable == {"image 3": "truncated"}
 
 
-def test_unreadable_picture_is_logged_once(greys, caplog):
+def test_unreadable_image_is_logged_once(greys, caplog):
     images = open_images(greys(4))
     for _ in range(3):
         images.note_unreadable(2, "truncated")
-    assert [record.getMessage() for record in caplog.records] == ["image 2 is left out: truncated"]
+    assert [record.getMessage() for record in caplog.records] == ["image 2 is skipped: truncated"]
 
 
 # The fingerprint
@@ -96,26 +96,26 @@ def test_every_class_gives_its_share():
 
 
 @pytest.mark.parametrize("fraction", [0.001, 0.999])
-def test_every_class_keeps_a_picture_in_both_parts(fraction):
+def test_every_class_has_an_image_in_both_parts(fraction):
     train, validation = hold_out(with_labels([0] * 9 + [1] * 2), fraction, seed=0)
     assert set(train.targets) == set(validation.targets) == {0, 1}
 
 
-def test_class_without_pictures_is_no_obstacle(greys):
+def test_a_class_without_images_is_kept(greys):
     pixels, labels = greys(4)
     train, _ = hold_out(open_images((pixels, labels, ["a", "b", "none"])), 0.5, seed=0)
     assert train.classes == ("a", "b", "none")
 
 
-def test_split_depends_on_the_seed_alone():
+def test_the_split_depends_only_on_the_seed():
     images = with_labels([0, 1] * 20)
     names = [tuple(hold_out(images, 0.25, seed)[1].names) for seed in (0, 0, 1)]
     assert names[0] == names[1] != names[2]
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5])
-def test_impossible_fraction(fraction):
-    with pytest.raises(DataError, match=f"between 0 and 1; got {fraction}"):
+def test_the_fraction_must_be_between_0_and_1(fraction):
+    with pytest.raises(DataError, match=rf"between 0 and 1\. Received: fraction={fraction}"):
         hold_out(with_labels([0, 0, 1, 1]), fraction, seed=0)
 
 

@@ -54,20 +54,20 @@ def test_splits_in_any_spelling(make, splits):
     assert open_images(data, "test").names[0] == f"{splits[2]}/cat/a.jpg"
 
 
-def test_unlabelled_images_of_a_split_are_left_out(make, caplog):
+def test_unlabelled_images_of_a_split_are_skipped(make, caplog):
     data = make(*tree("train"), "test/1.jpg", "test/2.jpg")
     with caplog.at_level(logging.INFO, "bit_keras"):
         assert splits_of(data) == ("train",)
-    assert "2 files are left out, such as test/1.jpg: of a split without class folders" in (
+    assert "2 files are skipped, such as test/1.jpg: of a split without class folders" in (
         caplog.text
     )
 
 
-def test_folder_next_to_splits_is_left_out(make, caplog):
+def test_folder_next_to_splits_is_skipped(make, caplog):
     data = make(*tree("Training", "Testing"), "docs/figure.png", "docs/more/figure.png")
     assert splits_of(data) == ("Training", "Testing")
     assert open_images(data, "Training").classes == ("cat", "dog")
-    assert "2 files are left out, such as docs/figure.png" in caplog.text
+    assert "2 files are skipped, such as docs/figure.png" in caplog.text
 
 
 def test_classes_named_like_splits(make):
@@ -94,7 +94,7 @@ def test_ambiguous_folders_are_refused(make, paths, facts):
 
 def test_splits_in_a_folder_of_their_own(make_folder, make_tar, encoded):
     files = {f"pets/{path}": encoded(1) for path in tree("train", "test")}
-    with pytest.raises(DataError, match=r"pass .*pictures/pets"):
+    with pytest.raises(DataError, match=r"pass .*/pets"):
         open_source(make_folder(files))
     # Packing a folder makes such archives.
     assert splits_of(make_tar(files)) == ("train", "test")
@@ -105,7 +105,7 @@ def test_several_splits_of_one_use(make):
     with pytest.raises(DataError, match="2 splits for validation: dev, val"):
         source.split_for("validation")
     assert len(source.images("dev")) == 2
-    with pytest.raises(DataError, match="has the splits train, dev, val, and 'valid'"):
+    with pytest.raises(DataError, match=r"has the splits train, dev, val; .*split='valid'"):
         source.images("valid")
 
 
@@ -185,6 +185,6 @@ def test_empty_folder_of_a_class_stops(make_folder, encoded):
 
 def test_many_unreadable_classes_give_a_short_message(make_folder, encoded):
     files = {f"class {number:03d}/a.jpg": b"" for number in range(300)}
-    with pytest.raises(DataError, match=r"300 classes have no image .* and 295 more") as error:
+    with pytest.raises(DataError, match=r"300 classes .* and 295 more") as error:
         open_images(make_folder({"cat/a.jpg": encoded(1), **files}))
     assert len(str(error.value)) < 2000

@@ -26,7 +26,7 @@ EVALUATION = EvalTransform(32, Resizing("squash", 32, "bilinear", "test"))
 
 @pytest.fixture(scope="module")
 def photos():
-    """23 images of noise, of which no two views are equal, in 3 classes."""
+    """23 images of noise, in 3 classes; all views of them differ."""
     generator = np.random.default_rng(0)
     return open_images((generator.integers(0, 256, (23, 44, 40, 3), np.uint8), np.arange(23) % 3))
 
@@ -192,7 +192,7 @@ def test_coefficients_are_beta_distributed(photos):
     dataset = train_pipeline(one_class_each, TRANSFORM, 2, seed=0, stop=600, mixup_alpha=0.5)
     shares = np.array([targets[0].max() for _, targets in batches(dataset)])
     # Beta(0.5, 0.5) is the arcsine law: P(max(c, 1 - c) > (1 + 2^-0.5) / 2) = 1/2, with a
-    # standard deviation of 0.02 for 600 draws, which are seeded.
+    # standard deviation of 0.02 for 600 seeded samples.
     assert abs(np.mean(shares > 0.8536) - 0.5) < 0.06
 
 
@@ -239,7 +239,7 @@ def test_evaluation_gives_what_the_transform_gives(photos):
 
 @pytest.fixture(params=["folder", "tar"])
 def broken(request, make_folder, make_tar, encoded):
-    """60 images, of which 3, or 5 %, are truncated, and the names of these."""
+    """60 images, 3 of them (5 %) truncated, and the names of these 3."""
     files = {
         f"{'dog' if value % 2 else 'cat'}/{value:02d}.jpg": encoded(value) for value in range(60)
     }
@@ -255,7 +255,7 @@ def test_training_replaces_truncated_pictures_and_names_them(broken):
     some = batches(dataset)
     assert sorted(images.unreadable) == names
     assert all("truncated" in reason for reason in images.unreadable.values())
-    # In the order of names: 04 is followed by 06; 31 and 33, one behind the other, by 35.
+    # In the order of names: 04 is followed by 06; 31 and 33, which are consecutive, by 35.
     readable = {*range(60)} - {4, 31, 33}
     assert sorted(values_of(some)) == sorted([*readable, 6, 35, 35])
     targets = np.concatenate([targets for _, targets in some]).argmax(axis=1)
@@ -301,9 +301,9 @@ def test_training_ends_where_most_images_are_unreadable(make_folder, encoded):
             }
         )
     )
-    with pytest.raises(tf.errors.OpError, match="of 10 images cannot be read, which is more"):
+    with pytest.raises(tf.errors.OpError, match=r"More than half.* of 10"):
         batches(train_pipeline(images, TRANSFORM, 5, seed=0, stop=4))
-    with pytest.raises(DataError, match=r"\d of 10 images cannot be read.* is not an image"):
+    with pytest.raises(DataError, match=r"\d of 10; .* is not an image"):
         require_readable(images)
 
 
@@ -321,7 +321,7 @@ def test_evaluation_of_unreadable_images_is_empty(make_folder, encoded):
 
 def test_one_class_cannot_be_trained_but_evaluated(make_folder, encoded):
     images = open_images(make_folder({f"cat/{value}.jpg": encoded(value) for value in range(3)}))
-    with pytest.raises(DataError, match="All 3 images are of the one class 'cat'"):
+    with pytest.raises(DataError, match=r"two classes.*3 images, all of 'cat'"):
         train_pipeline(images, TRANSFORM, 2, seed=0)
     assert len(batches(eval_pipeline(images, EVALUATION, 4))) == 1
 
@@ -329,22 +329,22 @@ def test_one_class_cannot_be_trained_but_evaluated(make_folder, encoded):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch": 0}, "`batch` must be at least 1; got 0"),
-        ({"images_per_step": 12}, "12 images is not a multiple of a batch of 8"),
-        ({"images_per_step": 0}, "0 images is not a multiple"),
-        ({"start": -1}, "start=-1 and stop=None came"),
-        ({"start": 3, "stop": 2}, "start=3 and stop=2 came"),
-        ({"mixup_alpha": -0.1}, "alpha of mixup is not negative; got -0.1"),
-        ({"seed": -1}, "`seed` is not negative; got -1"),
+        ({"batch": 0}, "`batch`.*batch=0"),
+        ({"images_per_step": 12}, "images_per_step=12, batch=8"),
+        ({"images_per_step": 0}, "images_per_step=0, batch=8"),
+        ({"start": -1}, "start=-1, stop=None"),
+        ({"start": 3, "stop": 2}, "start=3, stop=2"),
+        ({"mixup_alpha": -0.1}, "mixup_alpha=-0.1"),
+        ({"seed": -1}, "seed=-1"),
     ],
 )
-def test_impossible_arguments(photos, arguments, message):
+def test_invalid_arguments_are_an_error(photos, arguments, message):
     with pytest.raises(DataError, match=message):
         train_pipeline(photos, TRANSFORM, **{"batch": 8, "seed": 0} | arguments)
 
 
 def test_evaluation_needs_a_batch(photos):
-    with pytest.raises(DataError, match="at least 1; got 0"):
+    with pytest.raises(DataError, match=r"`batch` must be at least 1.*=0"):
         eval_pipeline(photos, EVALUATION, 0)
 
 

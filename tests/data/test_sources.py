@@ -1,4 +1,4 @@
-"""Folders and arrays: what is found in them, and each mistake in one sentence."""
+"""Folders and arrays: the images that are found, and errors."""
 
 import logging
 
@@ -69,8 +69,8 @@ def test_hidden_and_other_files_are_ignored_and_counted(make_folder, encoded, ca
         images = open_images(root)
     assert list(images.names) == ["cat/a.jpg", "dog/a.jpg"]
     assert [record.getMessage() for record in caplog.records] == [
-        f"{root}: 2 files are left out, such as about.md: a text.",
-        f"{root}: 1 file is left out, such as dog/b.bin: not an image that Pillow reads.",
+        f"{root}: 2 files are skipped, such as about.md: a text.",
+        f"{root}: 1 file is skipped, such as dog/b.bin: not an image that Pillow reads.",
     ]
 
 
@@ -92,39 +92,43 @@ def test_class_names_are_any_text(make_folder, encoded):
 @pytest.mark.parametrize(
     ("files", "split", "message"),
     [
-        ({".keep": b""}, None, "is empty; images are stored in one folder per class"),
+        ({".keep": b""}, None, "is empty; .*one folder per class"),
         (
             {"a.txt": b"", "b/c.py": b""},
             None,
-            r"contains 2 files and not a single image \(the first is a.txt: an empty file\)",
+            r"contains 2 files.* 0 images .*a.txt: an empty file",
         ),
         (
             {"a.jpg": b"", "cat/a.jpg": b""},
             None,
-            "contains 1 images outside of class folders, such as a.jpg",
+            "1 images outside of class folders, such as a.jpg",
         ),
-        ({"cat/a.jpg": b""}, "train", "has no splits, and 'train' was requested"),
+        ({"cat/a.jpg": b""}, "train", "has no splits.*split='train'"),
         (
             {"train/cat/a.jpg": b"", "test/cat/a.jpg": b""},
             "val",
-            "has the splits train, test, and 'val' was requested; name one of them",
+            "has the splits train, test; .*split='val'",
         ),
-        ({"train/cat/a.jpg": b"", "test/cat/a.jpg": b""}, None, "and none was named"),
+        (
+            {"train/cat/a.jpg": b"", "test/cat/a.jpg": b""},
+            None,
+            "has the splits train, test; .*split=None",
+        ),
     ],
 )
-def test_folders_that_cannot_be_used(make_folder, files, split, message):
+def test_unusable_folders_are_an_error(make_folder, files, split, message):
     with pytest.raises(DataError, match=message):
         open_images(make_folder(files), split)
 
 
 @pytest.mark.parametrize("find", [open_images, splits_of])
-def test_no_such_path(find, tmp_path):
-    with pytest.raises(DataError, match=r"no folder or archive .*pets; .* write tfds:pets"):
+def test_the_error_for_a_missing_path_suggests_tfds(find, tmp_path):
+    with pytest.raises(DataError, match=r"no folder or archive .*pets; .* tfds:pets"):
         find(tmp_path / "pets")
 
 
-def test_something_else_than_a_path():
-    with pytest.raises(DataError, match="type int does not contain images"):
+def test_data_of_another_type_is_an_error():
+    with pytest.raises(DataError, match=r"`data` must be .*tfds:name.* type int"):
         open_images(3)
 
 
@@ -158,7 +162,7 @@ def test_labels_as_names(greys):
     assert (images.classes, images.targets.tolist()) == (("c", "b", "a"), [1, 2, 1])
 
 
-def test_pictures_of_different_sizes():
+def test_images_of_different_sizes():
     pixels = [np.zeros((40, 50, 3), np.uint8), np.zeros((30, 20), np.uint8)]
     assert open_images((pixels, [0, 1]))[1].shape == (30, 20)
 
@@ -166,24 +170,30 @@ def test_pictures_of_different_sizes():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ((np.zeros((3, 8, 8, 3), np.uint8), [0, 1]), "3 images came with 2 labels"),
-        ((np.zeros((2, 8, 8, 3), np.uint8), [0, -1]), "count from 0; got -1"),
-        ((np.zeros((2, 8, 8, 3), np.uint8), [0.0, 1.0]), r"float64, \(2,\) came"),
-        ((np.zeros((2, 8, 8, 3), np.uint8), np.eye(2, dtype=int)), r"int64, \(2, 2\) came"),
-        ((np.zeros((2, 8, 8, 3), np.uint8), [0, 2], ["a", "b"]), "label 2 has no name; 2 class"),
-        ((np.zeros((2, 8, 8, 3), np.uint8), ["a", "c"], ["a", "b"]), "'c' is none of the 2"),
-        ((np.zeros((2, 8, 8, 3)), [0, 1]), r"image 0 came as float64, \(8, 8, 3\)"),
-        (([np.zeros((8, 8, 3), np.uint8), "a.jpg"], [0, 1]), "image 1 came as str"),
-        ((np.zeros((2, 3, 8, 8), np.uint8), [0, 1]), r"image 0 came as uint8, \(3, 8, 8\)"),
-        ((np.zeros((0, 8, 8, 3), np.uint8), []), "images is empty"),
-        ((np.zeros((2, 8, 8, 3), np.uint8),), "a tuple of 1 came"),
+        ((np.zeros((3, 8, 8, 3), np.uint8), [0, 1]), "3 images, 2 labels"),
+        ((np.zeros((2, 8, 8, 3), np.uint8), [0, -1]), "at least 0.* -1"),
+        ((np.zeros((2, 8, 8, 3), np.uint8), [0.0, 1.0]), r"`labels`.*dtype=float64, shape=\(2,\)"),
+        (
+            (np.zeros((2, 8, 8, 3), np.uint8), np.eye(2, dtype=int)),
+            r"`labels`.*dtype=int64, shape=\(2, 2\)",
+        ),
+        ((np.zeros((2, 8, 8, 3), np.uint8), [0, 2], ["a", "b"]), "class names, 2.* 2$"),
+        ((np.zeros((2, 8, 8, 3), np.uint8), ["a", "c"], ["a", "b"]), "2 class names.* 'c'"),
+        ((np.zeros((2, 8, 8, 3)), [0, 1]), r"image 0 with dtype=float64, shape=\(8, 8, 3\)"),
+        (([np.zeros((8, 8, 3), np.uint8), "a.jpg"], [0, 1]), "image 1 with dtype=str"),
+        (
+            (np.zeros((2, 3, 8, 8), np.uint8), [0, 1]),
+            r"image 0 with dtype=uint8, shape=\(3, 8, 8\)",
+        ),
+        ((np.zeros((0, 8, 8, 3), np.uint8), []), "`pixels`.*empty"),
+        ((np.zeros((2, 8, 8, 3), np.uint8),), "a tuple of length 1"),
     ],
 )
-def test_arrays_that_cannot_be_used(data, message):
+def test_unusable_arrays_are_an_error(data, message):
     with pytest.raises(DataError, match=message):
         open_images(data)
 
 
 def test_arrays_have_no_splits(greys):
-    with pytest.raises(DataError, match="has no splits, and 'train'"):
+    with pytest.raises(DataError, match=r"has no splits.*split='train'"):
         open_images(greys(2), "train")

@@ -14,7 +14,7 @@ from bit_keras.preprocessing import load_image
 from bit_keras.training import finetune, load_run
 
 with warnings.catch_warnings():
-    # What the import of other packages warns about is not ours to mend.
+    # Warnings at the import of other packages.
     warnings.simplefilter("ignore")
     tfds = pytest.importorskip("tensorflow_datasets", reason="needs the extra `tfds`")
 
@@ -78,7 +78,7 @@ def prepared(request, tmp_path_factory):
 
 @pytest.fixture
 def root(prepared, tmp_path, monkeypatch):
-    """A copy of a prepared data set, in the place where such are looked for."""
+    """A copy of a prepared data set in TFDS_DATA_DIR."""
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     return tmp_path
@@ -119,7 +119,7 @@ def test_trains_a_network(root, tmp_path_factory):
     assert model.output_shape == (None, 2)
 
 
-def test_formats_hold_the_same(tmp_path, monkeypatch):
+def test_formats_contain_the_same_images(tmp_path, monkeypatch):
     pytest.importorskip("array_record", reason="has no package for this system")
     fingerprints = set()
     for file_format in ("tfrecord", "array_record"):
@@ -147,9 +147,9 @@ def test_newest_version_is_taken(root):
     ("name", "message"),
     [
         ("tfds:nothing", "is not prepared in .* prepare it with `tfds build nothing`"),
-        ("tfds:greys:2.0.0", r"is not prepared in .* \(there are the versions 1.0.0\)"),
+        ("tfds:greys:2.0.0", r"is not prepared in .* \(available versions: 1.0.0\)"),
         ("tfds:greys/none", "is not prepared in .*`tfds build greys/none`"),
-        ("tfds:", "names no data set; write tfds:NAME"),
+        ("tfds:", "must be tfds:NAME.*'tfds:'"),
     ],
 )
 @pytest.mark.parametrize("find", [open_images, splits_of])
@@ -168,12 +168,14 @@ def test_looks_in_the_home_folder_by_default(root, monkeypatch):
 def test_configuration_must_be_named_where_there_are_several(root):
     for config in ("large", "small"):
         shutil.copytree(root / "greys", root / "renamed" / config)
-    with pytest.raises(DataError, match="has the configurations large, small; name one"):
+    with pytest.raises(
+        DataError, match=r"has the configurations large, small; .*tfds:renamed/CONFIG"
+    ):
         open_images("tfds:renamed", "test")
 
 
 def test_unknown_split(root):
-    with pytest.raises(DataError, match="has the splits train, test, and 'val' was requested"):
+    with pytest.raises(DataError, match=r"has the splits train, test; .*split='val'"):
         open_images("tfds:greys", "val")
 
 
@@ -192,16 +194,16 @@ def test_damaged_description(root):
         open_images("tfds:greys", "train")
 
 
-def test_data_without_pictures(tmp_path, monkeypatch):
+def test_data_without_images_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(prepare(Boxes, tmp_path)))
-    with pytest.raises(DataError, match="one label each; its features are label"):
+    with pytest.raises(DataError, match=r"one label each.*features label"):
         open_images("tfds:boxes", "train")
 
 
 def test_split_without_labels(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(prepare(Unlabelled, tmp_path)))
     assert len(open_images("tfds:unlabelled", "train")) == 7
-    with pytest.raises(DataError, match=r"3 of 3 images of .*, split test, have no label"):
+    with pytest.raises(DataError, match=r"3 of 3 images of .*, split test, .*label"):
         open_images("tfds:unlabelled", "test")
 
 

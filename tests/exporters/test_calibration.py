@@ -54,7 +54,7 @@ def test_a_picture_that_cannot_be_read_gives_way_to_another(classes, caplog):
     done = []
     images = calibration_images(classes, TRANSFORM, advance=done.append)
     assert len(images) == len(done) == 3
-    assert "0.jpg is left out" in caplog.text
+    assert "0.jpg is skipped" in caplog.text
 
 
 def test_there_must_be_a_picture(classes, tmp_path):

@@ -20,13 +20,13 @@ def _coloured(count, seed=0):
 
 @pytest.fixture(scope="session")
 def coloured():
-    """A function that draws so many images and gives their labels."""
+    """A function that generates a number of images with labels."""
     return _coloured
 
 
 @pytest.fixture(scope="session")
 def colours():
-    """What `finetune` takes as data: 60 images and their labels."""
+    """60 images and their labels, as data for `finetune`."""
     return _coloured(60)
 
 

@@ -82,7 +82,7 @@ def stopped(stopped_once, tmp_path):
 def test_a_training_learns(trained, colours):
     path, result = trained
     assert resolve(path).format == "run"
-    # Three classes by colour alone; chance is 0.33. The images held out are 12.
+    # Three classes that differ by colour; chance is 0.33. 12 images are held out.
     assert result.best_accuracy >= 0.9
     model, spec = load_run(path)
     images = np.stack([spec.transform(image) for image in colours[0]])
@@ -184,7 +184,7 @@ def test_frozen_parts_do_not_learn(colours, tmp_path, tiny_npz):
 
 
 @pytest.mark.long
-def test_bfloat16_learns_and_leaves_the_policy_alone(colours, tmp_path):
+def test_bfloat16_learns_and_keeps_the_policy(colours, tmp_path):
     options = {**SHORT, "steps": 40, "precision": "bfloat16", "validation": 0.2}
     result = finetune(NAME, colours, tmp_path / "run", **options)
     assert result.best_accuracy >= 0.9
@@ -242,7 +242,7 @@ def test_patience_ends_a_training_that_does_not_get_better(tmp_path):
 
 
 @pytest.mark.long
-def test_unreadable_pictures_are_named_and_not_fatal(colour_folder, tmp_path):
+def test_unreadable_images_are_named_and_not_fatal(colour_folder, tmp_path):
     data = shutil.copytree(colour_folder, tmp_path / "data")
     for image in sorted(data.rglob("*.png"))[::20]:
         image.write_bytes(image.read_bytes()[:200])
@@ -265,10 +265,10 @@ def test_ctrl_c_saves_and_the_same_call_gives_the_same_weights(
     for step in (3, 13):
         with monkeypatch.context() as patch:
             stop_at(step, patch)
-            with pytest.raises(Interrupted, match=f"Stopped after step {step} of 20, and saved"):
+            with pytest.raises(Interrupted, match=f"after step {step} of 20, and saved"):
                 finetune(NAME, colours, tmp_path / "parts", **options)
     parts = finetune(NAME, colours, tmp_path / "parts", **options)
-    assert "Going on after step 13." in log_lines
+    assert "Resuming after step 13." in log_lines
     for file in ("best.npz", "last.npz"):
         assert same(tmp_path / "whole" / file, tmp_path / "parts" / file)
     assert (whole.best_step, whole.best_accuracy) == (parts.best_step, parts.best_accuracy)
@@ -281,12 +281,12 @@ def test_another_seed_gives_other_weights(colours, tmp_path):
     assert not same(tmp_path / "0" / "last.npz", tmp_path / "1" / "last.npz")
 
 
-def test_a_finished_training_is_left_alone(trained, colours, log_lines):
+def test_a_finished_training_is_not_repeated(trained, colours, log_lines):
     path, result = trained
     before = {file: file.stat().st_mtime_ns for file in path.iterdir()}
     again = finetune(NAME, colours, path, **{**SHORT, "steps": 40, "validation": 0.2})
     assert again == result
-    assert any("is finished; nothing is left to do" in line for line in log_lines)
+    assert any("is finished" in line for line in log_lines)
     assert {file: file.stat().st_mtime_ns for file in path.iterdir() if file.name != ".lock"} == {
         file: time for file, time in before.items() if file.name != ".lock"
     }
@@ -326,9 +326,7 @@ def test_two_processes_do_not_train_in_one_folder(colours, stopped):
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(colours, tmp_path):
     options = {**SHORT, "steps": 40, "learning_rate": 1e20}
-    with pytest.raises(
-        TrainingError, match=r"Try an --lr below 1e.20, with another --out"
-    ) as error:
+    with pytest.raises(TrainingError, match=r"--lr below 1e.20 .*--out") as error:
         finetune(NAME, colours, tmp_path / "run", **options)
     assert "not finite" in str(error.value) or "The loss is" in str(error.value)
     state = tmp_path / "run" / "checkpoint.npz"
@@ -366,21 +364,21 @@ def test_a_damaged_checkpoint_gets_a_sentence(colours, stopped):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"freeze": ("block7",)}, "block7 cannot be frozen; what can is stem, block1"),
-        ({"accumulate": 5}, "A batch of 12 images cannot be split into 5 equal parts"),
-        ({"precision": "float16"}, "precision is one of float32, bfloat16; got 'float16'"),
-        ({"rule": "thumb"}, "rule is one of code, paper, big_vision, scratch; got 'thumb'"),
-        ({"batch": 0}, "batch must be at least 1"),
-        ({"patience": 0}, "patience must be at least 1"),
-        ({"learning_rate": -1.0}, "The learning rate must be a positive number"),
-        ({"mixup": -1.0}, "mixup must be 0 or a positive number"),
-        ({"seed": -1}, "seed must not be negative"),
-        ({"weights": "nowhere.npz"}, "there is no file nowhere.npz"),
+        ({"freeze": ("block7",)}, "`freeze`.*stem, block1.*block7"),
+        ({"accumulate": 5}, "accumulate=5, batch=12"),
+        ({"precision": "float16"}, "float32, bfloat16.*precision='float16'"),
+        ({"rule": "thumb"}, "code, paper, big_vision, scratch.*rule='thumb'"),
+        ({"batch": 0}, "`batch` must be at least 1"),
+        ({"patience": 0}, "`patience` must be at least 1"),
+        ({"learning_rate": -1.0}, "positive.*learning_rate=-1.0"),
+        ({"mixup": -1.0}, "mixup=-1.0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"weights": "nowhere.npz"}, "`weights`.*nowhere.npz"),
         ({"validation": 1.5}, "between 0 and 1"),
         ({"validation": "holiday"}, "holiday"),
     ],
 )
-def test_senseless_options_get_a_sentence_before_anything_is_written(
+def test_invalid_options_are_an_error_before_anything_is_written(
     colours, tmp_path, options, message
 ):
     with pytest.raises(BitKerasError, match=message):
@@ -394,8 +392,8 @@ def test_a_size_that_the_network_cannot_take_is_refused(colours, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_one_class_is_nothing_to_learn(colours, tmp_path):
-    with pytest.raises(TrainingError, match="are of one class, 'blue'"):
+def test_a_single_class_is_an_error(colours, tmp_path):
+    with pytest.raises(TrainingError, match=r"two classes.*'blue'"):
         finetune(NAME, (colours[0], ["blue"] * 60), tmp_path / "run", **SHORT)
 
 
@@ -411,8 +409,8 @@ def test_folders_that_are_no_finished_runs_get_a_sentence(tmp_path):
         load_run(tmp_path)
 
 
-def test_a_run_without_weights_yet_says_so(stopped):
-    with pytest.raises(TrainingError, match=r"has no best\.npz yet"):
+def test_a_run_without_weights_yet_is_an_error(stopped):
+    with pytest.raises(TrainingError, match=r"best\.npz.*bit-keras finetune"):
         load_run(stopped)
 
 

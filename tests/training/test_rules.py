@@ -119,7 +119,7 @@ def test_the_rest_of_the_hyper_rule():
         ((224, 224), (512, 480)),
     ],
 )
-def test_the_size_follows_the_area_of_the_pictures(image_size, expected):
+def test_the_size_follows_the_area_of_the_images(image_size, expected):
     rule = hyper_rule(100, image_size)
     assert (rule.precrop, rule.size) == expected
 
@@ -213,6 +213,6 @@ def test_a_rule_comes_back_from_json(rule):
         lambda: scratch_rule(10, 32, epochs=0),
     ],
 )
-def test_senseless_numbers_get_a_sentence(wrong):
-    with pytest.raises(TrainingError, match="came"):
+def test_invalid_arguments_are_an_error(wrong):
+    with pytest.raises(TrainingError, match="Received: "):
         wrong()

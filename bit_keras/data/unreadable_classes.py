@@ -1,4 +1,4 @@
-"""Classes of which not a single image can be read: they would be gone without a word."""
+"""Detects classes without a readable image, which training would silently ignore."""
 
 import logging
 from collections.abc import Sequence
@@ -7,32 +7,32 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from bit_keras.data.images import Images
-from bit_keras.data.layout import Lost
+from bit_keras.data.layout import UnreadableClass
 from bit_keras.errors import DataError, ImageError
 from bit_keras.preprocessing import load_image
 
 _logger = logging.getLogger("bit_keras")
 
-#: Classes that a message describes before it only counts the rest.
+#: Maximum number of classes that a message describes.
 _SHOWN = 5
 
 
 def with_readable_classes(
-    images: Images, lost: Sequence[Lost], where: str, *, skip: bool
+    images: Images, folders: Sequence[UnreadableClass], where: str, *, skip: bool
 ) -> Images:
-    """The images, if each class has one that can be decoded, or those of the other classes.
+    """Returns the images of the classes with at least one image that can be decoded.
 
     Args:
         images: Images.
-        lost: sequence of Lost. Class folders that are known to have no image.
-        where: str. What messages call the data.
-        skip: bool. Whether classes are left out, which is logged, instead of an error.
+        folders: sequence of UnreadableClass. Class folders that do not contain images.
+        where: str. Name of the data, for messages.
+        skip: bool. Whether to skip the other classes with a warning, instead of an error.
 
     Raises:
-        DataError: A class has no image that can be decoded.
+        DataError: A class has no image that can be decoded, and `skip` is `False`.
     """
     unreadable = _unreadable(images)
-    everything = sorted([*lost, *unreadable.values()], key=lambda each: each.name)
+    everything = sorted([*folders, *unreadable.values()], key=lambda each: each.name)
     if not everything:
         return images
     described = "; ".join(
@@ -55,22 +55,24 @@ def with_readable_classes(
     return images.select(kept) if len(kept) < len(images) else images
 
 
-def _unreadable(images: Images) -> dict[int, Lost]:
-    """The classes without an image that can be decoded, by target."""
+def _unreadable(images: Images) -> dict[int, UnreadableClass]:
+    """Returns the classes without an image that can be decoded, by target."""
     order = np.argsort(images.targets, kind="stable")
     present, starts = np.unique(images.targets[order], return_index=True)
     members = np.split(order, starts[1:])
     with ThreadPoolExecutor() as pool:
         reasons = list(pool.map(lambda indices: _why_unreadable(images, indices), members))
     return {
-        int(target): Lost(images.classes[target], len(indices), images.names[indices[0]], reason)
+        int(target): UnreadableClass(
+            images.classes[target], len(indices), images.names[indices[0]], reason
+        )
         for target, indices, reason in zip(present, members, reasons, strict=True)
         if reason is not None
     }
 
 
 def _why_unreadable(images: Images, indices: np.ndarray) -> str | None:
-    """Why the first of some images cannot be decoded, or None where one can."""
+    """Returns why the first of some images cannot be decoded, or None if one of them can."""
     first = None
     for index in indices.tolist():
         try:

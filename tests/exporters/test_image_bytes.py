@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from tests.images import photo_files
+from tests.photos import photo_files
 
 from bit_keras.artifacts.members import located
 from bit_keras.artifacts.metadata import Metadata

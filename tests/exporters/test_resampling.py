@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.images import needs_photos, photo_files
+from tests.photos import needs_photos, photo_files
 
 from bit_keras.exporters.resampling import resize_and_crop
 from bit_keras.preprocessing import EvalTransform, eval_transform, load_image

@@ -8,7 +8,7 @@ import tarfile
 import keras
 import numpy as np
 import pytest
-from tests.images import needs_photos, photo_files
+from tests.photos import needs_photos, photo_files
 
 from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.reference import read_reference, relative_difference

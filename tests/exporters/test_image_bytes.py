@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from tests.photos import photo_files
 
 from bit_keras.artifacts.members import located
 from bit_keras.artifacts.metadata import Metadata
@@ -16,6 +15,7 @@ from bit_keras.preprocessing import EvalTransform
 from bit_keras.registry import Resizing
 from tests.cli.running import succeeds
 from tests.exporters.encodings import ENCODINGS, photo, saved
+from tests.photos import photo_files
 
 TRANSFORM = EvalTransform(32, Resizing("short_side", 37, "bicubic", "this test"))
 

@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.photos import needs_photos, photo_files
 
 from bit_keras.exporters.resampling import resize_and_crop
 from bit_keras.preprocessing import EvalTransform, eval_transform, load_image
 from bit_keras.registry import CHECKPOINTS, Resizing
+from tests.photos import needs_photos, photo_files
 
 TRANSFORMS = [
     EvalTransform(size, Resizing(mode, side, interpolation, "this test"))

@@ -8,7 +8,6 @@ import tarfile
 import keras
 import numpy as np
 import pytest
-from tests.photos import needs_photos, photo_files
 
 from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.reference import read_reference, relative_difference
@@ -23,6 +22,7 @@ from bit_keras.preprocessing.decoding import scores_of
 from bit_keras.registry import ARCHITECTURES
 from tests.cifar10 import ARCHIVE, CLASSES, SAMPLES
 from tests.models.networks import narrow
+from tests.photos import needs_photos, photo_files
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")

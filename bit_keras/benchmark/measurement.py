@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from bit_keras.benchmark.entries import Entry, require_distinct
 from bit_keras.benchmark.machine import Machine
-from bit_keras.benchmark.process import ContestantProcess, ProcessFailure
+from bit_keras.benchmark.process import failure_of, start_entry
 from bit_keras.benchmark.result import Benchmark, Row
 from bit_keras.benchmark.worker import MATRIX_SIDE
 from bit_keras.errors import BitKerasError
-from bit_keras.processes import available_cores
+from bit_keras.processes import Child, available_cores
 
 #: Seconds after which a process counts as stuck. The largest networks take minutes to load,
 #: and many seconds for a batch.
@@ -33,7 +33,7 @@ def run_benchmark(
 
     In a round every entry has one turn, in an order drawn anew, while the others
     sleep: a call that no clock runs for, and one that is timed. One of them is a product
-    of matrices, the machine's peak. A entry that
+    of matrices, the machine's peak. An entry that
     fails is a row with its reason, and the others continue.
 
     Args:
@@ -44,7 +44,7 @@ def run_benchmark(
         threads: int. Of every entry. Defaults to the cores there are.
         rounds: int. Timed calls for each entry and batch size. Defaults to `20`.
         seed: int. Of the order within the rounds. Defaults to `0`.
-        advance: Is called with what has been done: loading a entry, or a round.
+        advance: Is called with what has been done: loading an entry, or a round.
 
     Returns:
         Benchmark.
@@ -103,15 +103,15 @@ class _Field:
     """The entries that are in the race, and why the others are not."""
 
     def __init__(self) -> None:
-        self.processes: dict[str, ContestantProcess] = {}
+        self.processes: dict[str, Child] = {}
         self.engines: dict[str, str] = {}
         self.failures: dict[str, str] = {}
 
-    def enter(self, name: str, process: ContestantProcess) -> None:
-        """Loads a entry, which stands among the failures if that fails."""
+    def enter(self, name: str, process: Child) -> None:
+        """Loads an entry, which stands among the failures if that fails."""
         self.processes[name] = process
         with self._failing(name):
-            self.engines[name] = process.load(LOAD_TIMEOUT)
+            self.engines[name] = process.result(LOAD_TIMEOUT)
 
     def times(
         self, batch: int, rounds: int, generator: random.Random, advance: Callable[[str], None]
@@ -119,15 +119,14 @@ class _Field:
         """The seconds of every round, of those who came through all of them."""
         for name in list(self.processes):
             with self._failing(name):
-                self.processes[name].ask({"batch": batch}, CALL_TIMEOUT)
+                self.processes[name].ask(batch, CALL_TIMEOUT)
         times: dict[str, list[float]] = {name: [] for name in self.processes}
         for number in range(1, rounds + 1):
             order = list(self.processes)
             generator.shuffle(order)
             for name in order:
                 with self._failing(name):
-                    output = self.processes[name].ask({}, CALL_TIMEOUT)
-                    times[name].append(output["seconds"])
+                    times[name].append(self.processes[name].ask(None, CALL_TIMEOUT))
             advance(f"batch {batch}, round {number} of {rounds}")
         return {name: tuple(times[name]) for name in self.processes}
 
@@ -140,8 +139,8 @@ class _Field:
         """A failure in the block takes the entry out of the race."""
         try:
             yield
-        except ProcessFailure as failure:
-            self.failures[name] = str(failure)
+        except BitKerasError as error:
+            self.failures[name] = failure_of(error)
             self.processes.pop(name).stop()
 
 
@@ -152,13 +151,13 @@ def _field(
     """Everyone's process, loaded one after the other; all of them end with the block."""
     field = _Field()
     try:
-        field.enter(_PEAK, ContestantProcess("matrix_product", {}, threads))
+        field.enter(_PEAK, start_entry("matrix_product", {}, threads))
         for entry in entries:
             name, job = entry.name, entry.to_json()
             if entry.failure is not None:
                 field.failures[name] = entry.failure
             else:
-                field.enter(name, ContestantProcess(entry.program, job, threads))
+                field.enter(name, start_entry(entry.program, job, threads))
             advance(f"{name} is loaded")
         yield field
     finally:

@@ -1,13 +1,13 @@
 """What others offer for the network of an artifact, as far as it is installed."""
 
 import dataclasses
-import json
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 from bit_keras.benchmark.entries import Entry, Network
-from bit_keras.benchmark.process import environment
+from bit_keras.benchmark.process import environment, failure_of
+from bit_keras.errors import BitKerasError
+from bit_keras.processes import run_in_process
 
 #: Seconds after which the writing of a peer's file counts as stuck.
 _WRITE_TIMEOUT = 1800.0
@@ -20,20 +20,20 @@ def peer_entries(network: Network, folder: Path, threads: int, suffix: str = "")
     autocast to bfloat16; ONNX Runtime and OpenVINO run an ONNX file of the network with
     folded kernels and a fixed size, OpenVINO compiled for each batch size, in float32, in
     bfloat16, and quantised to int8 by NNCF. All have random weights. What is not
-    installed, or cannot be made, is a entry with the reason.
+    installed, or cannot be made, is an entry with the reason.
 
     Args:
         network: Network.
         folder: Path. Where the files that some of them run are written.
         threads: int. That the writing takes.
-        suffix: str. Behind the names, where there are peers of other networks, too.
+        suffix: str. Appended to the names, where there are peers of other networks, too.
 
     Returns:
         list of Entry.
     """
     onnx, int8 = folder / "network.onnx", folder / "int8.xml"
-    without_onnx = _written(threads, "onnx", json.dumps(dataclasses.asdict(network)), onnx)
-    without_int8 = without_onnx or _written(threads, "int8", onnx, int8)
+    without_onnx = _written(threads, "write_onnx", dataclasses.asdict(network), onnx)
+    without_int8 = without_onnx or _written(threads, "write_int8", str(onnx), int8)
 
     def of_torch(package: str, precision: str) -> Entry:
         name = package if precision == "float32" else f"{package}, {precision}"
@@ -63,23 +63,15 @@ def peer_entries(network: Network, folder: Path, threads: int, suffix: str = "")
     ]
 
 
-def _written(threads: int, *arguments: str | Path) -> str | None:
+def _written(threads: int, function: str, source: Any, path: Path) -> str | None:
     """Writes a file in a process that gives its memory back; returns why that failed."""
-    command = [sys.executable, "-m", "bit_keras.benchmark.peer_files", *map(str, arguments)]
     try:
-        process = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            env=environment(threads),
+        run_in_process(
+            f"bit_keras.benchmark.peer_files:{function}",
+            {"source": source, "path": str(path)},
             timeout=_WRITE_TIMEOUT,
+            environment=environment(threads),
         )
-    except subprocess.TimeoutExpired:
-        return f"Its file was not written within {_WRITE_TIMEOUT:.0f} seconds."
-    if process.returncode == 0:
-        return None
-    lines = process.stderr.strip().splitlines()
-    return lines[-1] if lines else f"The writing of its file ended with {process.returncode}."
+    except BitKerasError as error:
+        return failure_of(error)
+    return None

@@ -1,18 +1,7 @@
-"""The process of one entry: it loads, warms up, and is timed one call at a time.
+"""What runs in the process of one entry: it loads, warms up, and is timed one call at a time."""
 
-It reads one JSON document a line from standard input and answers each with one on
-what was standard output when it started; whatever a library prints goes to standard
-error. It ends when its standard input is closed, as it is when its parent is killed.
-"""
-
-import json
-import os
-import queue
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +11,7 @@ from bit_keras.artifacts.runtimes import open_program
 from bit_keras.benchmark.entries import Entry, Network
 from bit_keras.errors import BitKerasError
 from bit_keras.exporters.targets import INPUT_RANGES
+from bit_keras.extras import is_importable, require_extra
 
 #: Calls that no clock runs for: what engines compile, allocate or choose on the way.
 WARM_UP = 3
@@ -34,7 +24,7 @@ Call = Callable[[], Any]
 
 
 class Loaded(NamedTuple):
-    """A program that is ready: who answers, and what prepares calls for a batch size."""
+    """A program that is ready: the name of its engine, and what prepares calls for a batch size."""
 
     engine: str
     prepare: Callable[[int], Call]
@@ -62,7 +52,7 @@ def load_file(job: dict[str, Any], threads: int) -> Loaded:
 
 
 def engine_of(entry: Entry) -> str | None:
-    """The engine of a entry that does not take the usual one of its file."""
+    """The engine of an entry that does not take the usual one of its file."""
     if entry.program != "openvino":
         return None
     # What is quantised computes in int8 under either hint.
@@ -71,9 +61,12 @@ def engine_of(entry: Entry) -> str | None:
 
 def load_torch(job: dict[str, Any], threads: int) -> Loaded:
     """A network of timm or transformers in PyTorch's eager mode."""
+    entry = Entry.from_json(job)
+    require_extra("benchmark", "torch", purpose=entry.name)
+    if not is_importable(entry.program):
+        raise BitKerasError(f"{entry.program} is not installed.")
     from bit_keras.benchmark import torch_networks
 
-    entry = Entry.from_json(job)
     network = torch_networks.build(entry, threads)
 
     def prepare(batch: int) -> Call:
@@ -107,45 +100,28 @@ PROGRAMS: dict[str, Callable[[dict[str, Any], int], Loaded]] = {
 }
 
 
-def main() -> None:
-    """Answers until standard input ends; a failure is the last answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear.
-    outputs = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    try:
-        for output in _outputs(_commands()):
-            print(json.dumps(output), file=outputs, flush=True)
-    # Whatever an engine raises is the reason in the entry's row.
-    except Exception as error:
-        print(json.dumps({"error": reason_of(error)}), file=outputs, flush=True)
-        sys.exit(1)
+def serve(job: dict[str, Any]) -> Generator[Any, int | None, None]:
+    """Runs in the process of an entry: loads a program and is timed one call at a time.
 
+    Args:
+        job: dict. `program`, a key of `PROGRAMS`, with the `job` and the `threads` it takes.
 
-def reason_of(error: Exception) -> str:
-    """An error as a reason for people."""
-    if isinstance(error, BitKerasError):
-        return str(error)
-    if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} is not installed."
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
-
-
-def _outputs(commands: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Loads by the first command; then each prepares a batch size or takes the time."""
-    first = next(commands)
-    loaded = PROGRAMS[first["program"]](first["job"], first["threads"])
-    yield {"engine": loaded.engine}
+    Yields:
+        The name of the engine. Then, for each message: after a batch size, `None` as soon as
+        calls with so many images are prepared and warm; after `None`, the seconds of a call.
+    """
+    loaded = PROGRAMS[job["program"]](job["job"], job["threads"])
+    message = yield loaded.engine
     call: Call = _not_prepared
-    for command in commands:
-        if "batch" in command:
-            call = loaded.prepare(command["batch"])
+    while True:
+        if message is not None:
+            call = loaded.prepare(message)
             for _ in range(WARM_UP):
                 call()
-            yield {"ready": True}
+            message = yield None
         else:
             call()  # The turn of another has emptied the caches and put threads to sleep.
-            yield {"seconds": _seconds(call)}
+            message = yield _seconds(call)
 
 
 def _not_prepared() -> None:
@@ -156,23 +132,3 @@ def _seconds(call: Call) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
-
-
-def _commands() -> Iterator[dict[str, Any]]:
-    """The lines of standard input; at its end the process ends, whatever it is at."""
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-
-    def read() -> None:
-        # Not through `sys.stdin`, whose lock would be held when the interpreter ends.
-        with open(0, closefd=False) as file:
-            for line in file:
-                lines.put(line)
-        os._exit(0)
-
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        yield json.loads(lines.get())
-
-
-if __name__ == "__main__":
-    main()

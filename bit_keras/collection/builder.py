@@ -32,9 +32,15 @@ from bit_keras.collection.memory import estimated_memory, free_memory
 from bit_keras.collection.pages import require_page_packages, write_pages
 from bit_keras.collection.recipe import Item, Recipe
 from bit_keras.collection.record import RECORD, Record
-from bit_keras.collection.worker import Job, Worker, remove_leftovers
-from bit_keras.errors import DownloadError, ExportError, reason_of
-from bit_keras.processes import available_cores
+from bit_keras.collection.worker import Job, remove_leftovers, start_build
+from bit_keras.errors import (
+    BitKerasError,
+    DownloadError,
+    ExportError,
+    ProcessError,
+    reason_of,
+)
+from bit_keras.processes import Child, available_cores
 from bit_keras.progress import console
 from bit_keras.registry import Checkpoint
 
@@ -242,7 +248,7 @@ class _Builder:
         self.digest = digest
         self.running: dict[concurrent.futures.Future[Outcome], Item] = {}
         self.outcomes: dict[Item, Outcome] = {}
-        self.workers: list[Worker] = []
+        self.children: list[Child] = []
         self.stopped = False
         #: An interruption reaches the main thread alone, and must miss no worker.
         self.lock = threading.Lock()
@@ -289,25 +295,27 @@ class _Builder:
     def _build(self, job: Job, display: "_Display") -> Outcome:
         start = time.perf_counter()
         try:
-            with display.steps(job.item.name) as show:
-                result = self._worker(job).result(show)
+            with display.steps(job.item.name) as show, self._child(job) as child:
+                peak_memory = child.result(show=show)
             record = Record.read(Path(job.folder) / RECORD)
-        except ExportError as error:
+        except ProcessError as error:
+            return Outcome(job.item, None, f"The process that built it failed: {error}.")
+        except BitKerasError as error:
             return Outcome(job.item, None, str(error))
-        return Outcome(job.item, record, None, time.perf_counter() - start, result["peak_memory"])
+        return Outcome(job.item, record, None, time.perf_counter() - start, peak_memory)
 
-    def _worker(self, job: Job) -> Worker:
+    def _child(self, job: Job) -> Child:
         with self.lock:
             if self.stopped:
-                raise ExportError(f"{job.item.name} was not begun.")
-            self.workers.append(Worker("artifact", job))
-            return self.workers[-1]
+                raise ExportError(f"{job.item.name} was not started.")
+            self.children.append(start_build(job))
+            return self.children[-1]
 
     def _stop(self) -> None:
         with self.lock:
             self.stopped = True
-            for worker in self.workers:
-                worker.stop()
+            for child in self.children:
+                child.stop()
 
 
 class _Display:

@@ -231,13 +231,18 @@ def test_one_that_fails_leaves_the_others_and_the_next_run_goes_on(built, tmp_pa
 
 
 class WorkerThatOnlyCounts:
-    """Takes the place of `Worker`: fails after a moment, and knows how many there were at once."""
+    """Takes the place of a child: fails after a moment, and knows how many there were at once."""
 
     lock = threading.Lock()
 
-    def __init__(self, spec, job):
-        assert spec == "artifact"
+    def __init__(self, job):
         self.started.append(job.item.name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.stop()
 
     def result(self, show):
         show("Reading")
@@ -258,7 +263,7 @@ def worker(monkeypatch):
     class Worker(WorkerThatOnlyCounts):
         started, running, most = [], [], [0]
 
-    monkeypatch.setattr(builder, "Worker", Worker)
+    monkeypatch.setattr(builder, "start_build", Worker)
     return Worker
 
 
@@ -569,24 +574,30 @@ def test_ctrl_c_ends_every_process_and_says_how_to_go_on(recipe, tmp_path, has_b
 
 
 @on_linux
-def test_a_worker_that_is_killed_is_a_failure_of_its_artifact_alone(recipe, built, tmp_path):
+def test_a_worker_that_is_killed_fails_only_its_artifact(recipe, built, tmp_path):
     out = tmp_path / "collection"
     process = start(recipe, out)
     assert wait_until(lambda: list(out.glob("models/*served*/1*/saved_model.pb")), 120)
-    pids = [pid for pid in processes_of(out) if pid != process.pid and spec_of(pid) == "artifact"]
+    pids = [
+        pid
+        for pid in processes_of(out)
+        if pid != process.pid and "build_artifact" in command_of(pid)
+    ]
     os.kill(min(pids), signal.SIGKILL)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "ended by signal 9, as it is where memory is short" in errors
+    assert "SIGKILL" in errors
     assert sorted(outcome["record"] is None for outcome in json.loads(output)) == [False, True]
     assert [path.name for path in out.rglob(".*")] == [".lock"]
     assert run(recipe, out)[0] == 0
     assert tree(out) == tree(built)
 
 
-def spec_of(pid):
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[-2].decode()
+def command_of(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 @on_linux

@@ -47,8 +47,9 @@ def load_keras_model(
     """The model in a `.keras` file, if the file is what Keras wrote.
 
     `keras.models.load_model` reads damaged weights without an error on Python 3.12 and later,
-    and leaves HDF5 to a library that some bytes send into an endless loop. This checks all
-    checksums, reads the values itself, and lets Keras load a clean copy of them.
+    and opens HDF5 with a library that some bytes send into an endless loop. This checks all
+    checksums, reads the values itself, and lets Keras load a clean copy of them, also from a
+    file that is trusted.
 
     Args:
         path: The file, under any name.
@@ -76,12 +77,10 @@ def load_keras_model(
     with KerasArchive(path) as archive, scratch_directory() as folder:
         archive.verify()
         clean = folder / "model.keras"
-        if trust:
-            clean.symlink_to(archive.path.resolve())
-        else:
+        if not trust:
             _require_harmless(archive)
             _require_size(archive)
-            _write_clean(archive, clean)
+        _write_clean(archive, clean)
         try:
             model = keras.models.load_model(clean, compile=False, safe_mode=not trust)
         # Keras raises whatever a description without sense brings about; the cause is kept.
@@ -96,7 +95,11 @@ def load_keras_model(
 
 
 def _write_clean(archive: KerasArchive, path: Path) -> None:
-    """Writes a `.keras` file with the same model, whose bytes are all our own."""
+    """Writes a `.keras` file with the same model, whose HDF5 is our own.
+
+    A check of the original before h5py opens it would not do: the HDF5 library also follows
+    what no array needs, such as the list of the gaps between names.
+    """
     weights = path.with_name("model.weights.h5")
     with h5py.File(weights, "w") as file:
         for place, array in archive.items():
@@ -105,15 +108,15 @@ def _write_clean(archive: KerasArchive, path: Path) -> None:
         file.writestr("metadata.json", json.dumps({"keras_version": keras.__version__}))
         file.writestr("config.json", json.dumps(archive.config))
         file.write(weights, "model.weights.h5")
+        archive.copy_assets(file)
     weights.unlink()
 
 
 def _require_harmless(archive: KerasArchive) -> None:
-    assets = next((name for name in archive.members if name.startswith("assets/")), None)
-    if assets is not None:
+    if archive.assets:
         raise CheckpointError(
-            f"{archive.path} contains {assets}, a file that a layer reads besides its weights. "
-            "No network of bit_keras has such layers; load it with --trust, in Python "
+            f"{archive.path} contains {archive.assets[0]}, a file that a layer reads besides its "
+            "weights. No network of bit_keras has such layers; load it with --trust, in Python "
             "trust=True, if you trust who made it."
         )
     for entry, layer in _objects(archive.config, "the model"):

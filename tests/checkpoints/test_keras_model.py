@@ -126,10 +126,21 @@ def test_descriptions_that_unpack_to_megabytes_are_refused(small, tmp_path, name
     tracemalloc.stop()
 
 
-def test_files_beside_the_weights_are_refused(small, tmp_path):
+def test_files_next_to_the_weights_are_refused(small, tmp_path):
     path = rewritten(small, tmp_path / "a.keras", {"assets/vocabulary.txt": b"cat\ndog\n"})
     assert "assets/vocabulary.txt" in refusal(path)
     assert "trust=True" in refusal(path)
+
+
+def test_files_next_to_the_weights_are_loaded_where_they_are_trusted(tmp_path):
+    lookup = keras.layers.StringLookup()
+    lookup.adapt([["cat"], ["dog"]])
+    model = keras.Sequential([keras.Input((1,), dtype="string"), lookup])
+    model.save(tmp_path / "a.keras")
+    (name,) = [n for n in zipfile.ZipFile(tmp_path / "a.keras").namelist() if "assets/" in n]
+    path = rewritten(tmp_path / "a.keras", tmp_path / "b.keras", {name: b"cow\nsow\n"})
+    loaded = load_keras_model(path, trust=True)
+    assert loaded.layers[-1].get_vocabulary() == ["[UNK]", "cow", "sow"]
 
 
 def test_code_in_a_file_runs_only_where_it_is_trusted(tmp_path):

@@ -28,8 +28,11 @@ from bit_keras.checkpoints.files.hdf5_objects import Objects
 from bit_keras.documents import MOST_BYTES, parsed
 from bit_keras.errors import CheckpointError
 
-#: The folder of what this package adds (`export/artifact.py`).
+#: The folder of what this package adds (`artifacts/members.py`).
 _EXTRA = "assets.extra/"
+
+#: The folder of what layers save besides their weights.
+_ASSETS = "assets/"
 
 _METADATA, _CONFIG, _WEIGHTS = "metadata.json", "config.json", "model.weights.h5"
 
@@ -58,7 +61,8 @@ class KerasArchive(DatasetFile):
 
     Attributes:
         config: dict. How Keras describes the model.
-        members: list of str. The names of everything in the archive.
+        assets: tuple of str. The names of the files that layers read besides their weights,
+            such as vocabularies.
 
     Raises:
         CheckpointError: As `KerasFile`, but for two layers of one name.
@@ -76,10 +80,13 @@ class KerasArchive(DatasetFile):
                 f"{_WEIGHTS}."
             )
         self._zip = open_archive(self._file)
-        self.members = self._zip.namelist()
+        members = self._zip.namelist()
+        self.assets = tuple(
+            name for name in members if name.startswith(_ASSETS) and name[-1] != "/"
+        )
         described = {
             name: read_member(self._zip, name, MOST_BYTES)
-            for name in self.members
+            for name in members
             if name.endswith(".json") and "/" not in name.removeprefix(_EXTRA)
         }
         self.config = parsed(described[_CONFIG], dict[str, Any])
@@ -110,11 +117,18 @@ class KerasArchive(DatasetFile):
             raise ValueError(f"its {_WEIGHTS} goes beyond its end")
         return start, member.file_size
 
+    def copy_assets(self, target: zipfile.ZipFile) -> None:
+        """Adds the assets to another archive."""
+        for name in self.assets:
+            with self._zip.open(name) as asset, target.open(name, "w", force_zip64=True) as copy:
+                shutil.copyfileobj(asset, copy, 1 << 20)
+
     def verify(self) -> None:
-        """Compares the checksum of the weights; opening did that of the configuration."""
-        with damage_explained(self.path), self._zip.open(_WEIGHTS) as file:
-            while file.read(1 << 20):
-                pass
+        """Compares the checksums of weights and assets; opening did that of the configuration."""
+        for name in (_WEIGHTS, *self.assets):
+            with damage_explained(self.path), self._zip.open(name) as file:
+                while file.read(1 << 20):
+                    pass
 
 
 class KerasFile(KerasArchive):

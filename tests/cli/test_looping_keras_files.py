@@ -10,7 +10,7 @@ import zipfile
 import pytest
 
 import bit_keras
-from bit_keras.exporters.keras_file import export_keras
+from bit_keras.exporters.keras_archive import export_keras
 from tests.cifar10 import SAMPLES
 
 WEIGHTS = "model.weights.h5"

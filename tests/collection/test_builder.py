@@ -601,14 +601,15 @@ def command_of(pid):
 
 
 @on_linux
-def test_killed_at_any_moment_it_shows_whole_artifacts_and_ends_with_the_same(tmp_path):
+@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.full)])
+def test_killed_at_any_moment_it_shows_whole_artifacts_and_ends_with_the_same(tmp_path, times):
     recipe = write_recipe(tmp_path / "recipe", CLASSIFIER + SERVED + EXTRACTOR)
     begin = time.monotonic()
     assert run(recipe, tmp_path / "undisturbed")[0] == 0
     duration, want = time.monotonic() - begin, tree(tmp_path / "undisturbed")
 
     chance, kills, folders = random.Random(0), 0, 0
-    while kills < 10:
+    while kills < times:
         out = tmp_path / f"disturbed_{folders}"
         process = start(recipe, out)
         with contextlib.suppress(subprocess.TimeoutExpired):

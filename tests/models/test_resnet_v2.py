@@ -42,11 +42,21 @@ FLOAT32 = 1e-5
 # 155 convolutions in float64, each with a rounding of 1e-16, in networks that amplify it 200 times.
 FLOAT64 = 1e-11
 
-# Deeper and wider ones repeat the same blocks, and JAX compiles each block separately.
+# Deeper and wider ones repeat the same blocks, and JAX compiles each block separately: one of each
+# width factor but 4, and the greatest depth of both families, are in the long tests.
 QUICK = ("bit_r50x1", "resnetv2_50", "bit_tiny")
-EVERY_ARCHITECTURE = [
-    pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in ARCHITECTURES
-]
+LONG = ("bit_r50x3", "bit_r152x2", "resnetv2_101")
+LARGE = sorted(set(ARCHITECTURES) - set(QUICK))
+
+
+def tier(name):
+    """The marks of a test of a network of full depth."""
+    if name in QUICK:
+        return ()
+    return pytest.mark.long if name in LONG else pytest.mark.full
+
+
+EVERY_ARCHITECTURE = [pytest.param(name, marks=tier(name)) for name in ARCHITECTURES]
 
 
 def seeded(architecture, classes=CLASSES):
@@ -97,7 +107,7 @@ def test_in_float64_every_feature_equals_the_oracle_to_1e_11(name, dtype_policy)
         assert max(errors.values()) < FLOAT64, errors
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_the_full_r152x2_equals_the_oracle_to_1e_5():
     architecture = ARCHITECTURES["bit_r152x2"]
     for errors in differences_from_the_oracle(architecture, seeded(architecture), (64, 64)):
@@ -115,7 +125,7 @@ def test_the_image_data_format_of_the_user_changes_nothing(channels_first):
 
 
 def transformers_twin(arrays, architecture):
-    """transformers' BiT in float32, with the released epsilon, holding `arrays`."""
+    """transformers' BiT in float32, with the released epsilon, with the values of `arrays`."""
     weights = {name: arrays[name].astype("float64") for name in arrays}
     channels = architecture.stem_filters
     twin = transformers_model(weights, architecture.units, channels, architecture.groups).float()
@@ -169,7 +179,13 @@ def test_weights_of_full_width_are_those_of_the_registry(name):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - set(QUICK)))
+@pytest.mark.parametrize("name", LARGE)
+def test_weights_of_large_networks_with_few_channels_are_those_of_the_registry(name):
+    assert_weights_are_those_of_the_registry(narrow(ARCHITECTURES[name]))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", LARGE)
 def test_weights_of_the_large_networks_are_those_of_the_registry(name):
     try:
         assert_weights_are_those_of_the_registry(ARCHITECTURES[name])

@@ -107,15 +107,7 @@ def test_the_installed_command_classifies_with_the_packaged_network(installed, t
     assert re.search(r'"(name|label|class)": "cat"', output)
 
 
-@pytest.mark.long
-def test_the_steps_of_the_demo_work_outside_the_checkout(installed, tmp_path):
-    shutil.copytree(ROOT / "demo", tmp_path / "demo", ignore=shutil.ignore_patterns("output"))
-    output = installed.run("demo/run.py", cwd=tmp_path)
-    assert re.search(r"\d+ of 10 are right", output)
-    assert (tmp_path / "demo" / "output" / "predictions.png").is_file()
-
-
-@pytest.mark.long
+@pytest.mark.full
 def test_the_first_example_of_every_command_works_outside_the_checkout(
     installed, tmp_path, monkeypatch
 ):

@@ -126,7 +126,7 @@ def expected():
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("count", [FEW // 5, pytest.param(MANY, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [FEW // 5, pytest.param(MANY, marks=pytest.mark.full)])
 def test_tampered_arrays_are_refused_or_read_exactly_right(tmp_path, expected, case, count):
     dialect, prefix, write = CASES[case]
     original = SeededArrays(official_shapes(THIN, classes=10))

@@ -7,9 +7,11 @@ import bit_keras
 from bit_keras.checkpoints import fill_with_seeded_values
 from tests.photos import photo_files
 
-pytestmark = pytest.mark.long
-
-NAMES = ["bit_tiny.cifar10", "bit_r50x1.distilled_in1k_224"]
+NAMES = [
+    pytest.param("bit_tiny.cifar10", marks=pytest.mark.long),
+    # At full size, test_resnet_v2.py compares the logits with transformers more often.
+    pytest.param("bit_r50x1.distilled_in1k_224", marks=pytest.mark.full),
+]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ from bit_keras.models import network_of_file
 from bit_keras.registry import ARCHITECTURES
 
 pytestmark = [
-    pytest.mark.long,
     pytest.mark.skipif(
         keras.backend.backend() != "tensorflow", reason="Files are the same on every backend."
     ),
@@ -26,6 +25,8 @@ pytestmark = [
 # Writing a `.keras` file takes room for two of them, so it comes first, from no file.
 GROUP_NORM = ("keras", "npz", "flax", "timm", "transformers", "npz")
 BATCH_NORM = ("keras", "npz", "timm", "npz")
+#: One of each normalisation; the others have more of the same arrays, up to 3.7 GB of them.
+OFTEN = ("bit_tiny", "bit_r50x1", "resnetv2_50")
 LARGE = 65_537  # A prime, so that repeated values never align with rows.
 
 
@@ -64,7 +65,13 @@ def assert_same(path, arrays):
             assert found[name].tobytes() == arrays[name].tobytes(), name
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        pytest.param(name, marks=pytest.mark.long if name in OFTEN else pytest.mark.full)
+        for name in ARCHITECTURES
+    ],
+)
 def test_a_network_goes_through_all_formats_and_comes_back(architecture, tmp_path):
     arrays = arrays_of(architecture)
     current = tmp_path / "0.npz"
@@ -96,6 +103,7 @@ def digest_of_removed(path):
     return digest
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dialect", [TIMM, BIT_PYTORCH], ids=lambda dialect: dialect.name)
 def test_a_pytorch_file_of_full_size_is_read(dialect, tmp_path):
     torch = pytest.importorskip("torch", reason="it writes the file")
@@ -108,6 +116,7 @@ def test_a_pytorch_file_of_full_size_is_read(dialect, tmp_path):
     assert_same(tmp_path / "x", arrays)
 
 
+@pytest.mark.long
 def test_an_h5_file_of_full_size_is_read(tmp_path):
     import h5py
 
@@ -124,6 +133,7 @@ def test_an_h5_file_of_full_size_is_read(tmp_path):
     assert_same(tmp_path / "x.h5", arrays)
 
 
+@pytest.mark.long
 def test_a_saved_model_of_full_size_is_read(tmp_path):
     from bit_keras.exporters.hub import export_hub
 

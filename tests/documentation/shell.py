@@ -28,6 +28,7 @@ CANNOT_RUN = {
     "tensorflowjs_converter": "see tests/exporters/test_saved_model_clients.py",
     "jupyter": "it opens a browser; tests/test_notebooks.py executes the notebooks",
     "eval": "it changes one's shell; tests/cli/test_completion.py",
+    "echo": "so does this, in a file of one's home",
 }
 
 #: What is run in a process of its own, and how it is started there.

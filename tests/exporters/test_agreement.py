@@ -64,8 +64,8 @@ def seeded(builder, name):
     scope="module",
     params=[
         "bit_tiny.cifar10",
-        # The full network; its weights are drawn, since the published ones are not at hand.
-        "bit_r50x1.distilled_in1k_224",
+        # The full network; its weights are random, since the published ones are not at hand.
+        pytest.param("bit_r50x1.distilled_in1k_224", marks=pytest.mark.full),
     ],
 )
 def case(request, tmp_path_factory):

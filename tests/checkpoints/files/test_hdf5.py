@@ -485,7 +485,7 @@ def test_hdf5_of_others_is_named(tmp_path):
     )
 
 
-@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.full)])
 def test_a_damaged_file_is_refused_or_read_as_hdf5_reads_it(path, count):
     refused = compared = 0
     for what, data in mutated(path.read_bytes(), count):

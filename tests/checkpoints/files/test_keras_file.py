@@ -322,7 +322,7 @@ def test_files_are_recognised_by_their_content(small, tiny_npz, tmp_path):
     assert not is_keras_file(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.full)])
 def test_a_damaged_file_is_refused_or_read_as_it_was(small, tmp_path, count):
     path = tmp_path / "a.keras"
     path.write_bytes(small.read_bytes())

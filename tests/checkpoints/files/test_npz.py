@@ -385,7 +385,7 @@ def test_a_zip_bomb_is_refused_without_unpacking_it(tmp_path, bomb):
     assert peak < 2 << 20
 
 
-@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.full)])
 def test_a_file_that_was_tampered_with_is_refused_or_read_exactly_right(tmp_path, count):
     write_npz(tmp_path / "x.npz", SMALL)
     assert refused_of(NpzFile, tmp_path / "x.npz", count) > count // 2

@@ -160,7 +160,7 @@ def test_what_is_no_safetensors_is_refused(tmp_path, content, words):
     assert words in refusal(tmp_path / "x")
 
 
-@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.full)])
 def test_a_file_that_was_tampered_with_gives_what_the_reference_gives(
     tmp_path, path, reference, count
 ):

@@ -229,7 +229,7 @@ def test_folders_are_recognised_by_their_content(small, tmp_path):
 
 
 @pytest.mark.parametrize("file", ["variables.index", "variables.data-00000-of-00001"])
-@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.full)])
 def test_a_damaged_file_is_refused_or_read_as_it_was(small, tmp_path, file, count):
     folder = tmp_path / "a"
     shutil.copytree(small, folder)

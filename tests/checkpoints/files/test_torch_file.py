@@ -713,14 +713,14 @@ def test_files_are_recognised_by_their_content(written, tmp_path):
 # Files that have been tampered with.
 
 
-@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.full)])
 def test_a_zip_that_was_tampered_with_is_refused_or_gives_the_same(torch, tmp_path, count):
     path = tmp_path / "x.pth"
     torch.save(training_checkpoint(torch), path)
     assert count / 2 < refused_of(TorchFile, path, count) < count
 
 
-@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.full)])
 def test_a_stream_that_was_tampered_with_is_refused_or_read_as_torch_does(torch, tmp_path, count):
     path = tmp_path / "x.pth"
     torch.save(training_checkpoint(torch), path, _use_new_zipfile_serialization=False)

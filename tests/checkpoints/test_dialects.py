@@ -107,7 +107,7 @@ def test_axes_go_where_their_letters_say():
     ("source", "shape"), [("OI", (5, 4, 1, 1)), ("HWIO", (3, 3, 4, 5)), ("C", ())]
 )
 def test_a_shape_without_the_axes_of_its_layout_is_refused(source, shape):
-    with pytest.raises(ValueError, match="no shape of the layout"):
+    with pytest.raises(ValueError, match="not a shape of the layout"):
         rearranged_shape(shape, source, "IO" if source == "HWIO" else "HWIO")
 
 

@@ -24,7 +24,7 @@ def through_json(spec):
 
 
 @pytest.mark.parametrize(
-    "task",
+    "spec",
     [
         ClassifierSpec(PETS, TRANSFORM),
         ClassifierSpec(PETS, TRANSFORM, "sigmoid"),

@@ -119,11 +119,11 @@ def test_decodes_like_the_evaluation():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((16,), "at least 32 pixels; got 16"),
-        ((True,), "at least 32 pixels; got True"),
-        ((64.0,), "at least 32 pixels; got 64.0"),
-        ((64, "random", 48), "crop of 64 pixels needs a precrop of at least as many; got 48"),
-        ((64, "random", 80.5), "80.5 came"),
+        ((16,), "at least 32 pixels.*16"),
+        ((True,), "at least 32 pixels.*True"),
+        ((64.0,), "at least 32 pixels.*64.0"),
+        ((64, "random", 48), "crop of 64 pixels needs a precrop .*48"),
+        ((64, "random", 80.5), "80.5"),
         ((64, "inception", 80), "leave `precrop` away"),
     ],
 )

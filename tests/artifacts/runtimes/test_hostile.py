@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from bit_keras.artifacts.runtimes import checksums, open_program
+from bit_keras.artifacts import checksums
+from bit_keras.artifacts.runtimes import open_program
 from bit_keras.artifacts.runtimes.trial import require_runs
 from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.exporters.openvino_ir import export_openvino

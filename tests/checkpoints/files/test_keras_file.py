@@ -266,8 +266,8 @@ def changed_weights(small, change):
         (lambda at: at.update({"1": h5py.ExternalLink("x", "/")}), "HDF5's newer layout"),
         (lambda at: at.update({"1": at["0"]}), "is there under another name as well"),
         (lambda at: at.create_dataset("1", (1 << 40,), "f4"), "behind the end"),
-        (lambda at: at.create_dataset("1", (3,), "S4"), "no numbers of a common type"),
-        (lambda at: at.create_dataset("1", (3,), h5py.string_dtype()), "no numbers of a common"),
+        (lambda at: at.create_dataset("1", (3,), "S4"), "not numbers of a common type"),
+        (lambda at: at.create_dataset("1", (3,), h5py.string_dtype()), "not numbers of a common"),
     ],
 )
 def test_weights_that_keras_would_not_write_are_refused(small, tmp_path, change, words):

@@ -333,12 +333,12 @@ def test_files_of_the_other_byte_order_are_converted(torch, tmp_path):
 )
 def test_other_objects_are_refused_by_name(torch, saved, make, name):
     message = refusal(saved({"model": {"x": torch.ones(2)}, "more": make(torch)}))
-    assert f"asks for {name!r}, which is not a part of a list of weights; it was not run" in message
+    assert f"requests {name!r}, which is not part of a list of weights; it was not run" in message
     assert "Save the weights alone: torch.save(model.state_dict(), path)." in message
 
 
 def test_a_whole_model_is_refused(torch, saved):
-    assert "asks for 'torch.nn.modules.linear.Linear'" in refusal(saved(torch.nn.Linear(2, 3)))
+    assert "requests 'torch.nn.modules.linear.Linear'" in refusal(saved(torch.nn.Linear(2, 3)))
 
 
 def test_a_tensor_without_a_name_is_refused(torch, saved):
@@ -415,13 +415,13 @@ MANY_SIDED = (
 )
 
 HOSTILE = {
-    "REDUCE": (MKDIR + b"(" + text("trapped") + b"tR", "asks for 'posix.mkdir'"),
-    "eval": (named("builtins", "eval") + b"(" + text("1") + b"tR", "asks for 'builtins.eval'"),
-    "old eval": (named("__builtin__", "eval"), "asks for '__builtin__.eval'"),
-    "module of PyTorch": (named("torch", "hub.load"), "asks for 'torch.hub.load'"),
+    "REDUCE": (MKDIR + b"(" + text("trapped") + b"tR", "requests 'posix.mkdir'"),
+    "eval": (named("builtins", "eval") + b"(" + text("1") + b"tR", "requests 'builtins.eval'"),
+    "old eval": (named("__builtin__", "eval"), "requests '__builtin__.eval'"),
+    "module of PyTorch": (named("torch", "hub.load"), "requests 'torch.hub.load'"),
     "prefix": (named("torch._utils", "_rebuild_tensor_v2.x"), "_rebuild_tensor_v2.x"),
-    "name in two halves": (named("collections OrderedDict", ""), "asks for"),
-    "control characters": (named("os", "\x1b[2Jsystem"), "asks for 'os.\\x1b[2Jsystem'"),
+    "name in two halves": (named("collections OrderedDict", ""), "requests"),
+    "control characters": (named("os", "\x1b[2Jsystem"), "requests 'os.\\x1b[2Jsystem'"),
     "escapes": (named("posix", "\\x6dkdir"), "a backslash in a name"),
     "STACK_GLOBAL": (text("posix") + text("mkdir") + b"\x93", "instruction STACK_GLOBAL"),
     "INST": (b"(" + text("trapped") + b"iposix\nmkdir\n", "instruction INST"),
@@ -441,7 +441,7 @@ HOSTILE = {
     "BUILD of a tensor": (tensor() + b"}b", "sets the attributes of an object"),
     "BUILD with a list": (ORDERED_DICT + b")R]b", "sets the attributes of an object"),
     "call of a number": (number(3) + b")R", "calls what is not a function"),
-    "call of a storage": (named("torch", "FloatStorage") + b")R", "asks for 'torch.FloatStorage'"),
+    "call of a storage": (named("torch", "FloatStorage") + b")R", "requests 'torch.FloatStorage'"),
     "call with a list": (ORDERED_DICT + b"]R", "calls what is not a function"),
     "call with too much": (ORDERED_DICT + b"]\x85R", "takes 1 positional argument"),
     "LONG4 of 2 GB": (b"\x8b" + struct.pack("<i", 2**31 - 1), "more than 16 MB"),
@@ -534,7 +534,7 @@ def test_a_bare_pickle_is_refused_by_what_it_asks_for(tmp_path, monkeypatch):
     path = tmp_path / "x.bin"
     path.write_bytes(program(HOSTILE["REDUCE"][0]))
     assert is_torch_file(path)
-    assert "asks for 'posix.mkdir'" in refusal(path)
+    assert "requests 'posix.mkdir'" in refusal(path)
     path.write_bytes(pickle.dumps({"x": 1}, 2))
     assert "is a pickle, but not one of torch.save" in refusal(path)
     assert not (tmp_path / "trapped").exists()

@@ -17,7 +17,7 @@ mediapipe = pytest.importorskip("mediapipe", reason="mediapipe is not installed"
 
 def classify(content, images=None, **options):
     """The heads that ImageClassifier answers with, of each image."""
-    from mediapipe.specs.python import BaseOptions, vision
+    from mediapipe.tasks.python import BaseOptions, vision
 
     options = vision.ImageClassifierOptions(BaseOptions(model_asset_buffer=content), **options)
     with vision.ImageClassifier.create_from_options(options) as classifier:
@@ -25,7 +25,7 @@ def classify(content, images=None, **options):
 
 
 def embed(content):
-    from mediapipe.specs.python import BaseOptions, vision
+    from mediapipe.tasks.python import BaseOptions, vision
 
     options = vision.ImageEmbedderOptions(BaseOptions(model_asset_buffer=content))
     with vision.ImageEmbedder.create_from_options(options) as embedder:

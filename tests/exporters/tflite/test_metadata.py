@@ -169,7 +169,7 @@ def test_multi_label_scores_say_that_they_do_not_add_up():
 
 
 def test_a_feature_extractor_has_no_labels():
-    metadata = dataclasses.replace(described("none"), variant="feature_extraction", spec=None)
+    metadata = dataclasses.replace(described("none"), variant="feature_extraction", task=None)
     file = with_metadata(extractor(), metadata, None, MEMBERS)
     _, found = read(file)
     [features] = found.subgraphMetadata[0].outputTensorMetadata

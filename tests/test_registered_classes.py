@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import bit_keras
-from bit_keras.training import compile_for, hyper_rule
+from bit_keras.training import hyper_rule
+from bit_keras.training.loop import compile_for
 
 PACKAGE = Path(bit_keras.__file__).parent
 

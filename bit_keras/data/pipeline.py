@@ -76,9 +76,11 @@ def train_pipeline(
     Example:
 
     ```python
+    from bit_keras.data.pipeline import train_pipeline
+
     images = bit_keras.data.open_images((np.zeros((6, 40, 40, 3), "uint8"), [0, 1] * 3))
     transform = bit_keras.preprocessing.TrainTransform(32)
-    batches = bit_keras.data.train_pipeline(images, transform, 4, seed=0, stop=3)
+    batches = train_pipeline(images, transform, 4, seed=0, stop=3)
     len(batches)  # 3
     ```
 
@@ -135,9 +137,11 @@ def eval_pipeline(images: Images, transform: EvalTransform, batch: int) -> tf.da
     Example:
 
     ```python
+    from bit_keras.data.pipeline import eval_pipeline
+
     images = bit_keras.data.open_images((np.zeros((5, 40, 40, 3), "uint8"), [0, 1, 0, 1, 0]))
     transform = bit_keras.eval_transform("bit_tiny.cifar10", size=32)
-    batches = bit_keras.data.eval_pipeline(images, transform, batch=4)
+    batches = eval_pipeline(images, transform, batch=4)
     [indices.tolist() for _, indices in batches.as_numpy_iterator()]  # [[0, 1, 2, 3], [4]]
     ```
     """
@@ -171,8 +175,10 @@ def mixup(
     Example:
 
     ```python
+    from bit_keras.data.pipeline import mixup
+
     images, targets = np.zeros((2, 4, 4, 3), "float32"), np.eye(2, dtype="float32")
-    bit_keras.data.mixup(images, targets, 0.75)[1].numpy().tolist()  # [[0.75, 0.25], [0.25, 0.75]]
+    mixup(images, targets, 0.75)[1].numpy().tolist()  # [[0.75, 0.25], [0.25, 0.75]]
     ```
 
     Reference:
@@ -196,8 +202,10 @@ def require_readable(images: Images) -> None:
     Example:
 
     ```python
+    from bit_keras.data.pipeline import require_readable
+
     images = bit_keras.data.open_images((np.zeros((2, 40, 50, 3), "uint8"), [0, 1]))
-    bit_keras.data.require_readable(images)  # None
+    require_readable(images)  # None
     ```
     """
     _require_readable(images, sum(name in images.unreadable for name in images.names))

@@ -155,27 +155,6 @@ def open_images(
     return open_source(data).images(split, skip_unreadable_classes=skip_unreadable_classes)
 
 
-def splits_of(data: Data) -> tuple[str, ...]:
-    """Returns the names of the splits of the data, or `()` if it has no splits.
-
-    Args:
-        data: See `open_images`.
-
-    Returns:
-        tuple of str, training splits first.
-
-    Raises:
-        DataError: See `open_images`.
-
-    Example:
-
-    ```python
-    bit_keras.data.splits_of((np.zeros((2, 40, 50, 3), "uint8"), [0, 1]))  # ()
-    ```
-    """
-    return open_source(data).splits
-
-
 def _is_tfds(data: str | os.PathLike) -> bool:
     return isinstance(data, str) and data.startswith(PREFIX)
 

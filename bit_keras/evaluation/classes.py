@@ -35,8 +35,10 @@ def match_classes(classes: Sequence[str], labels: Labels) -> np.ndarray:
     Example:
 
     ```python
+    from bit_keras.evaluation.classes import match_classes
+
     labels = bit_keras.preprocessing.load_labels("imagenet_1k")
-    bit_keras.evaluation.match_classes(["n01440764", "tabby_cat"], labels).tolist()  # [0, 281]
+    match_classes(["n01440764", "tabby_cat"], labels).tolist()  # [0, 281]
     ```
     """
     ids: dict[str, set[int]] = {}

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bit_keras.data import Images, eval_pipeline
+from bit_keras.data import Images
+from bit_keras.data.pipeline import eval_pipeline
 from bit_keras.errors import BitKerasError, DecodingError
 from bit_keras.evaluation.classes import match_classes
 from bit_keras.evaluation.real import real_labels_of

@@ -22,7 +22,7 @@ from bit_keras.checkpoints import keras_arrays
 from bit_keras.checkpoints.files import ArrayFile, write_keras
 from bit_keras.errors import ExportError
 from bit_keras.exporters.specs import as_built, checked_spec
-from bit_keras.models import network_without_weights
+from bit_keras.models.builders import network_without_weights
 from bit_keras.models.finite import require_finite_weights
 from bit_keras.preprocessing import ClassifierSpec
 from bit_keras.registry import checkpoint_of

@@ -41,7 +41,7 @@ def load_network(
     model.name, spec.labels.name  # ('bit_tiny.cifar10', 'cifar10')
     ```
     """
-    from bit_keras.models import network_of_file
+    from bit_keras.models.builders import network_of_file
 
     source = resolve(source)
     if source.format == "run":

@@ -291,9 +291,10 @@ def network_of_file(
 
     ```python
     from bit_keras.checkpoints import pretrained_path
+    from bit_keras.models.builders import network_of_file
 
     path = pretrained_path(bit_keras.model_info("bit_tiny.cifar10"))
-    bit_keras.models.network_of_file(path).output_shape  # (None, 10)
+    network_of_file(path).output_shape  # (None, 10)
     ```
     """
     source = resolve(source)
@@ -320,10 +321,11 @@ def network_without_weights(source: str | os.PathLike, arrays: ArrayFile) -> ker
 
     ```python
     from bit_keras.checkpoints import open_checkpoint, pretrained_path
+    from bit_keras.models.builders import network_without_weights
 
     path = pretrained_path(bit_keras.model_info("bit_tiny.cifar10"))
     with open_checkpoint(path) as arrays:
-        model = bit_keras.models.network_without_weights(path, arrays)
+        model = network_without_weights(path, arrays)
     model.name  # 'bit_tiny.cifar10'
     ```
     """

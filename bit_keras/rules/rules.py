@@ -317,7 +317,9 @@ def big_vision_rule(examples: int, batch: int = BASE_BATCH) -> Rule:
     Example:
 
     ```python
-    bit_keras.training.big_vision_rule(4500).warmup_steps  # 100
+    from bit_keras.rules.rules import big_vision_rule
+
+    big_vision_rule(4500).warmup_steps  # 100
     ```
 
     Reference:
@@ -369,7 +371,9 @@ def scratch_rule(examples: int, size: int, batch: int = SMALL_BATCH, epochs: int
     Example:
 
     ```python
-    bit_keras.training.scratch_rule(49_000, size=64).steps  # 11484
+    from bit_keras.rules.rules import scratch_rule
+
+    scratch_rule(49_000, size=64).steps  # 11484
     ```
     """
     _require_positive("examples", examples)

@@ -20,8 +20,7 @@ from bit_keras.models import create_classifier
 from bit_keras.preprocessing import ClassifierSpec, EvalTransform, Labels
 from bit_keras.preprocessing.evaluation import image_size
 from bit_keras.registry import Checkpoint, Resizing, model_info
-from bit_keras.rules import Rule, big_vision_rule, hyper_rule, scratch_rule
-from bit_keras.rules.rules import MEDIUM
+from bit_keras.rules.rules import MEDIUM, Rule, big_vision_rule, hyper_rule, scratch_rule
 from bit_keras.sources import read_run
 from bit_keras.training import run
 from bit_keras.training.loop import Training, recompute_blocks

@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from bit_keras.checkpoints import save_weights
-from bit_keras.data import Images, eval_pipeline, require_readable, train_pipeline
+from bit_keras.data import Images
+from bit_keras.data.pipeline import eval_pipeline, require_readable, train_pipeline
 from bit_keras.errors import TrainingError
 from bit_keras.layers.moments import Tensor
 from bit_keras.preprocessing import EvalTransform, TrainTransform
@@ -270,9 +271,11 @@ def compile_for(model: keras.Model, rule: Rule, accumulate: int = 1) -> keras.op
     Example:
 
     ```python
+    from bit_keras.training.loop import compile_for
+
     model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
     rule = bit_keras.training.hyper_rule(4500, image_size=(32, 32))
-    optimizer = bit_keras.training.compile_for(model, rule)
+    optimizer = compile_for(model, rule)
     optimizer.momentum  # 0.9
     ```
     """

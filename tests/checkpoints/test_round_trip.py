@@ -13,7 +13,7 @@ from bit_keras.checkpoints import official_shapes, open_checkpoint, write_checkp
 from bit_keras.checkpoints.dialects import BIT_PYTORCH, TIMM, bit_tf2_order
 from bit_keras.checkpoints.files import Arrays
 from bit_keras.checkpoints.writing import ArraysInDialect
-from bit_keras.models import network_of_file
+from bit_keras.models.builders import network_of_file
 from bit_keras.registry import ARCHITECTURES
 
 pytestmark = [

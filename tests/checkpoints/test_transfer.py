@@ -20,7 +20,7 @@ from bit_keras.checkpoints import (
 )
 from bit_keras.checkpoints.transfer import ModelArrays
 from bit_keras.errors import BitKerasError, CheckpointError
-from bit_keras.models import network_of_file
+from bit_keras.models.builders import network_of_file
 from bit_keras.registry import ARCHITECTURES
 
 TINY = "bit_tiny.cifar10"

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from bit_keras.data import open_images, recognition, splits_of
+from bit_keras.data import open_images, recognition
 from bit_keras.data.sources import open_source
 from bit_keras.data.splits import role_of
 from bit_keras.errors import DataError
@@ -57,7 +57,7 @@ def test_splits_in_any_spelling(make, splits):
 def test_unlabelled_images_of_a_split_are_skipped(make, caplog):
     data = make(*tree("train"), "test/1.jpg", "test/2.jpg")
     with caplog.at_level(logging.INFO, "bit_keras"):
-        assert splits_of(data) == ("train",)
+        assert open_source(data).splits == ("train",)
     assert "2 files are skipped, such as test/1.jpg: of a split without class folders" in (
         caplog.text
     )
@@ -65,7 +65,7 @@ def test_unlabelled_images_of_a_split_are_skipped(make, caplog):
 
 def test_folder_next_to_splits_is_skipped(make, caplog):
     data = make(*tree("Training", "Testing"), "docs/figure.png", "docs/more/figure.png")
-    assert splits_of(data) == ("Training", "Testing")
+    assert open_source(data).splits == ("Training", "Testing")
     assert open_images(data, "Training").classes == ("cat", "dog")
     assert "2 files are skipped, such as docs/figure.png" in caplog.text
 
@@ -97,7 +97,7 @@ def test_splits_in_a_folder_of_their_own(make_folder, make_tar, encoded):
     with pytest.raises(DataError, match=r"pass .*/pets"):
         open_source(make_folder(files))
     # Packing a folder makes such archives.
-    assert splits_of(make_tar(files)) == ("train", "test")
+    assert open_source(make_tar(files)).splits == ("train", "test")
 
 
 def test_several_splits_of_one_use(make):

@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bit_keras.data import (
-    eval_pipeline,
-    image_dataset,
-    mixup,
-    open_images,
-    require_readable,
-    train_pipeline,
-)
+from bit_keras.data import image_dataset, open_images
+from bit_keras.data.pipeline import eval_pipeline, mixup, require_readable, train_pipeline
 from bit_keras.errors import DataError, SizeError
 from bit_keras.preprocessing import EvalTransform, TrainTransform
 from bit_keras.registry import Resizing
@@ -122,7 +116,8 @@ def test_size_of_the_batch_does_not_change_the_pictures(photos):
 def test_another_process_gets_the_same(photos, tmp_path):
     script = f"""
 import numpy as np
-from bit_keras.data import open_images, train_pipeline
+from bit_keras.data import open_images
+from bit_keras.data.pipeline import train_pipeline
 from bit_keras.preprocessing import TrainTransform
 pixels = np.random.default_rng(0).integers(0, 256, (23, 44, 40, 3), np.uint8)
 data = open_images((pixels, np.arange(23) % 3))

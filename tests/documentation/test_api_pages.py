@@ -52,7 +52,9 @@ def public_objects():
         names += [
             alias.path
             for alias in package.members.values()
-            if alias.is_alias and not alias.name.startswith("_")
+            if alias.is_alias
+            and not alias.name.startswith("_")
+            and alias.target_path.startswith("bit_keras.")
         ]
     found = {object_at(name).path: name for name in names if not object_at(name).is_module}
     assert len(found) > len(bit_keras.__all__)

@@ -3,7 +3,7 @@
 import pytest
 
 from bit_keras.errors import UnknownLabelsError
-from bit_keras.evaluation import match_classes
+from bit_keras.evaluation.classes import match_classes
 from bit_keras.preprocessing import Labels, load_labels
 
 IMAGENET = load_labels("imagenet_1k")

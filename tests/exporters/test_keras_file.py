@@ -12,7 +12,8 @@ from bit_keras.checkpoints import SeededArrays, official_shapes, open_checkpoint
 from bit_keras.errors import BitKerasError, CheckpointError, ExportError
 from bit_keras.exporters.keras_archive import convert_to_keras, export_keras
 from bit_keras.inference import load_predictor
-from bit_keras.models import create_classifier, create_feature_maps, network_of_file
+from bit_keras.models import create_classifier, create_feature_maps
+from bit_keras.models.builders import network_of_file
 from bit_keras.preprocessing import ClassifierSpec, Labels, eval_transform, spec_of
 from bit_keras.registry import ARCHITECTURES
 

@@ -21,7 +21,7 @@ from bit_keras.checkpoints.channels import ArraysWithChannels
 from bit_keras.checkpoints.transfer import ModelArrays
 from bit_keras.errors import BitKerasError, CheckpointError
 from bit_keras.layers import StdConv2D
-from bit_keras.models import network_of_file
+from bit_keras.models.builders import network_of_file
 from bit_keras.models.resnet_v2 import feature_maps
 from bit_keras.registry import ARCHITECTURES
 from tests.models.networks import CLASSES, fill, narrow, relative_errors, run, to_numpy

@@ -419,8 +419,8 @@ def test_a_run_without_weights_yet_is_an_error(stopped):
 
 def gradients_step(parts, remat=False):
     """The weights after three steps of 8 images in so many parts."""
-    from bit_keras.training import compile_for, scratch_rule
-    from bit_keras.training.loop import recompute_blocks
+    from bit_keras.rules.rules import scratch_rule
+    from bit_keras.training.loop import compile_for, recompute_blocks
 
     keras.utils.set_random_seed(0)
     model = bit_keras.create_classifier(NAME, weights=None, input_shape=(32, 32, 3))

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from bit_keras.errors import TrainingError
-from bit_keras.training import Rule, big_vision_rule, hyper_rule, scratch_rule
+from bit_keras.rules.rules import Rule, big_vision_rule, hyper_rule, scratch_rule
 
 SMALL, OTHER = (32, 32), (224, 224)
 

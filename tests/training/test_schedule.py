@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from bit_keras.training import RuleSchedule, big_vision_rule, compile_for, hyper_rule, scratch_rule
+from bit_keras.rules.rules import big_vision_rule, hyper_rule, scratch_rule
+from bit_keras.training import RuleSchedule
+from bit_keras.training.loop import compile_for
 
 RULES = [
     hyper_rule(100, (32, 32)),

@@ -1,6 +1,6 @@
 """Architectures and checkpoints: the one table that every other part reads.
 
-Only facts with a source stand here. What no source states is `None`.
+It contains only facts with a source. What no source states is `None`.
 
 Sources, by the short names used below:
 
@@ -49,6 +49,43 @@ Shape = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
+class ResidualUnit:
+    """A residual unit of an architecture.
+
+    Attributes:
+        block: int. Counted from 1.
+        number: int. In its block, counted from 1.
+        in_filters: int. Channels that enter it.
+        middle_filters: int. Channels of its 3x3 convolution.
+        filters: int. Channels that leave it.
+    """
+
+    block: int
+    number: int
+    in_filters: int
+    middle_filters: int
+    filters: int
+
+    @property
+    def name(self) -> str:
+        """The prefix of its layers, for example `"block1_unit01"`."""
+        return f"block{self.block}_unit{self.number:02d}"
+
+    @property
+    def projects(self) -> bool:
+        """Whether its shortcut is a convolution."""
+        return self.number == 1
+
+    @property
+    def strides(self) -> int:
+        """Of its 3x3 convolution and its shortcut: 2 where it halves the resolution.
+
+        The first unit of block 1 does not, because the max-pool has just done so.
+        """
+        return 2 if self.number == 1 and self.block > 1 else 1
+
+
+@dataclasses.dataclass(frozen=True)
 class Architecture:
     """A ResNet-v2 as data.
 
@@ -88,11 +125,29 @@ class Architecture:
         """Channels that leave `block`, counted from 1."""
         return 4 * self.middle_filters(block)
 
+    def residual_units(self) -> Iterator[ResidualUnit]:
+        """The residual units, in the network's order.
+
+        Example:
+
+        ```python
+        architecture = bit_keras.registry.ARCHITECTURES["bit_tiny"]
+        [unit.name for unit in architecture.residual_units()][:2]
+        # ['block1_unit01', 'block2_unit01']
+        ```
+        """
+        channels = self.stem_filters
+        for block, units in enumerate(self.units, start=1):
+            middle, out = self.middle_filters(block), self.block_filters(block)
+            for number in range(1, units + 1):
+                yield ResidualUnit(block, number, channels, middle, out)
+                channels = out
+
     def weight_shapes(self, classes: int | None = None, in_channels: int = RGB) -> dict[str, Shape]:
         """Shapes of all weights by path (`layer/weight`), in the network's order.
 
         Args:
-            classes: int. Width of the head; `None` leaves the head out.
+            classes: int. Width of the head; `None` omits the head.
             in_channels: int. Channels of the images. Defaults to `3`.
 
         Example:
@@ -103,23 +158,19 @@ class Architecture:
         ```
         """
         shapes: dict[str, Shape] = {"stem_conv/kernel": (7, 7, in_channels, self.stem_filters)}
-        channels = self.stem_filters
-        for block, units in enumerate(self.units, start=1):
-            middle, out = self.middle_filters(block), self.block_filters(block)
-            for unit in range(1, units + 1):
-                prefix = f"block{block}_unit{unit:02d}_"
-                shapes |= self._normalization_shapes(prefix + "norm1", channels)
-                if unit == 1:
-                    shapes[prefix + "proj/kernel"] = (1, 1, channels, out)
-                shapes[prefix + "conv1/kernel"] = (1, 1, channels, middle)
-                shapes |= self._normalization_shapes(prefix + "norm2", middle)
-                shapes[prefix + "conv2/kernel"] = (3, 3, middle, middle)
-                shapes |= self._normalization_shapes(prefix + "norm3", middle)
-                shapes[prefix + "conv3/kernel"] = (1, 1, middle, out)
-                channels = out
-        shapes |= self._normalization_shapes("norm", channels)
+        for unit in self.residual_units():
+            name, middle = unit.name, unit.middle_filters
+            shapes |= self._normalization_shapes(f"{name}_norm1", unit.in_filters)
+            if unit.projects:
+                shapes[f"{name}_proj/kernel"] = (1, 1, unit.in_filters, unit.filters)
+            shapes[f"{name}_conv1/kernel"] = (1, 1, unit.in_filters, middle)
+            shapes |= self._normalization_shapes(f"{name}_norm2", middle)
+            shapes[f"{name}_conv2/kernel"] = (3, 3, middle, middle)
+            shapes |= self._normalization_shapes(f"{name}_norm3", middle)
+            shapes[f"{name}_conv3/kernel"] = (1, 1, middle, unit.filters)
+        shapes |= self._normalization_shapes("norm", self.features)
         if classes is not None:
-            shapes |= {"head/kernel": (channels, classes), "head/bias": (classes,)}
+            shapes |= {"head/kernel": (self.features, classes), "head/bias": (classes,)}
         return shapes
 
     def _normalization_shapes(self, layer: str, channels: int) -> dict[str, Shape]:
@@ -130,25 +181,19 @@ class Architecture:
 
     def parameters(self, classes: int | None = None) -> int:
         """Number of trainable values (BatchNorm's moving statistics are not)."""
-        total = 0
-        for path, shape in self.weight_shapes(classes).items():
-            if "/moving_" not in path:
-                size = 1
-                for side in shape:
-                    size *= side
-                total += size
-        return total
+        shapes = self.weight_shapes(classes).items()
+        return sum(math.prod(shape) for path, shape in shapes if "/moving_" not in path)
 
     def multiply_adds(self, height: int, width: int, classes: int | None = None) -> int:
         """Multiply-adds of the convolutions and of the head for one image.
 
         Counted as in the papers: what normalisation, activations and pooling
-        cost is left out.
+        cost is not counted.
 
         Args:
             height: int. Of the image in pixels.
             width: int.
-            classes: int. Width of the head; `None` leaves the head out.
+            classes: int. Width of the head; `None` omits the head.
 
         Example:
 
@@ -161,14 +206,11 @@ class Architecture:
         height, width = math.ceil(height / 2), math.ceil(width / 2)
         total = height * width * weights["stem_conv/kernel"]
         height, width = math.ceil(height / 2), math.ceil(width / 2)
-        for block, units in enumerate(self.units, start=1):
-            for unit in range(1, units + 1):
-                prefix = f"block{block}_unit{unit:02d}_"
-                total += height * width * weights[prefix + "conv1/kernel"]
-                if unit == 1 and block > 1:
-                    height, width = math.ceil(height / 2), math.ceil(width / 2)
-                for layer in ("proj", "conv2", "conv3"):
-                    total += height * width * weights.get(f"{prefix}{layer}/kernel", 0)
+        for unit in self.residual_units():
+            total += height * width * weights[f"{unit.name}_conv1/kernel"]
+            height, width = math.ceil(height / unit.strides), math.ceil(width / unit.strides)
+            for layer in ("proj", "conv2", "conv3"):
+                total += height * width * weights.get(f"{unit.name}_{layer}/kernel", 0)
         return total + weights.get("head/kernel", 0)
 
 

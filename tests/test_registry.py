@@ -391,3 +391,18 @@ def test_the_classes_of_vtab_are_those_of_its_own_script():
     # google-research/task_adaptation @d7630d3, scripts/run_all_tasks.sh: `num_classes=16`.
     for name in bit_keras.list_models("*_dsprites_*"):
         assert bit_keras.model_info(name).classes == 16
+
+
+def test_residual_units_are_those_of_the_weights():
+    for architecture in ARCHITECTURES.values():
+        units = list(architecture.residual_units())
+        assert len(units) == sum(architecture.units)
+        layers = {path.partition("/")[0] for path in architecture.weight_shapes()}
+        assert {unit.name for unit in units} == {
+            layer.rpartition("_")[0] for layer in layers if "_unit" in layer
+        }
+        assert {unit.name for unit in units if unit.projects} == {
+            layer.removesuffix("_proj") for layer in layers if layer.endswith("_proj")
+        }
+        assert [unit.block for unit in units if unit.strides == 2] == [2, 3, 4]
+        assert [unit.in_filters for unit in units[1:]] == [unit.filters for unit in units[:-1]]

@@ -53,6 +53,5 @@ def estimated_memory(item: Item) -> int:
 def _unit_outputs(architecture: Architecture, size: int) -> float:
     """Values that all residual units together give for a square image."""
     return sum(
-        units * architecture.block_filters(block) * (size / 2 ** (block + 1)) ** 2
-        for block, units in enumerate(architecture.units, start=1)
+        unit.filters * (size / 2 ** (unit.block + 1)) ** 2 for unit in architecture.residual_units()
     )

@@ -10,7 +10,8 @@ normalised and rectified input:
 """
 
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 
 import keras
 from keras import layers, ops
@@ -18,7 +19,7 @@ from keras import layers, ops
 from bit_keras.layers import GroupNorm, StdConv2D
 from bit_keras.layers.functional import Functional
 from bit_keras.layers.moments import Tensor
-from bit_keras.registry import RGB, Architecture
+from bit_keras.registry import RGB, Architecture, ResidualUnit
 
 #: Keras has 1e-3; torch's BatchNorm, and so the a1h networks of timm, 1e-5.
 BATCH_NORM_EPSILON = 1e-5
@@ -62,50 +63,35 @@ def feature_maps(
     )
     maps = {"stem": x}
     x = _max_pool(x, architecture.pool_border)
-    for block, units in enumerate(architecture.units, start=1):
-        x = _block(x, architecture, block, units, convolution)(x)
-        maps[f"block{block}"] = x
+    for block, units in itertools.groupby(architecture.residual_units(), lambda unit: unit.block):
+        name = f"block{block}"
+        x = maps[name] = _block(x, architecture, units, convolution, name)(x)
     maps["pre_logits_map"] = _norm_relu(x, architecture, "norm")
     return maps
 
 
 def _block(
-    x: Tensor, architecture: Architecture, block: int, units: int, convolution: Convolution
+    x: Tensor,
+    architecture: Architecture,
+    units: Iterable[ResidualUnit],
+    convolution: Convolution,
+    name: str,
 ) -> keras.Model:
     """Returns a block for maps like `x` as a model, so that it can be frozen by name."""
     # A model casts its inputs to the dtype of `keras.Input`, by default float32.
     inputs = x = keras.Input(x.shape[1:], dtype=x.dtype)
-    for unit in range(1, units + 1):
-        # Only the first unit changes the resolution, and not in block 1: the
-        # max-pool has just halved it.
-        strides = 2 if unit == 1 and block > 1 else 1
-        name = f"block{block}_unit{unit:02d}"
-        x = _residual_unit(
-            x,
-            architecture,
-            block,
-            convolution,
-            strides=strides,
-            project=unit == 1,
-            name=name,
-        )
-    return Functional(inputs, x, name=f"block{block}")
+    for unit in units:
+        x = _residual_unit(x, architecture, unit, convolution)
+    return Functional(inputs, x, name=name)
 
 
 def _residual_unit(
-    x: Tensor,
-    architecture: Architecture,
-    block: int,
-    convolution: Convolution,
-    *,
-    strides: int,
-    project: bool,
-    name: str,
+    x: Tensor, architecture: Architecture, unit: ResidualUnit, convolution: Convolution
 ) -> Tensor:
-    middle, out = architecture.middle_filters(block), architecture.block_filters(block)
+    name, middle, out, strides = unit.name, unit.middle_filters, unit.filters, unit.strides
     shortcut = x
     y = _norm_relu(x, architecture, f"{name}_norm1")
-    if project:
+    if unit.projects:
         shortcut = convolution(y, architecture, out, 1, strides=strides, name=f"{name}_proj")
     y = convolution(y, architecture, middle, 1, name=f"{name}_conv1")
     y = _norm_relu(y, architecture, f"{name}_norm2")

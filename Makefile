@@ -9,19 +9,25 @@ PYTEST := $(BIN)/python -m pytest -q
 # A file of tests stays in one process, with what it has prepared. Three on two cores, since
 # some wait for programs that they start.
 TOGETHER := -n 3 --dist loadfile
-# Long tests take gigabytes each. In their own order: files of one test are not left to the end.
-IN_PAIRS := -n 2 --dist loadfile --no-loadscope-reorder
+# In their own order: files of one test are not left to the end.
+IN_ORDER := $(TOGETHER) --no-loadscope-reorder
+
+# The tiers of tests: see CONTRIBUTING.md.
+QUICK := not slow and not long and not full
+PLAIN := not long and not full
 
 # Hundreds of small programs are compiled for JAX, and each runs once.
 FAST_JAX := JAX_DISABLE_MOST_OPTIMIZATIONS=1
+# JAX and PyTorch side by side; what one of them prints stays together, where make can do that.
+SIDE_BY_SIDE := $(MAKE) --no-print-directory -j 2 $(if $(filter output-sync,$(.FEATURES)),-O)
 
-.PHONY: help demo check test test-long test-full clients benchmark docs lint clean
+.PHONY: help demo check test test-long test-full on-jax on-torch clients benchmark docs lint clean
 
 help:
 	@echo "make demo       install, export a SavedModel, classify the sample images with it"
-	@echo "make test       all tests that take minutes (under 15 on two cores)"
-	@echo "make check      the quick loop (under 2 minutes)"
-	@echo "make test-long  full-size networks (under 45 minutes)"
+	@echo "make check      lint and the quick tests of what changed (under 30 seconds)"
+	@echo "make test       all tests but the long ones (under 10 minutes on two cores)"
+	@echo "make test-long  tests that take minutes each (under 20 minutes)"
 	@echo "make test-full  what needs hours, full size or programs from outside; by hand"
 	@echo "make clients    the table of clients in docs/deploy.md, from the tests that run them"
 	@echo "make benchmark  every format beside its peers; writes docs/performance.md"
@@ -36,20 +42,24 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy bit_keras
 
+# make check ROOMS="exporters data" runs the tests of these, whatever changed.
 check: lint
-	KERAS_BACKEND=tensorflow $(PYTEST) $(TOGETHER) -m "not long and not full" tests/test_registry.py \
-		tests/test_structure.py tests/test_atomic.py tests/preprocessing tests/checkpoints \
-		tests/layers tests/models
+	KERAS_BACKEND=tensorflow $(PYTEST) -n 2 --dist loadfile -m "$(QUICK)" tests/test_structure.py \
+		$$($(BIN)/python tests/changed.py $(ROOMS))
 
 test: lint
-	KERAS_BACKEND=tensorflow $(PYTEST) $(TOGETHER) -m "not long and not full"
-	KERAS_BACKEND=jax $(FAST_JAX) $(PYTEST) $(TOGETHER) -m "not long and not full" $(EVERY_BACKEND)
-	KERAS_BACKEND=torch $(PYTEST) $(TOGETHER) -m "not long and not full" $(EVERY_BACKEND)
+	KERAS_BACKEND=tensorflow $(PYTEST) $(TOGETHER) -m "$(PLAIN)"
+	$(SIDE_BY_SIDE) on-jax on-torch TIER="$(PLAIN)"
 
 test-long: $(VENV)/.dev
-	KERAS_BACKEND=tensorflow $(PYTEST) $(IN_PAIRS) -m long
-	KERAS_BACKEND=jax $(PYTEST) -m long $(EVERY_BACKEND)
-	KERAS_BACKEND=torch $(PYTEST) -m long $(EVERY_BACKEND)
+	KERAS_BACKEND=tensorflow $(PYTEST) $(IN_ORDER) -m long
+	$(SIDE_BY_SIDE) on-jax on-torch TIER=long
+
+on-jax:
+	KERAS_BACKEND=jax $(FAST_JAX) $(PYTEST) -m "$(TIER)" $(EVERY_BACKEND)
+
+on-torch:
+	KERAS_BACKEND=torch $(PYTEST) -m "$(TIER)" $(EVERY_BACKEND)
 
 # Run by hand, for what a change touches: make test-full TESTS=tests/exporters
 test-full: $(VENV)/.dev

@@ -1,5 +1,6 @@
 """Small data that a network can learn, and the options of a training of seconds."""
 
+import contextlib
 import logging
 
 import numpy as np
@@ -40,9 +41,9 @@ def colour_folder(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def log_lines():
-    """The lines of the package's log while a test runs."""
+@contextlib.contextmanager
+def kept_log():
+    """The lines of the package's log, while the context lasts."""
     lines = []
 
     class Keeping(logging.Handler):
@@ -53,6 +54,15 @@ def log_lines():
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    yield lines
-    logger.removeHandler(handler)
-    logger.setLevel(level)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+@pytest.fixture
+def log_lines():
+    """The lines of the package's log while a test runs."""
+    with kept_log() as lines:
+        yield lines

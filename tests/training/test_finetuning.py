@@ -16,6 +16,7 @@ from bit_keras.checkpoints import open_checkpoint
 from bit_keras.errors import BitKerasError, SizeError, TrainingError
 from bit_keras.sources import resolve
 from bit_keras.training import Interrupted, finetune, load_run
+from tests.training.conftest import kept_log
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow",
@@ -137,9 +138,18 @@ def test_the_weights_are_official_and_float32(trained):
     assert {array.dtype.name for array in weights_of(path / "last.npz").values()} == {"float32"}
 
 
+@pytest.fixture(scope="module")
+def logged(colours, tmp_path_factory):
+    """A training of 4 steps: its folder, and the lines that it logged."""
+    path = tmp_path_factory.mktemp("runs") / "logged"
+    with kept_log() as lines:
+        finetune(NAME, colours, path, **SHORT)
+    return path, lines
+
+
 @pytest.mark.long
-def test_rule_and_validations_are_logged_and_seeds_give_other_weights(colours, tmp_path, log_lines):
-    finetune(NAME, colours, tmp_path / "run", **SHORT)
+def test_the_rule_and_every_validation_are_logged(logged):
+    _, log_lines = logged
     text = "\n".join(log_lines)
     assert "training from random weights (this project's own): 4 steps of 12 images" in text
     assert "4 steps were requested instead of" in text
@@ -265,13 +275,20 @@ def test_ctrl_c_saves_and_the_same_call_gives_the_same_weights(
     for step in (3, 8):
         with monkeypatch.context() as patch:
             stop_at(step, patch)
-            with pytest.raises(Interrupted, match=f"after step {step} of 20, and saved"):
+            with pytest.raises(Interrupted, match=f"after step {step} of 12, and saved"):
                 finetune(NAME, colours, tmp_path / "parts", **options)
     parts = finetune(NAME, colours, tmp_path / "parts", **options)
-    assert "Resuming after step 13." in log_lines
+    assert "Resuming after step 8." in log_lines
     for file in ("best.npz", "last.npz"):
         assert same(tmp_path / "whole" / file, tmp_path / "parts" / file)
     assert (whole.best_step, whole.best_accuracy) == (parts.best_step, parts.best_accuracy)
+
+
+@pytest.mark.long
+def test_another_seed_gives_other_weights(logged, colours, tmp_path):
+    path, _ = logged
+    finetune(NAME, colours, tmp_path / "run", **SHORT, seed=1)
+    assert not same(path / "last.npz", tmp_path / "run" / "last.npz")
 
 
 def test_a_finished_training_is_not_repeated(trained, colours, log_lines):
@@ -429,15 +446,20 @@ def gradients_step(parts, remat=False):
     return [keras.ops.convert_to_numpy(weight) for weight in model.weights]
 
 
+@pytest.fixture(scope="module")
+def of_whole_batches():
+    return gradients_step(1)
+
+
 @pytest.mark.long
-def test_accumulated_gradients_are_those_of_the_whole_batch():
-    for whole, parts in zip(gradients_step(1), gradients_step(2), strict=True):
+def test_accumulated_gradients_are_those_of_the_whole_batch(of_whole_batches):
+    for whole, parts in zip(of_whole_batches, gradients_step(2), strict=True):
         # float32 sums in another order, over three steps of which the last uses the first.
         np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=2e-5)
 
 
 @pytest.mark.long
-def test_rematerialised_gradients_are_the_same():
-    for kept, again in zip(gradients_step(1), gradients_step(1, remat=True), strict=True):
+def test_rematerialised_gradients_are_the_same(of_whole_batches):
+    for kept, again in zip(of_whole_batches, gradients_step(1, remat=True), strict=True):
         # float32 sums in another order, as above.
         np.testing.assert_allclose(again, kept, rtol=1e-3, atol=2e-5)

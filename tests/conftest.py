@@ -12,6 +12,7 @@ from bit_keras.checkpoints import (
 from bit_keras.registry import ARCHITECTURES
 from tests.clients import ClientRecord
 from tests.installing import Environment, build_wheel, checkout
+from tests.tiers import is_slow
 
 
 def pytest_addoption(parser):
@@ -23,6 +24,9 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if is_slow(item):
+            item.add_marker(pytest.mark.slow)
     if config.getoption("--record-clients"):
         items[:] = [item for item in items if "client_record" in item.fixturenames]
 

@@ -91,6 +91,7 @@ def test_a_strip_is_refused_by_what_it_is_between_the_steps_of_resizing(decode):
         decode([strip])
 
 
+@pytest.mark.slow
 def test_the_limit_is_the_callers(decode):
     spec = tf.TensorSpec([None], tf.string)
     data = saved(Image.new("RGB", (100, 80)), "PNG")

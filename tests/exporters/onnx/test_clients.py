@@ -8,6 +8,8 @@ from bit_keras.preprocessing import eval_transform
 from tests.cifar10 import SAMPLES
 from tests.exporters.onnx import client, forms
 
+pytestmark = pytest.mark.slow
+
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 
 

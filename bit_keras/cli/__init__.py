@@ -1,4 +1,4 @@
-"""The command `bit-keras`: one module per subcommand, imported when it is called."""
+"""The command `bit-keras`. Each subcommand is a module, imported when it is called."""
 
 import contextlib
 import difflib
@@ -27,12 +27,12 @@ _PURPOSES = {
 }
 _COMMANDS = tuple(name for names in _PURPOSES.values() for name in names)
 
-#: What a report of an error should name next to this package.
+#: The frameworks whose versions `--version` prints, for reports of errors.
 _FRAMEWORKS = {"Keras": "keras", "TensorFlow": "tensorflow"}
 
 
 class _LazyGroup(Group):
-    """Imports a subcommand's module on use and turns our errors into sentences."""
+    """Imports the module of a subcommand on use, and prints errors without a traceback."""
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
@@ -45,7 +45,7 @@ class _LazyGroup(Group):
         name = args[0]
         if name not in _COMMANDS and not ctx.resilient_parsing:
             near = difflib.get_close_matches(name, _COMMANDS, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(_COMMANDS)}."
+            hint = f"Did you mean {near[0]}?" if near else f"Commands: {', '.join(_COMMANDS)}."
             ctx.fail(f"There is no command {name!r}. {hint}")
         return super().resolve_command(ctx, args)
 
@@ -63,12 +63,12 @@ class _LazyGroup(Group):
                 raise
             raise click.ClickException(
                 f"An unexpected {type(error).__name__}: {error} "
-                "(`bit-keras --debug ...` shows where it came from.)"
+                "(`bit-keras --debug ...` prints the traceback.)"
             ) from error
 
 
-def _print_versions(ctx: click.Context, option: click.Parameter, asked: bool) -> None:
-    if not asked or ctx.resilient_parsing:
+def _print_versions(ctx: click.Context, option: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
         return
     click.echo(f"{PROGRAM}, version {bit_keras.__version__}")
     frameworks = [f"{title} {_version(name)}" for title, name in _FRAMEWORKS.items()]
@@ -77,7 +77,7 @@ def _print_versions(ctx: click.Context, option: click.Parameter, asked: bool) ->
 
 
 def _version(distribution: str) -> str:
-    """Read from the installation: importing a framework takes seconds."""
+    """Returns the installed version without importing the framework, which takes seconds."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -86,7 +86,7 @@ def _version(distribution: str) -> str:
 
 @contextlib.contextmanager
 def _locked() -> Iterator[None]:
-    """Sets the variable, which the processes that a command starts inherit."""
+    """Sets the environment variable, which child processes inherit."""
     before = os.environ.get("BIT_KERAS_LOCKED")
     os.environ["BIT_KERAS_LOCKED"] = "1"
     try:
@@ -108,27 +108,27 @@ def _locked() -> Iterator[None]:
         ("Find a model", "bit-keras list '*distilled*'"),
         ("Classify an image", "bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg"),
         (
-            "Train on your own images, in a folder for each class, and see how well that went",
+            "Train on your own images, in one folder per class, and evaluate the result",
             "bit-keras finetune bit_r50x1.in21k --data flowers/ --out run\n"
             "bit-keras evaluate run --data flowers/",
         ),
         (
-            "Export what was trained, and check the file",
+            "Export the trained network, and verify the file",
             "bit-keras export run --to tflite --quantize dynamic --out flowers.tflite\n"
             "bit-keras verify flowers.tflite",
         ),
         (
-            "Build a collection of SavedModels with archives and pages",
+            "Build a collection of SavedModels, with archives and model pages",
             "bit-keras collection bit-resnet --out collection",
         ),
     ),
 )
-@click.option("--debug", is_flag=True, help="Show a traceback where something fails.")
+@click.option("--debug", is_flag=True, help="Print the traceback of errors.")
 @click.option(
     "--locked",
     is_flag=True,
-    help="Accept published weights only if their sha256 is known: from an earlier use, or from "
-    "the file that BIT_KERAS_DIGESTS names. The same as BIT_KERAS_LOCKED=1.",
+    help="Accept published weights only if their sha256 is known, from an earlier download or from "
+    "the file in BIT_KERAS_DIGESTS. The same as BIT_KERAS_LOCKED=1.",
 )
 @click.option(
     "--version",
@@ -140,11 +140,11 @@ def _locked() -> Iterator[None]:
 )
 @click.pass_context
 def main(ctx: click.Context, debug: bool, locked: bool) -> None:
-    """BiT (Big Transfer) are ResNet-v2 networks for images, pre-trained to be trained further.
+    """BiT (Big Transfer) models are ResNet-v2 image classifiers, pre-trained for fine-tuning.
 
-    Most commands take a model by its name, as `bit-keras list` shows it, or by what another
-    command wrote: the folder of a fine-tuning run, an exported artifact, a file of weights. The
-    weights of a model are downloaded when they are first needed, and kept.
+    Most commands take a model name, as shown by `bit-keras list`, or the path of a fine-tuning
+    run, an exported artifact or a file of weights. The weights of a model are downloaded on
+    first use and cached.
 
     Results go to standard output, progress and errors to standard error.
     """

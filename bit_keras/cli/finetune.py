@@ -1,4 +1,4 @@
-"""`bit-keras finetune`: train a network on one's own images."""
+"""`bit-keras finetune`: trains a model on labelled images."""
 
 import shlex
 from pathlib import Path
@@ -15,7 +15,7 @@ _PARTS = ("stem", "block1", "block2", "block3", "block4")
 
 
 class _SplitOrFraction(click.ParamType):
-    """The name of a split, or the share of the images to hold out."""
+    """The name of a split, or the fraction of the images to hold out."""
 
     name = "SPLIT|FRACTION"
 
@@ -29,26 +29,26 @@ class _SplitOrFraction(click.ParamType):
 @click.command(
     "finetune",
     cls=Command,
-    short_help="Train a network on your own images",
+    short_help="Train a model on your own images",
     examples=(
         (
-            "Train on a folder with a folder for each class",
+            "Train on images in one folder per class",
             "bit-keras finetune bit_r50x1.in21k --data flowers/ --out run",
         ),
         (
-            "Train a large network in little memory",
+            "Train a large model with little memory",
             "bit-keras finetune bit_r101x3.in21k --data flowers/ --out run \\\n"
             "    --batch 32 --accumulate 8 --precision bfloat16 --remat",
         ),
         (
-            "Train the head and the last block, and stop when that helps no more",
+            "Train only the head and the last block, and stop early",
             "bit-keras finetune bit_r50x1.in21k --data flowers/ --out run \\\n"
             "    --freeze stem --freeze block1 --freeze block2 --freeze block3 \\\n"
             "    --validation 0.2 --patience 3",
         ),
     ),
     see_also=("evaluate", "predict", "export"),
-    exit_statuses={130: "Interrupted; the same command continues."},
+    exit_statuses={130: "Interrupted; run the same command to resume."},
 )
 @click.argument("name", shell_complete=complete_models)
 @option(
@@ -56,20 +56,21 @@ class _SplitOrFraction(click.ParamType):
     required=True,
     metavar="DATA",
     type=click.Path(),
-    help="Images: a folder or an uncompressed tar with a folder for each class, perhaps below "
-    "folders for splits, or tfds:NAME, prepared on disk.",
+    help="Images: a folder or an uncompressed tar with one folder per class, optionally inside "
+    "folders for splits; or tfds:NAME, a prepared data set of TensorFlow Datasets.",
 )
 @option(
     "--skip-unreadable-classes",
     is_flag=True,
-    help="Leave out classes of which no image can be read, instead of stopping.",
+    help="Skip classes without a readable image, instead of stopping with an error.",
 )
 @option(
     "--out",
     required=True,
     metavar="RUN",
     type=click.Path(path_type=Path),
-    help="Folder for weights, labels and log; it is made, or its training continues.",
+    help="Folder for weights, labels and logs. It is created; if it exists, its training is "
+    "resumed.",
 )
 @option(
     "--weights",
@@ -77,7 +78,7 @@ class _SplitOrFraction(click.ParamType):
     show_default=True,
     metavar="pretrained|random|FILE",
     shell_complete=complete_weights,
-    help="What the training starts from; FILE is weights of any format.",
+    help="Initial weights; FILE is a checkpoint of any format.",
 )
 @option(
     "--seed",
@@ -85,7 +86,7 @@ class _SplitOrFraction(click.ParamType):
     show_default=True,
     metavar="N",
     type=click.IntRange(min=0),
-    help="Of all that is random: the order, the crops, the images held out, random weights.",
+    help="Seed of the order, the crops, the held-out images and random weights.",
 )
 @option(
     "--rule",
@@ -99,7 +100,7 @@ class _SplitOrFraction(click.ParamType):
     group="Recipe",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Batches to train on, instead of the rule's number.",
+    help="Number of steps, instead of the rule's.",
 )
 @option(
     "--batch",
@@ -108,7 +109,7 @@ class _SplitOrFraction(click.ParamType):
     show_default=True,
     metavar="N",
     type=click.IntRange(min=1),
-    help="Images in a step.",
+    help="Images per step.",
 )
 @option(
     "--lr",
@@ -116,21 +117,21 @@ class _SplitOrFraction(click.ParamType):
     group="Recipe",
     metavar="RATE",
     type=float,
-    help="Base learning rate instead of the rule's.",
+    help="Base learning rate, instead of the rule's.",
 )
 @option(
     "--size",
     group="Recipe",
     metavar="PIXELS",
     type=click.IntRange(min=1),
-    help="Side of the crop instead of the rule's.",
+    help="Side of the crop in pixels, instead of the rule's.",
 )
 @option(
     "--mixup",
     group="Recipe",
     metavar="ALPHA",
     type=float,
-    help="Strength of mixup instead of the rule's; 0 is none.",
+    help="Parameter of mixup, instead of the rule's; 0 disables mixup.",
 )
 @option(
     "--freeze",
@@ -140,23 +141,23 @@ class _SplitOrFraction(click.ParamType):
     shell_complete=lambda ctx, parameter, incomplete: [
         part for part in _PARTS if part.startswith(incomplete)
     ],
-    help="What does not learn: stem, block1, block2, block3 or block4; may be repeated.",
+    help="Part that is not trained: stem, block1, block2, block3 or block4; may be repeated.",
 )
 @option(
     "--validation",
     group="Validation",
     metavar="SPLIT|FRACTION",
     type=_SplitOrFraction(),
-    help="Name of a split, or the fraction of the training images to hold out, 0 for no "
-    "validation; by default the split for validation; without one 0.1 of each class, or 0.02 of "
-    "20,000 images and more.",
+    help="Name of a split, or the fraction of the training images to hold out; 0 for no "
+    "validation. Defaults to the validation split; without such a split, to 0.1 of each class, "
+    "or 0.02 from 20,000 images up.",
 )
 @option(
     "--patience",
     group="Validation",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Stop after so many validations without a better one; by default never.",
+    help="Stop after N validations without improvement. Defaults to never.",
 )
 @option(
     "--precision",
@@ -164,7 +165,7 @@ class _SplitOrFraction(click.ParamType):
     default="float32",
     show_default=True,
     type=click.Choice(("float32", "bfloat16")),
-    help="Of activations; weights stay float32.",
+    help="Data type of activations; weights stay float32.",
 )
 @option(
     "--accumulate",
@@ -173,22 +174,22 @@ class _SplitOrFraction(click.ParamType):
     show_default=True,
     metavar="N",
     type=click.IntRange(min=1),
-    help="Parts of a batch, which are in memory one after the other; gradients stay the same.",
+    help="Number of parts of a batch, computed one after the other to save memory; gradients stay "
+    "the same.",
 )
 @option(
     "--remat",
     group="Memory and speed",
     is_flag=True,
-    help="Compute activations within a block twice instead of keeping them: less memory, more "
-    "time.",
+    help="Recompute the activations within blocks instead of keeping them: less memory, more time.",
 )
 def command(name: str, data: str, out: Path, freeze: tuple[str, ...], **options: Any) -> None:
-    """Train the model NAME on the images in DATA, into the folder RUN.
+    """Train the model NAME on the images in DATA, and write the folder RUN.
 
-    BiT-HyperRule chooses steps, size and learning rate by the images, and the command says
-    which and why. The same command resumes a training that was stopped, however that was.
-    Without images to validate with, the last weights are the best. RUN is then taken by predict,
-    evaluate, export and convert.
+    BiT-HyperRule chooses the number of steps, the image size and the learning rate by the
+    number and the size of the images, and the command prints the reasons. Run the same command
+    again to resume an interrupted training. Without validation, the last weights are the best.
+    predict, evaluate, export and convert accept RUN.
     """
     with progress("Starting Keras"):
         start_keras(data=True)
@@ -211,7 +212,7 @@ def command(name: str, data: str, out: Path, freeze: tuple[str, ...], **options:
     console().print(table)
     if result.unreadable:
         click.echo(
-            f"{len(result.unreadable)} images could not be read; {out / 'run.json'} names them."
+            f"{len(result.unreadable)} images could not be read; {out / 'run.json'} lists them."
         )
     evaluate = ["bit-keras", "evaluate", str(out), "--data", data]
     if options["skip_unreadable_classes"]:

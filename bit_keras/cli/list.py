@@ -1,4 +1,4 @@
-"""`bit-keras list`: the models there are."""
+"""`bit-keras list`: lists the models."""
 
 import click
 from rich.table import Table
@@ -20,7 +20,7 @@ from bit_keras.registry import Checkpoint, list_models, model_info
             "bit-keras list",
         ),
         ("List those of one architecture", "bit-keras list 'bit_r50x1.*'"),
-        ("Print the names of all, the VTAB networks among them", "bit-keras list '*' --json"),
+        ("Print the names of all models, including VTAB", "bit-keras list '*' --json"),
     ),
     see_also=("info",),
 )
@@ -29,14 +29,15 @@ from bit_keras.registry import Checkpoint, list_models, model_info
 def command(pattern: str | None, as_json: bool) -> None:
     """List the models whose names match PATTERN.
 
-    In it `*` stands for any text and `?` for any character; quote it, so that the shell leaves
-    it alone. Without a pattern all models are listed, and the many that were fine-tuned on
-    VTAB tasks only counted. `?` in a column is what no source states.
+    In PATTERN, `*` matches any text and `?` any character; quote it to protect it from the shell.
+    Without PATTERN, all models are listed except those fine-tuned on VTAB tasks, which are
+    counted. `?` in a column stands for a value that no source states.
     """
     names = list_models(pattern or "*")
     if not names:
         raise UnknownModelError(
-            f"No model matches {pattern!r}; `bit-keras list` shows all, and `*` is any text."
+            f"No model matches {pattern!r}; `bit-keras list` shows all models. In a pattern, `*` "
+            "matches any text."
         )
     if as_json:
         print_json(names)
@@ -52,7 +53,7 @@ def command(pattern: str | None, as_json: bool) -> None:
     console().print(table)
     if len(shown) < len(names):
         click.echo(
-            f"\nand {len(names) - len(shown)} networks fine-tuned on VTAB tasks: "
+            f"\nand {len(names) - len(shown)} models fine-tuned on VTAB tasks: "
             f"bit-keras list '*{VTAB}*'"
         )
 

@@ -1,7 +1,7 @@
-"""Help that reads like a manual page, from data that the commands state.
+"""Help of commands in the form of manual pages, with examples and exit statuses.
 
-Built on click's own formatter. `rich-click` draws panels and knows neither examples nor exit
-statuses, so it would be a dependency more and no line less.
+Based on click's formatter. `rich-click` prints panels and supports neither examples nor exit
+statuses.
 """
 
 import functools
@@ -13,27 +13,27 @@ import click
 
 PROGRAM = "bit-keras"
 
-#: What an example does, and the command line that does it.
+#: The description of an example, and its command line.
 Example = tuple[str, str]
 
 _EXIT_STATUSES = {
-    0: "The work is done.",
-    1: "The work failed; standard error says why.",
-    2: "The command line is wrong.",
+    0: "Success.",
+    1: "Failure; standard error states the reason.",
+    2: "Wrong usage of the command line.",
 }
 
-#: How far the text of a section stands from the edge, and the title of a part of a section.
+#: Indentation of the text of a section, and of the title of a part of a section.
 _INDENT = 4
 _TITLE = " " * (_INDENT // 2)
 
 
 class Option(click.Option):
-    """An option that may belong to a group of its command's options.
+    """An option that can belong to a group of options.
 
     Args:
-        group: str or None. The title of the group; `None` for what stands above the groups.
+        group: str or None. Title of the group; `None` for options above the groups.
             Defaults to `None`.
-        **attributes: What `click.Option` takes.
+        **attributes: Arguments of `click.Option`.
     """
 
     def __init__(self, *args: Any, group: str | None = None, **attributes: Any) -> None:
@@ -69,7 +69,7 @@ class _Formatter(click.HelpFormatter):
                 self.write_paragraph()
             self.write_text(f"{purpose}:")
             with self.indentation():
-                # As it stands: a line that is wrapped cannot be pasted into a shell.
+                # Not wrapped, so that it can be pasted into a shell.
                 self.write_text(f"\b\n{line}")
 
 
@@ -80,15 +80,15 @@ class _Context(click.Context):
 class Command(click.Command):
     """A command with examples, exit statuses and related commands.
 
-    `--help` prints them as a manual page. `help` contains them as Markdown, which is what
-    documentation is made of: https://github.com/mkdocs/mkdocs-click shows `help` and the options.
+    `--help` prints them as a manual page. `help` contains them as Markdown for the
+    documentation: https://github.com/mkdocs/mkdocs-click shows `help` and the options.
 
     Args:
-        examples: tuple of (purpose, command line). What each example does, and how.
+        examples: tuple of (description, command line).
         see_also: tuple of str. Names of related commands. Defaults to none.
-        exit_statuses: dict of int to str. What an exit status means, where the command says
-            more than 0 for success, 1 for a failure and 2 for wrong usage.
-        **attributes: What `click.Command` takes; `short_help` is required.
+        exit_statuses: dict of int to str. Meaning of exit statuses other than 0 for success, 1
+            for a failure and 2 for wrong usage.
+        **attributes: Arguments of `click.Command`; `short_help` is required.
     """
 
     context_class = _Context
@@ -129,7 +129,7 @@ class Command(click.Command):
                 formatter.write_text("\b\n" + "\n".join(lines))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the options without a group, then those of each group below its title."""
+        """Writes the options without a group, then those of each group with its title."""
         assert isinstance(formatter, _Formatter)
         groups: dict[str | None, list[tuple[str, str]]] = {None: []}
         for parameter in self.get_params(ctx):
@@ -156,11 +156,11 @@ class Command(click.Command):
 
 
 class Group(Command, click.Group):
-    """A command of commands, which it shows by what they are for.
+    """A group of commands, listed by purpose.
 
     Args:
-        purposes: dict of str to tuple of str. The names of the commands by their purpose.
-        **attributes: What `Command` takes.
+        purposes: dict of str to tuple of str. Names of the commands by their purpose.
+        **attributes: Arguments of `Command`.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class Group(Command, click.Group):
                 )
 
     def overview(self, ctx: click.Context) -> str:
-        """What there is, in a few lines: what is shown where no command is named."""
+        """Returns the short overview that is shown without a command."""
         formatter = ctx.make_formatter()
         formatter.write_text(f"{ctx.command_path} - {self.get_short_help_str()}")
         self.format_commands(ctx, formatter)

@@ -1,4 +1,4 @@
-"""How good a classifier is on labelled images: measured, and written down."""
+"""Evaluation of classifiers on labelled images, and reports."""
 
 from bit_keras.evaluation.metrics import Evaluation as Evaluation
 from bit_keras.evaluation.metrics import evaluate as evaluate

@@ -1,4 +1,4 @@
-"""Which class of the model a class of the data is."""
+"""Matches the classes of the data with the classes of the model."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,21 +8,21 @@ from bit_keras.data.layout import same_name
 from bit_keras.errors import UnknownLabelsError
 from bit_keras.preprocessing import Labels
 
-#: Classes that an error message lists before it only counts the rest.
+#: Maximum number of classes that an error message lists.
 _SHOWN = 10
 
 
 def match_classes(classes: Sequence[str], labels: Labels) -> np.ndarray:
-    """The model's class of each class of the data.
+    """Finds the model's class for each class of the data.
 
-    A class is known by its id or its label, exactly but for how Unicode spells it (NFC
-    or NFD); else by its label whatever the case, with `_` and `-` as spaces, and for
-    ImageNet by a single one of the comma-separated names in its label that no other
-    class has. Data may have some of the model's classes only.
+    A class matches by its id or label, apart from the Unicode form (NFC or NFD).
+    Otherwise it matches by its label, ignoring case and with `_` and `-` as spaces, and
+    for ImageNet by one of the comma-separated names in the label if no other class has
+    it. The data may contain only some of the model's classes.
 
     Args:
-        classes: sequence of str. The names of the data's classes, for example of
-            its folders.
+        classes: sequence of str. Names of the data's classes, for example of its
+            folders.
         labels: Labels. The model's classes.
 
     Returns:
@@ -30,7 +30,7 @@ def match_classes(classes: Sequence[str], labels: Labels) -> np.ndarray:
 
     Raises:
         UnknownLabelsError: The model does not have some of the classes, a name
-            stands for several of its classes, or two names for the same one.
+            matches several of its classes, or two names match the same class.
 
     Example:
 
@@ -56,7 +56,7 @@ def match_classes(classes: Sequence[str], labels: Labels) -> np.ndarray:
         if len(indices) > 1:
             raise UnknownLabelsError(
                 f"The data's class {name!r} may be {' or '.join(_described(labels, indices))}; "
-                "call it by the id."
+                "rename it to the id."
             )
     matched = [next(iter(found[name])) for name in classes]
     _require_different(classes, matched, labels)
@@ -64,13 +64,13 @@ def match_classes(classes: Sequence[str], labels: Labels) -> np.ndarray:
 
 
 def _names(labels: Labels) -> tuple[dict[str, set[int]], dict[str, set[int]]]:
-    """The classes that each name stands for: read exactly, and generously."""
+    """Returns the classes that each name matches: exactly, and loosely."""
     exact: dict[str, set[int]] = {}
     loose: dict[str, set[int]] = {}
     for index, label in enumerate(labels.names):
         # Even whole labels are not unique: ImageNet-1k has two cranes.
         exact.setdefault(same_name(label), set()).add(index)
-        # Only WordNet's labels are lists of names; a comma elsewhere may be part of one.
+        # Only WordNet's labels are lists of names; in others, a comma may be part of the name.
         names = [label, *label.split(", ")] if labels.name.startswith("imagenet") else [label]
         for name in names:
             loose.setdefault(_loosened(name), set()).add(index)

@@ -1,4 +1,4 @@
-"""Accuracy, class by class, with every readable image counted exactly once."""
+"""Accuracy and per-class results of a classifier on labelled images."""
 
 import dataclasses
 import time
@@ -15,25 +15,25 @@ from bit_keras.evaluation.real import real_labels_of
 from bit_keras.preprocessing import ClassifierSpec, Labels
 from bit_keras.preprocessing.decoding import scores_of
 
-#: Top-5 accuracy says little below: of five classes it is always 1.
+#: Minimum number of classes for top-5 accuracy: for five classes it is always 1.
 _FEWEST_CLASSES_FOR_TOP5 = 6
 
-#: Wrong answers that are kept, the most confident ones.
+#: Maximum number of mistakes in the result, the most confident ones.
 _MISTAKES = 24
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassResult:
-    """What became of the images of one class.
+    """The results of one class.
 
     Attributes:
         id: str. The model's id of the class.
-        label: str.
-        images: int. How many could be read.
-        correct: int.
-        mistaken_for: str or None. Label of the most frequent wrong answer, the
-            first in the order of the classes of several; `None` without mistakes.
-        mistaken: int. How often it was given.
+        label: str. The model's label of the class.
+        images: int. Number of readable images.
+        correct: int. Number of correct predictions.
+        mistaken_for: str or None. Label of the most frequent wrong prediction; `None`
+            without mistakes.
+        mistaken: int. Number of these predictions.
     """
 
     id: str
@@ -50,14 +50,14 @@ class ClassResult:
 
 @dataclasses.dataclass(frozen=True)
 class Mistake:
-    """A wrong answer.
+    """A wrong prediction.
 
     Attributes:
-        image: int. Index into the images.
-        name: str. What the image is called.
-        label: str. The right class.
-        predicted: str. The class that the network gave.
-        score: float. Its score.
+        image: int. Index of the image.
+        name: str. Name of the image.
+        label: str. The true class.
+        predicted: str. The predicted class.
+        score: float. Score of the predicted class.
     """
 
     image: int
@@ -69,26 +69,29 @@ class Mistake:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The outcome of an evaluation.
+    """The results of an evaluation.
 
     Attributes:
         labels: Labels. The model's classes.
-        images: int. How many images were read, each counted once.
-        unreadable: dict from the name of every other image to the reason.
-        fingerprint: str. Of the data; equal for the same data.
-        top1: float. Share of the images whose class has the largest logit.
-        top5: float or None. Share whose class is among the five largest; `None`
-            where the model has fewer than 6 classes.
+        images: int. Number of readable images; each counts once.
+        unreadable: dict from the name of an unreadable image to the reason.
+        fingerprint: str. Fingerprint of the data; equal for equal data.
+        top1: float. Fraction of images whose class has the largest logit.
+        top5: float or None. Fraction of images whose class is among the five largest
+            logits; `None` if the model has fewer than 6 classes.
         loss: float or None. Mean cross-entropy; `None` for multi-label heads.
-        real: float or None. ImageNet ReaL accuracy, where it was requested.
-        real_images: int. How many images have ReaL labels.
-        classes: tuple of ClassResult. Those that have images, in the model's order.
+        real: float or None. ImageNet ReaL accuracy, if requested.
+        real_images: int. Number of images with ReaL labels.
+        classes: tuple of results for each class with images, in the model's order, with
+            the attributes `id`, `label`, `images`, `correct`, `accuracy`, `mistaken_for`
+            and `mistaken`.
         confusion: int64 array `(len(classes), len(labels))`, true x predicted.
-        mistakes: tuple of Mistake. The most confident ones, at most 24.
-        seconds: float. For everything, reading included.
-        images_per_second: float. Over `seconds`.
-        network_images_per_second: float. Of the network alone, without the first
-            of several batches, in which frameworks compile.
+        mistakes: tuple of the most confident wrong predictions, at most 24, with the
+            attributes `image` (index), `name`, `label`, `predicted` and `score`.
+        seconds: float. Total duration, including reading.
+        images_per_second: float. Number of images divided by `seconds`.
+        network_images_per_second: float. Speed of the network only, without the first
+            of several batches, which includes compilation.
     """
 
     labels: Labels
@@ -108,10 +111,10 @@ class Evaluation:
     network_images_per_second: float
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as a document; only `throughput` differs from run to run.
+        """Returns the results as a JSON document; only `throughput` differs between runs.
 
-        `confusion` lists what is not zero: id of the true class, id of the
-        predicted one, number of images.
+        `confusion` lists the entries that are not zero: id of the true class, id of the
+        predicted class, number of images.
         """
         true, predicted = np.nonzero(self.confusion)
         return {
@@ -142,7 +145,7 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class _Predictions:
-    """What the network said to each image that could be read, in their order."""
+    """The predictions for all readable images, in order."""
 
     images: np.ndarray
     targets: np.ndarray
@@ -160,29 +163,30 @@ def evaluate(
     real: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Measures a classifier on labelled images.
+    """Evaluates a classifier on labelled images.
 
-    Every image that can be read counts exactly once. Of equal logits the first
-    class wins, as in `decode_predictions`. The data's classes are matched to the
-    model's by id or label (`match_classes`); data may have some of them only.
+    Every readable image counts exactly once. If logits are equal, the first class is
+    predicted, as in `decode_predictions`. The data's classes are matched with the
+    model's by id or label; the data may contain only some of them.
 
     Args:
         network: callable from float32 images `(n, size, size, 3)` in [-1, 1] to
-            logits `(n, classes)`, NumPy arrays both; `Predictor.network` is one.
+            logits `(n, classes)`, both NumPy arrays, such as `Predictor.network`.
         spec: ClassifierSpec. The network's classes and transform.
         images: Images, from `bit_keras.data.open_images`.
-        batch: int. Images that go through the network at once. Defaults to `32`.
-        real: bool. Also ImageNet ReaL accuracy: an answer is right that is one of
-            several reassessed labels; images without any are left out.
-        progress: callable, which gets the number of images after each batch.
+        batch: int. Images per batch. Defaults to `32`.
+        real: bool. Whether to compute ImageNet ReaL accuracy: a prediction is correct
+            if it is one of the reassessed labels; images without such labels are
+            skipped. Defaults to `False`.
+        progress: callable, called with the number of images after each batch.
 
     Returns:
         Evaluation.
 
     Raises:
         UnknownLabelsError: The data has classes that the model does not have.
-        BitKerasError: No image can be read, the logits are not finite or of
-            another width, or ReaL labels do not apply.
+        BitKerasError: No image can be read, the logits are not finite or have
+            another shape, or ReaL labels do not apply.
 
     Example:
 
@@ -225,8 +229,8 @@ def evaluate(
 
 
 def _targets(images: Images, labels: Labels) -> np.ndarray:
-    """The model's class of every image."""
-    # A split may lack images of some classes, which then need no counterpart.
+    """Returns the model's class of every image."""
+    # Only classes with images in this split have to match.
     used, positions = np.unique(images.targets, return_inverse=True)
     return match_classes([images.classes[index] for index in used], labels)[positions]
 
@@ -239,7 +243,7 @@ def _run(
     batch: int,
     progress: Callable[[int], None] | None,
 ) -> tuple[_Predictions, float]:
-    """The answers to all images, and how many of them the network gives per second."""
+    """Returns the predictions for all images, and the images per second of the network."""
     parts, times = [], []
     for inputs, indices in eval_pipeline(images, spec.transform, batch).as_numpy_iterator():
         start = time.perf_counter()
@@ -251,7 +255,7 @@ def _run(
     if not parts:
         name, reason = next(iter(images.unreadable.items()))
         raise BitKerasError(
-            f"None of the {len(images)} images can be read; the first is {name}: {reason}"
+            f"0 of the {len(images)} images can be read; the first is {name}: {reason}"
         )
     fields = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     counts, seconds = np.sum(times[1:] or times, axis=0)
@@ -265,17 +269,17 @@ def _outputs(
     spec: ClassifierSpec,
     images: Images,
 ) -> tuple[np.ndarray, ...]:
-    """The fields of `_Answers` for one batch."""
+    """Returns the fields of `_Predictions` for one batch."""
     if logits.shape != (len(indices), len(spec.labels)):
         raise DecodingError(
-            f"The network gave an array {logits.shape} for {len(indices)} images of a classifier "
-            f"{len(spec.labels)} classes; it must give logits, (images, classes)."
+            f"The network must return logits of shape ({len(indices)}, {len(spec.labels)}), "
+            f"(images, classes). Received: shape={logits.shape}"
         )
     broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if broken.size:
         raise DecodingError(
             f"The logits of {images.names[indices[broken[0]]]} are not finite; the weights are "
-            "damaged, or the network overflows in its precision."
+            "damaged, or values overflow in the precision of the network."
         )
     logits = logits.astype(np.float64)
     rows = np.arange(len(logits))
@@ -312,7 +316,7 @@ def _by_class(outputs: _Predictions, labels: Labels) -> tuple[tuple[ClassResult,
 
 
 def _real_hits(outputs: _Predictions, real_labels: list[tuple[int, ...]]) -> np.ndarray:
-    """Whether the answer is a right one, for each image that has ReaL labels."""
+    """Returns whether the prediction is correct, for each image with ReaL labels."""
     return np.array(
         [
             predicted in real_labels[image]

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about an evaluation, and a JSON document."""
+"""Reports of evaluations as a self-contained HTML page and a JSON document."""
 
 import base64
 import importlib.resources
@@ -23,12 +23,12 @@ PAGE, DOCUMENT = "report.html", "evaluation.json"
 
 _logger = logging.getLogger("bit_keras")
 
-#: More names than that cannot be read next to an image.
+#: Maximum number of classes for which the plot shows names.
 _MOST_NAMES = 40
-#: More counts than that cannot be read in it.
+#: Maximum number of classes for which the plot shows counts.
 _MOST_COUNTS = 12
 
-#: Twice the side that the page shows, for screens of high resolution.
+#: Side of thumbnails, twice that on the page for high-resolution screens.
 _THUMBNAIL = 192
 
 
@@ -37,15 +37,16 @@ def write_report(
 ) -> None:
     """Writes `report.html` and `evaluation.json`.
 
-    The page loads nothing from anywhere: a summary, accuracy by class, an image
-    of the confusion matrix, and the most confident mistakes with their images.
+    The page contains a summary, the accuracy of each class, a plot of the confusion
+    matrix, and the most confident mistakes with their images. It does not load other
+    files.
 
     Args:
         evaluation: Evaluation.
-        images: Images. The ones that were evaluated.
-        folder: The folder to create; it must not exist. Written atomically.
-        model: str. What the page calls the model.
-        data: str. What it calls the data.
+        images: Images that were evaluated.
+        folder: The folder to create, atomically; it must not exist.
+        model: str. Name of the model, for the page.
+        data: str. Name of the data, for the page.
 
     Raises:
         BitKerasError: matplotlib or jinja2 is missing, or the folder exists or
@@ -70,7 +71,7 @@ def write_report(
 
 
 def require_packages() -> None:
-    """Raises BitKerasError where a package that reports need is not installed."""
+    """Raises BitKerasError if a package for reports is missing."""
     require_extra("train", "jinja2", "matplotlib", purpose="A report")
 
 
@@ -92,18 +93,20 @@ def _page(evaluation: Evaluation, images: Images, model: str, data: str) -> str:
 
 
 def _confusion_uri(evaluation: Evaluation) -> str | None:
-    """The image of the confusion matrix; None, with a warning, where it cannot be drawn."""
+    """Returns the plot of the confusion matrix; None, with a warning, if plotting fails."""
     try:
         return _data_uri(_confusion_plot(evaluation), "png")
-    # Whatever matplotlib meets, fonts and settings of a user among it: the measured numbers are
-    # worth more than the image.
+    # Matplotlib can fail for many reasons, such as the user's fonts and settings, which must not
+    # discard the results.
     except Exception as error:
-        _logger.warning("The confusion matrix cannot be drawn (%s); %s lists it.", error, DOCUMENT)
+        _logger.warning(
+            "The confusion matrix cannot be plotted (%s); %s contains it.", error, DOCUMENT
+        )
         return None
 
 
 def _confusion_plot(evaluation: Evaluation) -> bytes:
-    """The matrix as PNG: rows are the true classes, each row its shares of the answers."""
+    """Plots the matrix as PNG: rows are true classes, values are fractions of the row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -113,30 +116,30 @@ def _confusion_plot(evaluation: Evaluation) -> bytes:
     figure = Figure(figsize=(side + 1, side), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     mesh = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(mesh, ax=axes, shrink=0.8, label="share of the class's images")
-    axes.set_xlabel("answer of the network")
+    figure.colorbar(mesh, ax=axes, shrink=0.8, label="fraction of the images of the class")
+    axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     if len(counts) <= _MOST_NAMES:
         lettering = lettering_for(names)
-        drawn = [lettering.drawable(name) for name in names]
-        axes.set_xticks(range(len(names)), drawn, rotation=90, **lettering.options())
-        axes.set_yticks(range(len(counts)), drawn[: len(counts)], **lettering.options())
+        ticks = [lettering.drawable(name) for name in names]
+        axes.set_xticks(range(len(names)), ticks, rotation=90, **lettering.options())
+        axes.set_yticks(range(len(counts)), ticks[: len(counts)], **lettering.options())
     if len(counts) <= _MOST_COUNTS:
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour)
     file = io.BytesIO()
-    # Without the version, equal evaluations give equal pages.
+    # Without the version of matplotlib, so that equal evaluations give equal pages.
     FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
     return file.getvalue()
 
 
 def _columns_of_the_data(evaluation: Evaluation) -> tuple[np.ndarray, list[str]]:
-    """The confusion with a column per class of the data, and one for all other answers."""
+    """Returns the confusion with a column per class of the data, and one for all others."""
     index = {class_id: column for column, class_id in enumerate(evaluation.labels.ids)}
     columns = [index[result.id] for result in evaluation.classes]
     counts = evaluation.confusion[:, columns]
-    # The first name of a WordNet label tells the class; all of them fill the image.
+    # Only the first name of WordNet labels, to keep the plot small.
     names = [result.label.split(", ")[0] for result in evaluation.classes]
     others = evaluation.confusion.sum(axis=1) - counts.sum(axis=1)
     if not others.any():
@@ -145,7 +148,7 @@ def _columns_of_the_data(evaluation: Evaluation) -> tuple[np.ndarray, list[str]]
 
 
 def _thumbnail_uri(images: Images, mistake: Mistake) -> str | None:
-    """A small copy of an image; None where it has become unreadable since it was evaluated."""
+    """Returns a small copy of an image; None if it has become unreadable."""
     try:
         return _data_uri(_thumbnail(images[mistake.image]), "jpeg")
     except (ImageError, OSError) as error:
@@ -161,12 +164,12 @@ def _thumbnail(file: Any) -> bytes:
     return file.getvalue()
 
 
-def _data_uri(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+def _data_uri(data: bytes, image_format: str) -> str:
+    return f"data:image/{image_format};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def require_free(folder: Path) -> None:
-    """Raises where a report could not be written to `folder`, before hours of work.
+    """Raises an error if a report cannot be written to `folder`; called before the evaluation.
 
     Raises:
         BitKerasError: The folder exists, or its parent does not or cannot be written.

@@ -33,7 +33,7 @@ def test_list_counts_the_vtab_networks_and_shows_the_others():
     output = run("list").stdout
     assert "bit_r152x2.teacher_in1k_384" in output
     assert "_run0" not in output
-    assert "285 networks fine-tuned on VTAB tasks" in output
+    assert "285 models fine-tuned on VTAB tasks" in output
 
 
 def test_list_takes_a_pattern():

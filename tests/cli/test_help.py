@@ -170,7 +170,7 @@ def test_a_missing_framework_is_no_reason_to_hide_the_versions(monkeypatch):
     [
         (["predct"], "There is no command 'predct'. Did you mean predict?"),
         (["finetuning", "--help"], "Did you mean finetune?"),
-        (["zebra"], "There is no command 'zebra'. There are list, info, predict,"),
+        (["zebra"], "There is no command 'zebra'. Commands: list, info, predict,"),
         (["predict", "--tpo", "3"], "No such option '--tpo'. Did you mean '--top'?"),
     ],
 )

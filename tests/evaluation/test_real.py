@@ -54,13 +54,13 @@ def test_real_accuracy_by_hand(tmp_path):
     assert evaluate(network, TASK, images).real is None
 
 
-def test_real_is_refused_where_it_says_nothing(tmp_path):
+def test_real_needs_imagenet_classes_and_images(tmp_path):
     images = photos(tmp_path, [(1, "n01751748")])
-    with pytest.raises(BitKerasError, match=r"classes of ImageNet-1k, and the model's .* of pets"):
+    with pytest.raises(BitKerasError, match=r"imagenet_1k.*--real.* of pets"):
         pets = Labels("pets", ("n01751748",), ("sea snake",))
         evaluate(lambda x: x, ClassifierSpec(pets, TRANSFORM), images, real=True)
     images = photos(tmp_path, [(50001, "n01751748")])
-    with pytest.raises(BitKerasError, match="1 of 2 images are called otherwise, such as n01751"):
+    with pytest.raises(BitKerasError, match=r"--real.*1 of 2 images .*n01751"):
         evaluate(lambda x: x, TASK, images, real=True)
 
 

@@ -1,4 +1,4 @@
-"""The page stands alone and shows every class; the document says the same."""
+"""The report is self-contained and shows every class; the JSON document agrees with it."""
 
 import base64
 import html.parser
@@ -74,9 +74,9 @@ def test_the_page_stands_alone_and_holds_every_class(tmp_path):
     assert "script" not in page.tags and "link" not in page.tags
     assert len(page.addresses) == 1 + len(evaluation.mistakes)
     for address in page.addresses:
-        kind, _, data = address.partition(";base64,")
+        media_type, _, data = address.partition(";base64,")
         image = Image.open(io.BytesIO(base64.b64decode(data)))
-        assert kind == f"data:image/{image.format.lower()}"
+        assert media_type == f"data:image/{image.format.lower()}"
     document = json.loads((tmp_path / "report" / "evaluation.json").read_text())
     assert document == {"model": "net <1>", "data": "data & more", **evaluation.to_json()}
 

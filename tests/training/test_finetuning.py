@@ -174,7 +174,7 @@ def test_the_head_is_new_even_where_the_classes_are_as_many(tiny_npz, colours, t
     head = "resnet/head/conv2d/kernel"
     assert np.abs(before[head]).max() > 0
     stem = "resnet/root_block/standardized_conv2d/kernel"
-    # With one step there is no warm-up: the head has moved, from zero, by one update.
+    # A training of one step has 0 steps of warm-up: the head has moved, from zero, by one update.
     assert not np.array_equal(before[head], after[head])
     assert np.abs(after[head]).max() < 0.1
     # The head was zero, so no gradient has come through it.
@@ -428,7 +428,7 @@ def test_a_run_without_weights_yet_is_an_error(stopped):
 
 
 def gradients_step(parts, remat=False):
-    """The weights after three steps of 8 images in so many parts."""
+    """The weights after three steps of 8 images in a number of parts."""
     from bit_keras.rules.rules import scratch_rule
     from bit_keras.training.loop import compile_for, recompute_blocks
 
@@ -454,7 +454,7 @@ def of_whole_batches():
 @pytest.mark.long
 def test_accumulated_gradients_are_those_of_the_whole_batch(of_whole_batches):
     for whole, parts in zip(of_whole_batches, gradients_step(2), strict=True):
-        # float32 sums in another order, over three steps of which the last uses the first.
+        # float32 sums in another order, over three dependent steps.
         np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=2e-5)
 
 

@@ -54,7 +54,7 @@ def changed(path):
 
 
 def kill_after_a_checkpoint(process, state, delay):
-    """Kills a process so many seconds after it first wrote its state; False if it was too late."""
+    """Kills a process some seconds after it first wrote its state; False if it was too late."""
     before, limit = changed(state), time.monotonic() + 240
     while changed(state) == before and process.poll() is None:
         assert time.monotonic() < limit, "No checkpoint was written in four minutes."

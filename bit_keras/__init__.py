@@ -14,6 +14,7 @@ from bit_keras.registry import model_info as model_info
 if TYPE_CHECKING:
     from bit_keras.checkpoints import load_weights as load_weights
     from bit_keras.checkpoints import save_weights as save_weights
+    from bit_keras.inference import load_predictor as load  # noqa: F401
     from bit_keras.models import create_class_maps as create_class_maps
     from bit_keras.models import create_classifier as create_classifier
     from bit_keras.models import create_feature_extractor as create_feature_extractor
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+#: Where each name is; after a colon, what it is called there.
 _HOMES = {
+    "load": "bit_keras.inference:load_predictor",
     "create_classifier": "bit_keras.models",
     "create_feature_extractor": "bit_keras.models",
     "create_feature_maps": "bit_keras.models",
@@ -56,7 +59,8 @@ __all__ = ["__version__", "list_models", "model_info", *_HOMES, *_SUBPACKAGES]
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        module, _, own_name = _HOMES[name].partition(":")
+        return getattr(importlib.import_module(module), own_name or name)
     if name in _SUBPACKAGES:
         return importlib.import_module(f"bit_keras.{name}")
     raise AttributeError(f"module 'bit_keras' has no attribute {name!r}")

@@ -14,11 +14,17 @@ from typing import Any, Literal
 
 from bit_keras import documents
 from bit_keras.artifacts.members import METADATA, located
-from bit_keras.artifacts.metadata import Metadata, read_spec
+from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.runtimes import format_of
 from bit_keras.checkpoints.files import is_keras_file
 from bit_keras.checkpoints.hugging_face import is_repository
-from bit_keras.errors import BitKerasError, CheckpointError, TrainingError, UnknownModelError
+from bit_keras.errors import (
+    BitKerasError,
+    CheckpointError,
+    ExportError,
+    TrainingError,
+    UnknownModelError,
+)
 from bit_keras.preprocessing import ClassifierSpec
 from bit_keras.registry import Checkpoint, model_info
 
@@ -75,7 +81,7 @@ class Source:
         path: Path or None. The file or the folder; of versioned artifacts the newest version.
             None for a model or a repository, which `weights` downloads.
         checkpoint: Checkpoint or None. What the registry knows a model or a repository as.
-        metadata: Metadata or None. What an exported artifact says of itself; None for
+        metadata: Metadata or None. What an artifact of this package says of itself; None for
             everything else. Read on first use.
         spec: ClassifierSpec or None. The labels and the transform that are stored with the
             source, None where it stores none. Read on first use.
@@ -95,24 +101,27 @@ class Source:
 
     @functools.cached_property
     def metadata(self) -> Metadata | None:
-        if self.path is None:
+        if self.path is None or self.format in ("run", "weights"):
             return None
-        if self.format in _INFERENCE_ONLY:
-            return Metadata.read(self.path)
-        # Keras and TensorFlow write these formats as well, without such a member.
-        if self.format == "saved_model" and (self.path / METADATA).is_file():
-            return Metadata.read(self.path)
-        return None
+        return Metadata.find(self.path)
 
     @functools.cached_property
     def spec(self) -> ClassifierSpec | None:
-        if self.path is not None and self.format == "keras":
-            return read_spec(self.path)
         if self.path is not None and self.format == "run":
             return ClassifierSpec.from_json(read_run(self.path).get("task", {}))
-        if self.metadata is None or self.metadata.task is None:
-            return None
-        return ClassifierSpec.from_json(self.metadata.task)
+        return None if self.metadata is None else self.metadata.spec
+
+    def required_metadata(self) -> Metadata:
+        """The metadata of an artifact.
+
+        Raises:
+            ExportError: It is not an artifact of this package.
+        """
+        if self.metadata is None:
+            raise ExportError(
+                f"{self.path or self.name} was not exported by bit_keras: it has no {METADATA}."
+            )
+        return self.metadata
 
     def weights(self) -> Path:
         """The checkpoint that fills a network, downloaded on first use.

@@ -3,12 +3,9 @@
 import dataclasses
 import json
 import math
-import os
-import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
-from bit_keras.archives import open_archive
 from bit_keras.artifacts.members import METADATA, read_inside
 from bit_keras.artifacts.runtimes.program import Layout
 from bit_keras.documents import MOST_BYTES, parsed
@@ -74,6 +71,11 @@ class Metadata:
         """Whether its images are 8-bit pixels, not floats."""
         return self.target == "tflite" and self.precision in CALIBRATED
 
+    @property
+    def spec(self) -> ClassifierSpec | None:
+        """The labels and the transform of a classifier, where they are known."""
+        return None if self.task is None else ClassifierSpec.from_json(self.task)
+
     def to_json(self) -> str:
         """The text that `read` finds in an artifact."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -85,9 +87,21 @@ class Metadata:
         Raises:
             ExportError: The path is not an artifact of this package.
         """
+        metadata = cls.find(artifact)
+        if metadata is None:
+            raise ExportError(f"{artifact} was not exported by bit_keras: it has no {METADATA}.")
+        return metadata
+
+    @classmethod
+    def find(cls, artifact: Path) -> "Metadata | None":
+        """Reads the metadata of an artifact, None of one that another program wrote.
+
+        Raises:
+            ExportError: The artifact is missing or damaged.
+        """
         content = read_inside(artifact, METADATA, MOST_BYTES)
         if content is None:
-            raise ExportError(f"{artifact} was not exported by bit_keras: it has no {METADATA}.")
+            return None
         try:
             metadata = parsed(content, cls)
             metadata._check()
@@ -111,20 +125,3 @@ class Metadata:
             )
         if self.task is not None:
             ClassifierSpec.from_json(self.task)
-
-
-def read_spec(path: str | os.PathLike) -> ClassifierSpec | None:
-    """The spec in a `.keras` file, or None in one that only Keras wrote.
-
-    Raises:
-        ExportError: The file is damaged, or no such file.
-        BitKerasError: The spec was written by another version of bit_keras.
-    """
-    try:
-        with open_archive(Path(path)) as archive:
-            if METADATA not in archive.namelist():
-                return None
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ExportError(f"{path} cannot be read ({error}); it is damaged.") from error
-    spec = Metadata.read(Path(path)).task
-    return None if spec is None else ClassifierSpec.from_json(spec)

@@ -3,14 +3,12 @@
 import dataclasses
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from bit_keras.artifacts.members import located
-from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.reference import reference_size
 from bit_keras.errors import BitKerasError
 from bit_keras.registry import model_info
+from bit_keras.sources import resolve
 
 #: How people call the types of artifact.
 FORMATS = {
@@ -95,7 +93,8 @@ def artifact_entry(
         Entry.
 
     Raises:
-        ExportError: There is no such path, or it is not an artifact of this package.
+        CheckpointError: There is no such path.
+        ExportError: It is not an artifact of this package.
 
     Example:
 
@@ -107,8 +106,8 @@ def artifact_entry(
     artifact_entry("tiny").network.multiply_adds  # 41265152
     ```
     """
-    artifact = located(Path(path))
-    metadata = Metadata.read(artifact)
+    source = resolve(path)
+    metadata = source.required_metadata()
     height, width = reference_size((None, None, None, None), metadata)
     classes = metadata.outputs if metadata.variant == "classification" else None
     return Entry(
@@ -116,7 +115,7 @@ def artifact_entry(
         network=Network(metadata.model, height, width, classes),
         format=FORMATS[metadata.target],
         precision=metadata.precision,
-        path=str(artifact),
+        path=str(source.path),
         trust=trust,
     )
 

@@ -29,7 +29,8 @@ from bit_keras.exporters.targets import (
     QUANTIZATIONS,
     require_onnx_options,
 )
-from bit_keras.registry import checkpoint_of, model_info
+from bit_keras.registry import checkpoint_of
+from bit_keras.sources import Source, resolve
 
 if TYPE_CHECKING:
     import keras
@@ -290,10 +291,11 @@ def command(
     if "class_maps" in options:
         _require_class_maps(target, variant, options)
     _require_fitting(target, options)
-    stored = Path(source).exists()
+    named = resolve(source)
+    stored = named.checkpoint is None
     if stored and weights != "pretrained":
         raise click.UsageError(f"{source} has weights of its own; --weights goes with a NAME.")
-    name = source if stored else model_info(source).name
+    name = source if named.checkpoint is None else named.checkpoint.name
     versioned = target == "serving" or options.get("layout") == _TRITON
     written = out / str(options.get("version", 1)) if versioned else out
     require_new(written)  # Before the minutes that a large network takes.
@@ -306,7 +308,7 @@ def command(
         if target == "keras":
             require_keras_name(out)
         if stored:
-            model, spec = _load(name, variant, trust, allow_nonfinite)
+            model, spec = _load(named, variant, trust, allow_nonfinite)
         else:
             model, spec = _build(name, variant, weights, allow_nonfinite), None
     if "calibrate" in options:
@@ -398,7 +400,7 @@ def _require_class_maps(target: str, variant: str, options: dict[str, Any]) -> N
 
 
 def _load(
-    source: str, variant: str, trust: bool, allow_nonfinite: bool
+    source: Source, variant: str, trust: bool, allow_nonfinite: bool
 ) -> "tuple[keras.Model, ClassifierSpec | None]":
     from bit_keras.inference import load_network
     from bit_keras.layers.functional import Functional
@@ -409,14 +411,15 @@ def _load(
         checkpoint = checkpoint_of(model)
         return Functional(model.input, features, name=model.name, checkpoint=checkpoint), spec
     if not any(layer.name == "head" for layer in model.layers):
-        raise BitKerasError(f"{source} has no head; export it with --variant feature_extraction.")
+        raise BitKerasError(
+            f"{source.name} has no head; export it with --variant feature_extraction."
+        )
     return model, spec
 
 
 def _build(name: str, variant: str, weights: str, allow_nonfinite: bool) -> "keras.Model":
     from bit_keras.checkpoints import fill_with_seeded_values, load_weights
     from bit_keras.models import create_classifier, create_feature_extractor
-    from bit_keras.sources import resolve
 
     builder = create_classifier if variant == "classification" else create_feature_extractor
     if weights != "random" and not allow_nonfinite:
@@ -425,8 +428,8 @@ def _build(name: str, variant: str, weights: str, allow_nonfinite: bool) -> "ker
     if weights == "random":
         fill_with_seeded_values(model)
     else:
-        source = resolve(name if weights == "pretrained" else weights)
-        load_weights(model, source.weights(), True)
+        named = resolve(name if weights == "pretrained" else weights)
+        load_weights(model, named.weights(), True)
     return model
 
 

@@ -60,11 +60,10 @@ def export_keras(
 
     ```python
     from bit_keras.exporters.keras_archive import export_keras
-    from bit_keras.artifacts.metadata import read_spec
 
     model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
     export_keras(model, "tiny.keras")
-    read_spec("tiny.keras").labels.name  # 'cifar10'
+    bit_keras.sources.resolve("tiny.keras").spec.labels.name  # 'cifar10'
     ```
     """
     require_keras_name(path)

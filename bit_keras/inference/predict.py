@@ -181,8 +181,8 @@ def _from_keras(source: Source, size: int | None, trust: bool, allow_nonfinite: 
 
 
 def _from_program(source: Source, size: int | None, trust: bool) -> Predictor:
-    path, metadata = source.path, source.metadata
-    assert path is not None and metadata is not None
+    path, metadata = source.path, source.required_metadata()
+    assert path is not None
     _require_classifier(str(path), is_classifier=metadata.variant == "classification")
     if source.format in CHECKED and not has_checksums(path):
         require_runs(path, "bit_keras.artifacts.runtimes.opening:run_once", _LIBRARIES)

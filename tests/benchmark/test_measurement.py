@@ -12,7 +12,7 @@ from bit_keras.benchmark import artifact_entry, run_benchmark
 from bit_keras.benchmark.entries import Entry, Network
 from bit_keras.benchmark.measurement import steps_of
 from bit_keras.benchmark.process import start_entry
-from bit_keras.errors import BitKerasError, ExportError, ProcessError
+from bit_keras.errors import BitKerasError, CheckpointError, ExportError, ProcessError
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="SavedModels need the TensorFlow backend."
@@ -133,7 +133,7 @@ def test_an_entry_is_what_the_artifact_says(classifier_artifact, extractor_artif
     extractor = artifact_entry(extractor_artifact)
     assert extractor.network.classes is None
     assert entry.network.multiply_adds - extractor.network.multiply_adds == 1024 * 10
-    with pytest.raises(ExportError, match="There is no artifact"):
+    with pytest.raises(CheckpointError, match="nowhere"):
         artifact_entry(tmp_path / "nowhere")
     with pytest.raises(ExportError, match="was not exported by bit_keras"):
         artifact_entry(tmp_path)

@@ -10,7 +10,6 @@ import pytest
 
 import bit_keras
 from bit_keras.artifacts.members import METADATA
-from bit_keras.artifacts.metadata import read_spec
 from bit_keras.checkpoints import (
     FORMATS,
     SeededArrays,
@@ -22,6 +21,7 @@ from bit_keras.checkpoints import (
 from bit_keras.exporters.keras_archive import export_keras
 from bit_keras.preprocessing import ClassifierSpec, Labels, eval_transform, spec_of
 from bit_keras.registry import ARCHITECTURES
+from bit_keras.sources import resolve
 from tests.cli.running import fails, run, succeeds
 
 pytestmark = pytest.mark.skipif(
@@ -195,7 +195,7 @@ def test_a_run_gives_its_best_weights_and_its_task(
 
 def test_a_run_becomes_a_keras_file_with_its_task(finished_run, pets, tmp_path):
     succeeds("convert", finished_run, tmp_path / "a.keras", "--to", "keras")
-    assert read_spec(tmp_path / "a.keras") == pets
+    assert resolve(tmp_path / "a.keras").spec == pets
 
 
 def test_a_run_without_weights_is_named(finished_run, tmp_path):

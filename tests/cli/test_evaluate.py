@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from bit_keras.artifacts.metadata import Metadata, read_spec
+from bit_keras.artifacts.metadata import Metadata
 from bit_keras.checkpoints import fill_with_seeded_values, save_weights
 from bit_keras.exporters.hub import export_hub
 from bit_keras.exporters.keras_archive import export_keras
@@ -16,6 +16,7 @@ from bit_keras.exporters.openvino_ir import export_openvino
 from bit_keras.exporters.tflite.tflite_export import export_tflite
 from bit_keras.inference import load_predictor
 from bit_keras.models import create_classifier
+from bit_keras.sources import resolve
 from bit_keras.training import finetune
 from tests.cifar10 import CLASSES, SAMPLES
 from tests.cli.running import fails, run, succeeds
@@ -202,7 +203,7 @@ def test_a_run_is_exported_and_converted_as_it_is(fine_tuned, tmp_path):
     succeeds("export", path, "--to", "keras", "--out", tmp_path / "a.keras")
     succeeds("convert", path, tmp_path / "b.keras", "--to", "keras")
     succeeds("convert", tmp_path / "b.keras", tmp_path / "c.keras", "--to", "keras")
-    assert read_spec(tmp_path / "c.keras") == spec
+    assert resolve(tmp_path / "c.keras").spec == spec
     loss, scores, rest = close(want)
     for name in ("hub", "a.keras", "b.keras"):
         assert load_predictor(tmp_path / name).spec == spec

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from bit_keras.artifacts.metadata import Metadata, read_spec
+from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.verify import verify
 from bit_keras.checkpoints import SeededArrays, official_shapes, open_checkpoint, write_npz
 from bit_keras.errors import BitKerasError, CheckpointError, ExportError
@@ -16,6 +16,7 @@ from bit_keras.models import create_classifier, create_feature_maps
 from bit_keras.models.builders import network_of_file
 from bit_keras.preprocessing import ClassifierSpec, Labels, eval_transform, spec_of
 from bit_keras.registry import ARCHITECTURES
+from bit_keras.sources import resolve
 
 
 def test_keras_loads_the_file_as_any_other(classifier, tmp_path):
@@ -27,18 +28,18 @@ def test_keras_loads_the_file_as_any_other(classifier, tmp_path):
 
 def test_the_task_travels_along(classifier, extractor, tmp_path):
     export_keras(classifier, tmp_path / "a.keras")
-    assert read_spec(tmp_path / "a.keras") == spec_of("bit_tiny.cifar10")
+    assert resolve(tmp_path / "a.keras").spec == spec_of("bit_tiny.cifar10")
     pets = Labels("pets", tuple("abcdefghij"), tuple("ABCDEFGHIJ"))
     spec = ClassifierSpec(pets, eval_transform("bit_tiny.cifar10", 48), "sigmoid")
     export_keras(classifier, tmp_path / "a.keras", spec)
-    assert read_spec(tmp_path / "a.keras") == spec
+    assert resolve(tmp_path / "a.keras").spec == spec
     export_keras(extractor, tmp_path / "b.keras")
-    assert read_spec(tmp_path / "b.keras") is None
+    assert resolve(tmp_path / "b.keras").spec is None
 
 
 def test_files_that_keras_wrote_alone_have_no_task(classifier, tmp_path):
     classifier.save(tmp_path / "a.keras")
-    assert read_spec(tmp_path / "a.keras") is None
+    assert resolve(tmp_path / "a.keras").spec is None
 
 
 def test_mistakes_are_named_and_leave_nothing(classifier, tmp_path):
@@ -55,17 +56,17 @@ def test_mistakes_are_named_and_leave_nothing(classifier, tmp_path):
 def test_damaged_tasks_are_named(tmp_path):
     (tmp_path / "a.keras").write_bytes(b"nothing")
     with pytest.raises(ExportError, match="cannot be read"):
-        read_spec(tmp_path / "a.keras")
+        Metadata.read(tmp_path / "a.keras")
     with zipfile.ZipFile(tmp_path / "b.keras", "w") as archive:
         archive.writestr("assets.extra/bit_keras.json", "{")
     with pytest.raises(ExportError, match="cannot be read"):
-        read_spec(tmp_path / "b.keras")
+        Metadata.read(tmp_path / "b.keras")
 
 
 def test_a_head_with_scores_behind_it_counts_as_well(tmp_path):
     model = create_classifier("bit_tiny.cifar10", weights=None, classifier_activation="softmax")
     export_keras(model, tmp_path / "a.keras")
-    assert read_spec(tmp_path / "a.keras").labels.name == "cifar10"
+    assert resolve(tmp_path / "a.keras").spec.labels.name == "cifar10"
 
 
 @pytest.mark.long

@@ -99,6 +99,11 @@ class Source:
             return self.metadata is not None
         return self.format in _INFERENCE_ONLY
 
+    @property
+    def runs_without_keras(self) -> bool:
+        """Whether the engine of its format runs it, which needs neither Keras nor TensorFlow."""
+        return self.format in _INFERENCE_ONLY
+
     @functools.cached_property
     def metadata(self) -> Metadata | None:
         if self.path is None or self.format in ("run", "weights"):

@@ -1,9 +1,13 @@
-"""`bit-keras predict`: what is on these images?"""
+"""`bit-keras predict`: classify images."""
 
+import itertools
+import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from rich.cells import cell_len
 from rich.table import Table
 
 from bit_keras.cli.manual import Command
@@ -12,7 +16,10 @@ from bit_keras.cli.printing import console, print_json, progress, start_keras
 from bit_keras.errors import ImageError
 
 if TYPE_CHECKING:
-    from bit_keras.inference import Explanation, Predictor
+    from bit_keras.inference import Explanation, Prediction, Predictor
+
+#: Images whose rows are printed together, which fit one batch of the network.
+_ROWS = 16
 
 
 @click.command(
@@ -21,24 +28,24 @@ if TYPE_CHECKING:
     short_help="Classify images",
     examples=(
         (
-            "Classify a image with a published model",
+            "Classify an image with a published model",
             "bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg",
         ),
         (
-            "Classify many with a network of your own, for a program to read",
-            "bit-keras predict run photos/*.jpg --json",
+            "Classify many with a network of your own, one line of JSON for each",
+            "bit-keras predict run photos/*.jpg --json-lines",
         ),
         (
-            "Ask an exported file for its best guess",
+            "Classify an image with an exported file, and show only the best class",
             "bit-keras predict flowers-int8.tflite cat.jpg --top 1",
         ),
         (
-            "Draw where a network looks for its three best guesses",
+            "Draw the class activation maps of the three best classes",
             "bit-keras predict bit_tiny.cifar10 cat.jpg --top 3 --explain maps.png",
         ),
     ),
     see_also=("list", "finetune", "evaluate", "export"),
-    exit_statuses={1: "A image could not be read, or the work failed; standard error says why."},
+    exit_statuses={1: "An image could not be read, or the work failed; standard error says why."},
 )
 @click.argument("source", metavar="NAME|ARTIFACT", shell_complete=complete_sources)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
@@ -48,17 +55,22 @@ if TYPE_CHECKING:
     show_default=True,
     metavar="N",
     type=click.IntRange(min=1),
-    help="How many classes to show for each image, the likeliest first.",
+    help="How many classes to show for each image, the most likely first.",
 )
 @click.option(
     "--explain",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Draw where the network looks for the best classes into FILE: .png, .jpg, .svg or .pdf.",
+    help="Draw class activation maps of the best classes into FILE: .png, .jpg, .svg or .pdf.",
 )
 @trust_option
 @nonfinite_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option(
+    "--json-lines",
+    is_flag=True,
+    help="Print one JSON object per line for each image, as soon as it is classified.",
+)
 def command(
     source: str,
     images: tuple[str, ...],
@@ -67,6 +79,7 @@ def command(
     trust: bool,
     allow_nonfinite: bool,
     as_json: bool,
+    json_lines: bool,
 ) -> None:
     """Classify images with a model of the registry, a fine-tuned or an exported one.
 
@@ -74,86 +87,107 @@ def command(
     OpenVINO IR, a .keras, TFLite or ONNX file, or weights of any format.
 
     IMAGE may be JPEG, PNG, WebP and whatever Pillow reads. One that cannot be read is reported,
-    and the others are classified.
+    and the others are classified. Results are printed while the images are read, so that any
+    number of images can be classified in little memory.
     """
+    if as_json and json_lines:
+        raise click.UsageError("--json and --json-lines cannot be used together.")
     from bit_keras.inference import load_predictor, write_explanations
     from bit_keras.inference.drawing import require_drawing
+    from bit_keras.sources import resolve
 
     if explain is not None:
         require_drawing(explain, len(images), top)
     with progress(f"Loading {source}"):
-        start_keras()
-        predictor = load_predictor(source, trust=trust, allow_nonfinite=allow_nonfinite)
+        resolved = resolve(source)
+        if not resolved.runs_without_keras:
+            start_keras()
+        predictor = load_predictor(resolved, trust=trust, allow_nonfinite=allow_nonfinite)
+    explanations: list[Explanation] = []
     if explain is None:
-        predictions, failures = _classified(predictor, images, top)
+        results = predictor.predict((Path(image) for image in images), top)
     else:
-        explanations, failures = _explained(predictor, images, top)
-        predictions = {image: each.classes for image, each in explanations.items()}
-        if explanations:
-            with progress(f"Drawing {explain}"):
-                write_explanations(list(explanations.values()), explain)
+        results = _explained(predictor, images, top, explanations)
 
+    failed: list[str] = []
+    predictions = _reported(images, results, failed)
     if as_json:
-        print_json([_document(image, predictions, failures) for image in images])
-    elif predictions:
-        console().print(_table(predictions))
-        if explain is not None:
+        print_json([_document(*each) for each in predictions])
+    elif json_lines:
+        for each in predictions:
+            click.echo(json.dumps(_document(*each)))  # Flushes.
+    else:
+        _print_tables(predictions, images)
+    if explain is not None and explanations:
+        with progress(f"Drawing {explain}"):
+            write_explanations(explanations, explain)
+        if not (as_json or json_lines):
             click.echo(f"Wrote {explain}")
-    for failure in failures.values():
-        click.echo(f"Error: {failure}", err=True)
-    if failures:
+    if failed:
         raise click.exceptions.Exit(1)
 
 
-def _classified(
-    predictor: "Predictor", images: tuple[str, ...], top: int
-) -> tuple[dict[str, list[tuple]], dict[str, str]]:
-    """The best classes of the images that can be read, and why the others cannot."""
-    readable, failures = {}, {}
-    with progress("Reading the images"):
-        for image in images:
-            try:
-                readable[image] = predictor.spec.transform(Path(image))
-            except ImageError as error:
-                failures[image] = str(error)
-    with progress("Classifying"):
-        ranked = predictor(list(readable.values()), top)
-    return dict(zip(readable, ranked, strict=True)), failures
-
-
 def _explained(
-    predictor: "Predictor", images: tuple[str, ...], top: int
-) -> tuple[dict[str, "Explanation"], dict[str, str]]:
-    """The explanations of the images that can be read, and why the others cannot."""
-    explanations, failures = {}, {}
-    with progress("Explaining"):
-        for image in images:
-            try:
-                explanations[image] = predictor.explain(Path(image), top)
-            except ImageError as error:
-                failures[image] = str(error)
-    return explanations, failures
+    predictor: "Predictor", images: tuple[str, ...], top: int, explanations: list["Explanation"]
+) -> Iterator["Prediction"]:
+    """Classifies images and adds the explanation of each to a list."""
+    from bit_keras.inference import Prediction
+
+    for image in images:
+        try:
+            explanation = predictor.explain(Path(image), top)
+        except ImageError as error:
+            yield Prediction(image, [], error)
+        else:
+            explanations.append(explanation)
+            yield Prediction(image, explanation.classes)
 
 
-def _document(image: str, predictions: dict, failures: dict) -> dict:
-    if image in failures:
-        return {"image": image, "error": failures[image]}
+def _reported(
+    images: tuple[str, ...], predictions: Iterator["Prediction"], failed: list[str]
+) -> Iterator[tuple[str, "Prediction"]]:
+    """Each image with its prediction; errors are printed, and their images added to a list."""
+    for image in images:
+        # Not around `yield`: while progress is shown, rich sends standard output to it.
+        with progress("Classifying"):
+            prediction = next(predictions)
+        if prediction.error is not None:
+            click.echo(f"Error: {prediction.error}", err=True)
+            failed.append(image)
+        yield image, prediction
+
+
+def _document(image: str, prediction: "Prediction") -> dict[str, Any]:
+    if prediction.error is not None:
+        return {"image": image, "error": str(prediction.error)}
     return {
         "image": image,
         "predictions": [
             {"id": class_id, "label": label, "score": score}
-            for class_id, label, score in predictions[image]
+            for class_id, label, score in prediction.classes
         ],
     }
 
 
-def _table(predictions: dict) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("image", no_wrap=True)
-    table.add_column("class")
-    table.add_column("score", justify="right", no_wrap=True)
-    for image, ranked in predictions.items():
-        for rank, (class_id, label, score) in enumerate(ranked):
-            text = label if label == class_id else f"{label} ({class_id})"
-            table.add_row("" if rank else image, text, f"{score:.4f}")
-    return table
+def _print_tables(predictions: Iterator[tuple[str, "Prediction"]], images: tuple[str, ...]) -> None:
+    """Prints the rows of a batch at a time, in columns that get wider at most."""
+    readable = (each for each in predictions if each[1].error is None)
+    widths = [max(map(cell_len, images)), 0]
+    show_header = True
+    while some := list(itertools.islice(readable, _ROWS)):
+        rows = [row for image, prediction in some for row in _rows(image, prediction)]
+        widths[1] = max(widths[1], *(cell_len(text) for _, text, _ in rows))
+        table = Table(box=None, pad_edge=False, show_header=show_header)
+        table.add_column("image", no_wrap=True, min_width=widths[0])
+        table.add_column("class", min_width=widths[1])
+        table.add_column("score", justify="right", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        console().print(table)
+        show_header = False
+
+
+def _rows(image: str, prediction: "Prediction") -> Iterator[tuple[str, str, str]]:
+    for rank, (class_id, label, score) in enumerate(prediction.classes):
+        text = label if label == class_id else f"{label} ({class_id})"
+        yield "" if rank else image, text, f"{score:.4f}"

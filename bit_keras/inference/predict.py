@@ -1,9 +1,11 @@
-"""Images in, names out, whatever the network is stored as."""
+"""Images in, class names and scores out, in whatever format the network is stored."""
 
+import concurrent.futures
 import dataclasses
 import functools
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -13,12 +15,13 @@ from bit_keras.artifacts.runtimes import Program, open_program
 from bit_keras.artifacts.runtimes.opening import CHECKED
 from bit_keras.artifacts.runtimes.program import CLASS_MAPS
 from bit_keras.artifacts.runtimes.trial import require_runs
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import BitKerasError, ImageError
 from bit_keras.inference.explain import Explanation, explanation_of
 from bit_keras.inference.network import load_network
 from bit_keras.preprocessing import ClassifierSpec, decode_predictions, load_image
 from bit_keras.preprocessing.classifier_spec import network_side, spec_for
 from bit_keras.preprocessing.evaluation import ImageSource
+from bit_keras.processes import available_cores
 from bit_keras.registry import checkpoint_of
 from bit_keras.sources import Source, resolve
 
@@ -26,9 +29,27 @@ from bit_keras.sources import Source, resolve
 _LIBRARIES = 600_000_000
 
 #: Images that go through the network at once.
-_BATCH = 16
+BATCH = 16
+
+#: Threads that decode images. Each may have one decoded photograph in memory.
+_MOST_THREADS = 4
 
 _LOGITS = OUTPUTS["classification"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The best classes of one image.
+
+    Attributes:
+        source: The image, as it was given to `Predictor.predict`.
+        classes: list of (class id, label, score), best first; empty where there is an error.
+        error: ImageError or None. Why the image cannot be read.
+    """
+
+    source: ImageSource
+    classes: list[tuple[str, str, float]]
+    error: ImageError | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +58,7 @@ class Predictor:
 
     Attributes:
         name: str. The registry's name of the model it is or was made from.
-        spec: ClassifierSpec. Its labels, and its transform from a image to float32 in
+        spec: ClassifierSpec. Its labels, and its transform from an image to float32 in
             [-1, 1].
         network: callable from images in [-1, 1] to logits, both NumPy arrays.
         class_maps: callable from such images to class maps `(batch, rows, columns,
@@ -61,13 +82,76 @@ class Predictor:
             For each image a list of (class id, label, score), best first.
         """
         predictions = []
-        for start in range(0, len(images), _BATCH):
-            logits = self.network(np.stack(images[start : start + _BATCH]))
+        for start in range(0, len(images), BATCH):
+            logits = self.network(np.stack(images[start : start + BATCH]))
             predictions += decode_predictions(logits, self.spec, top)
         return predictions
 
+    def predict(self, sources: Iterable[ImageSource], top: int = 5) -> Iterator[Prediction]:
+        """Classifies images one batch after the other, and yields each result as it is known.
+
+        Images are decoded in threads, and those of one batch of 16 are in memory at a time: any
+        number of them can be classified, and `sources` may be a generator that never ends.
+
+        Args:
+            sources: Iterable of what `spec.transform` takes: paths, encoded bytes, PIL images
+                or uint8 arrays. It is read as far as the results are consumed, and up to a
+                batch further.
+            top: int. Classes per image. Defaults to `5`.
+
+        Yields:
+            Prediction, in the order of `sources`. An image that cannot be read has an `error`
+            and does not stop the others.
+
+        Example:
+
+        ```python
+        predictor = bit_keras.inference.load_predictor("bit_tiny.cifar10")
+        images = (np.full((40, 50, 3), value, "uint8") for value in range(100))
+        sum(len(prediction.classes) == 3 for prediction in predictor.predict(images, top=3))  # 100
+        ```
+        """
+        batch: list[tuple[ImageSource, np.ndarray | ImageError]] = []
+        readable = 0
+        for source, image in self._transformed(sources):
+            batch.append((source, image))
+            readable += not isinstance(image, ImageError)
+            # Full batches, because Keras compiles the network again for each other size.
+            if readable in (0, BATCH):
+                yield from self._classified(batch, top)
+                batch, readable = [], 0
+        yield from self._classified(batch, top)
+
+    def _transformed(
+        self, sources: Iterable[ImageSource]
+    ) -> Iterator[tuple[ImageSource, np.ndarray | ImageError]]:
+        """Each source with the array that the network takes, or why it cannot be read."""
+
+        def transformed(source: ImageSource) -> np.ndarray | ImageError:
+            try:
+                return self.spec.transform(source)
+            except ImageError as error:
+                return error
+
+        remaining = iter(sources)
+        threads = min(available_cores(), _MOST_THREADS)
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            while some := list(itertools.islice(remaining, BATCH)):
+                yield from zip(some, pool.map(transformed, some), strict=True)
+
+    def _classified(
+        self, batch: list[tuple[ImageSource, np.ndarray | ImageError]], top: int
+    ) -> list[Prediction]:
+        ranked = iter(self([image for _, image in batch if isinstance(image, np.ndarray)], top))
+        return [
+            Prediction(source, [], image)
+            if isinstance(image, ImageError)
+            else Prediction(source, next(ranked))
+            for source, image in batch
+        ]
+
     def explain(self, source: ImageSource, top: int = 5) -> Explanation:
-        """Classifies a image and tells where in it each of the best classes is seen.
+        """Classifies an image and computes where in it each of the best classes is seen.
 
         The network runs once: the mean of a class map is the logit.
 
@@ -96,7 +180,7 @@ class Predictor:
         """
         if self.class_maps is None:
             raise BitKerasError(
-                f"This artifact of {self.name} carries no class maps; export the model again "
+                f"This artifact of {self.name} has no class maps; export the model again "
                 "with --class-maps."
             )
         image = load_image(source)
@@ -120,7 +204,7 @@ def load_predictor(
             was made for.
         trust: bool. Take what runs code from the source, as
             `bit_keras.checkpoints.load_keras_model` and `bit_keras.artifacts.runtimes.open_program`
-            say. Defaults to `False`.
+            describe. Defaults to `False`.
         allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to
             `False`.
 
@@ -129,8 +213,8 @@ def load_predictor(
 
     Raises:
         UnknownModelError: Neither a path nor a model name.
-        SizeError: The classifier takes images of another size alone, or none is
-            given and none is known.
+        SizeError: The classifier takes only images of another size, or no size is
+            given or known.
         BitKerasError: The artifact cannot be read, or is not a classifier.
 
     Example:
@@ -158,7 +242,7 @@ def _from_keras(source: Source, size: int | None, trust: bool, allow_nonfinite: 
     layers = {layer.name: layer for layer in model.layers}
     if "head" not in layers:
         raise BitKerasError(
-            f"{source.name} returns features and no classes. Put a Dense layer behind it in a "
+            f"{source.name} returns features, not classes. Put a Dense layer after it in a "
             "keras.Sequential and train that, or build it with create_classifier; then save it."
         )
     # What follows the head turns logits into scores, which decoding does itself.
@@ -166,9 +250,9 @@ def _from_keras(source: Source, size: int | None, trust: bool, allow_nonfinite: 
     maps = create_class_maps(model) if "features" in layers else None
     takes_pixels = "rescaling" in layers
 
-    def results(asked: keras.Model, images: np.ndarray) -> np.ndarray:
+    def results(network: keras.Model, images: np.ndarray) -> np.ndarray:
         inputs = (images + 1.0) * np.float32(127.5) if takes_pixels else images
-        return keras.ops.convert_to_numpy(asked.predict_on_batch(inputs))
+        return keras.ops.convert_to_numpy(network.predict_on_batch(inputs))
 
     name = checkpoint_of(model)
     spec = spec_for(name, spec, logits.output_shape[-1], network_side(model.input_shape), size)
@@ -189,7 +273,7 @@ def _from_program(source: Source, size: int | None, trust: bool) -> Predictor:
     program = open_program(path, trust=trust)
     signature, of_maps = _signature_with(program, _LOGITS), _signature_with(program, CLASS_MAPS)
     if signature is None:
-        raise BitKerasError(f"{path} returns no {_LOGITS}; export the model again.")
+        raise BitKerasError(f"{path} has no output {_LOGITS}; export the model again.")
     low, high = metadata.input_range
 
     def result(signature: str, output: str, images: np.ndarray) -> np.ndarray:
@@ -208,7 +292,7 @@ def _from_program(source: Source, size: int | None, trust: bool) -> Predictor:
 
 
 def _signature_with(program: Program, output: str) -> str | None:
-    """The first signature that gives an output, if there is one."""
+    """The first signature with an output of this name, if there is one."""
     signatures = program.signatures.items()
     return next((name for name, signature in signatures if output in signature.outputs), None)
 
@@ -216,5 +300,5 @@ def _signature_with(program: Program, output: str) -> str | None:
 def _require_classifier(name: str, *, is_classifier: bool) -> None:
     if not is_classifier:
         raise BitKerasError(
-            f"{name} returns features and no classes; export it with --variant classification."
+            f"{name} returns features, not classes; export it with --variant classification."
         )

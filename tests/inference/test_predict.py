@@ -1,6 +1,10 @@
 """Predictions: the same whatever comes along in the batch."""
 
 import dataclasses
+import gc
+import itertools
+import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -8,13 +12,15 @@ import pytest
 from bit_keras.artifacts.members import METADATA
 from bit_keras.artifacts.metadata import Metadata
 from bit_keras.checkpoints import fill_with_seeded_values
-from bit_keras.errors import BitKerasError, UnknownModelError
+from bit_keras.errors import BitKerasError, ImageError, UnknownModelError
 from bit_keras.exporters.hub import export_hub
 from bit_keras.exporters.onnx import export_onnx
 from bit_keras.exporters.openvino_ir import export_openvino
 from bit_keras.exporters.tflite.tflite_export import export_tflite
-from bit_keras.inference import load_network, load_predictor
+from bit_keras.inference import Predictor, load_network, load_predictor
+from bit_keras.inference.predict import BATCH
 from bit_keras.models import create_classifier, create_feature_extractor
+from bit_keras.preprocessing import spec_of
 from tests.onnx_files import without_checksum
 
 
@@ -79,9 +85,9 @@ def test_a_replaced_head_has_numbered_classes(tmp_path):
     assert sorted(class_id for class_id, _, _ in ranked) == ["class_0", "class_1", "class_2"]
 
 
-def test_sources_that_are_no_classifier_are_named(tmp_path):
+def test_sources_that_are_not_classifiers_are_named(tmp_path):
     create_feature_extractor("bit_tiny.cifar10", weights=None).save(tmp_path / "features.keras")
-    with pytest.raises(BitKerasError, match="returns features and no classes"):
+    with pytest.raises(BitKerasError, match="returns features, not classes"):
         load_predictor(tmp_path / "features.keras")
     with pytest.raises(UnknownModelError, match="Nor is there a file"):
         load_predictor("bit_r51x1")
@@ -94,6 +100,112 @@ def test_a_damaged_keras_file_is_named(tmp_path):
     path.write_bytes(data)
     with pytest.raises(BitKerasError, match=r"model\.keras is damaged"):
         load_predictor(path)
+
+
+# Many images
+
+
+class CountingTransform:
+    """Makes an array of an image's number, and counts the arrays that are in memory."""
+
+    def __init__(self):
+        self.read, self.alive, self.most_alive = 0, 0, 0
+        self._lock = threading.Lock()
+
+    def __call__(self, source):
+        if source == "broken":
+            raise ImageError("broken is not an image.")
+        image = np.full((32, 32, 3), source, np.float32)
+        with self._lock:
+            self.read += 1
+            self.alive += 1
+            self.most_alive = max(self.most_alive, self.alive)
+        weakref.finalize(image, self._forget)
+        return image
+
+    def _forget(self):
+        with self._lock:
+            self.alive -= 1
+
+
+@pytest.fixture
+def transform():
+    return CountingTransform()
+
+
+@pytest.fixture
+def counting(transform):
+    """A predictor whose best class is the number of the image, modulo 10."""
+
+    def network(images):
+        assert len(images) <= BATCH
+        return np.eye(10)[images[:, 0, 0, 0].astype(int) % 10]
+
+    spec = dataclasses.replace(spec_of("bit_tiny.cifar10"), transform=transform)
+    return Predictor("counting", spec, network)
+
+
+def best_classes(predictions):
+    return [prediction.classes[0][0] for prediction in predictions]
+
+
+def test_predictions_keep_the_order_of_any_number_of_images(counting):
+    ids = counting.spec.labels.ids
+    for count in (0, 1, BATCH - 1, BATCH, BATCH + 1, 5 * BATCH + 3):
+        predictions = list(counting.predict(iter(range(count)), top=2))
+        assert [prediction.source for prediction in predictions] == list(range(count))
+        assert best_classes(predictions) == [ids[number % 10] for number in range(count)]
+        assert all(len(prediction.classes) == 2 for prediction in predictions)
+
+
+def test_the_images_of_two_batches_at_most_are_in_memory(counting, transform):
+    # Every ninth is broken, so that the batches that are read and classified differ.
+    sources = ("broken" if number % 9 == 0 else number for number in range(2000))
+    assert sum(prediction.error is None for prediction in counting.predict(sources)) == 1777
+    assert transform.most_alive <= 2 * BATCH
+    gc.collect()
+    assert transform.alive == 0
+
+
+def test_images_are_read_as_far_as_predictions_are_consumed(counting, transform):
+    predictions = counting.predict(itertools.count())
+    assert transform.read == 0
+    next(predictions)
+    assert transform.read == BATCH
+    for _ in range(BATCH):
+        next(predictions)
+    assert transform.read == 2 * BATCH
+    predictions.close()
+
+
+def test_broken_images_are_reported_in_their_place(counting):
+    sources = ["broken", *range(BATCH), "broken", "broken", *range(3), "broken"]
+    predictions = list(counting.predict(sources))
+    assert [prediction.source for prediction in predictions] == sources
+    for prediction in predictions:
+        assert (prediction.error is not None) == (prediction.source == "broken")
+        assert bool(prediction.classes) == (prediction.error is None)
+
+
+def test_an_error_of_the_source_or_the_network_is_raised(counting):
+    def sources():
+        yield from range(BATCH)
+        raise OSError("the list of images ends here")
+
+    predictions = counting.predict(sources())
+    assert len(list(itertools.islice(predictions, BATCH))) == BATCH
+    with pytest.raises(OSError, match="ends here"):
+        next(predictions)
+    failing = dataclasses.replace(counting, network=lambda images: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(failing.predict(range(3)))
+
+
+def test_images_predict_the_same_in_a_stream_and_in_a_list(tmp_path):
+    predictor = load_predictor(saved(tmp_path))
+    listed = predictor([predictor.spec.transform(photo) for photo in photos(19)], top=10)
+    streamed = predictor.predict(photos(19), top=10)
+    assert [prediction.classes for prediction in streamed] == listed
 
 
 # Artifacts that other programs run
@@ -113,7 +225,7 @@ def photos(count):
 
 
 @pytest.mark.parametrize("name", ["tiny.tflite", "tiny.onnx", "openvino"])
-def test_every_kind_of_artifact_predicts_what_keras_does(artifacts, classifier, name):
+def test_every_format_of_artifact_predicts_what_keras_does(artifacts, classifier, name):
     predictor = load_predictor(artifacts[name])
     assert predictor.spec.labels.name == "cifar10"
     assert predictor.spec.transform.size == 64
@@ -161,7 +273,7 @@ def test_an_artifact_for_pixels_gets_the_very_pixels(artifacts, tmp_path):
 
 def test_features_of_other_artifacts_are_no_classes(extractor, tmp_path):
     export_onnx(extractor, tmp_path / "features.onnx")
-    with pytest.raises(BitKerasError, match="returns features and no classes"):
+    with pytest.raises(BitKerasError, match="returns features, not classes"):
         load_predictor(tmp_path / "features.onnx")
 
 

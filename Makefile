@@ -30,7 +30,7 @@ help:
 	@echo "make test-long  tests that take minutes each (under 20 minutes)"
 	@echo "make test-full  what needs hours, full size or programs from outside; by hand"
 	@echo "make clients    the table of clients in docs/deploy.md, from the tests that run them"
-	@echo "make benchmark  every format beside its peers; writes docs/performance.md"
+	@echo "make benchmark  every format next to its peers; writes docs/performance.md"
 	@echo "make docs       the pages of docs/ as a site, in build/site"
 
 # With the installed package: sys.path has demo/, not the checkout.

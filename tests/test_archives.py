@@ -30,7 +30,7 @@ def test_ordinary_archives_are_read_wherever_they_begin(tmp_path, compression):
         assert read_member(archive, "a", 1000) == b"first"
 
 
-def test_what_is_no_archive_is_said_to_be_none(tmp_path):
+def test_a_file_that_is_not_an_archive_is_named(tmp_path):
     (tmp_path / "x").write_bytes(b"PK nothing" * 20)
     assert not is_archive(tmp_path / "x")
     assert not is_archive(tmp_path / "missing")

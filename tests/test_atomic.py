@@ -103,7 +103,7 @@ def test_an_error_leaves_nothing_where_nothing_was(tmp_path, write, error):
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_an_existing_target_is_no_place_for_a_directory(tmp_path, kind):
+def test_an_existing_target_is_not_replaced_by_a_directory(tmp_path, kind):
     target = tmp_path / "out"
     if kind == "folder":
         target.mkdir()
@@ -127,7 +127,7 @@ def test_a_directory_that_appears_meanwhile_is_kept(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_folder_is_no_place_for_a_file(tmp_path):
+def test_a_folder_is_not_replaced_by_a_file(tmp_path):
     with pytest.raises(BitKerasError) as raised, replaced_file(tmp_path):
         pytest.fail("The block must not run.")
     assert str(raised.value) == f"{tmp_path} is a folder, and a file was to be written there."
@@ -284,7 +284,7 @@ def test_a_scratch_folder_is_deleted(temporary):
     assert list(temporary.iterdir()) == []
 
 
-def test_a_scratch_folder_beside_a_partial_goes_with_it(tmp_path):
+def test_a_scratch_folder_next_to_a_partial_is_deleted_with_it(tmp_path):
     target = tmp_path / "x"
     with replaced_file(target) as partial, scratch_directory(partial) as folder:
         assert folder.parent == tmp_path

@@ -75,7 +75,7 @@ def test_other_documents_are_refused(value):
 @pytest.mark.parametrize(
     "text", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"1" * 5000, b" " * (MOST_BYTES + 1)]
 )
-def test_text_that_is_no_document_is_one_kind_of_error(text):
+def test_text_that_is_not_a_document_is_one_type_of_error(text):
     with pytest.raises(ValueError):
         parsed(text)
 

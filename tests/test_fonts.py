@@ -69,7 +69,7 @@ def test_characters_without_a_font_are_said_and_stay_legible(monkeypatch, caplog
 @pytest.mark.parametrize(
     "name", ["$1_to_$5", "größe", unicodedata.normalize("NFD", "größe"), "two\nlines"]
 )
-def test_ordinary_names_are_drawn_as_they_are(name, caplog):
+def test_ordinary_names_stay_as_they_are(name, caplog):
     lettering = lettering_for([name])
     assert lettering.drawable(name) == name
     assert drawn(lettering, name).startswith(b"\x89PNG")

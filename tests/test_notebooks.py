@@ -173,7 +173,7 @@ def environment(installed, folder):
         "IPYTHONDIR": str(folder / "ipython"),
         "KERAS_HOME": str(folder / "keras"),
         "BIT_KERAS_CACHE": str(folder / "cache"),
-        # Where no proxy listens: what asks for a download fails at once.
+        # Where no proxy listens: a download fails at once.
         "http_proxy": "http://127.0.0.1:9",
         "https_proxy": "http://127.0.0.1:9",
         "no_proxy": "127.0.0.1",
@@ -221,7 +221,7 @@ def test_images_are_classified(execute):
     photos = [(SAMPLES / f"{name}.jpg").as_uri() for name in ("cat", "ship", "frog")]
     executed = execute("01_classify_images.ipynb", MODEL=SMALL, PHOTOS=photos)
     assert len(executed.images) == 3
-    # The network that was saved answers as before.
+    # The saved network gives the same predictions.
     assert executed.values.count("True") == 1
     assert re.search(r"cat\.jpg +cat +0\.\d", executed.text)
 
@@ -258,7 +258,7 @@ def test_saved_models_work_in_both_layers(execute, photo, flower_photos):
     assert len(differences) == 2 and max(differences) < 1e-5
     accuracies = numbers(r" val_accuracy: (\S+)", executed.text)
     assert len(accuracies) == 3 and accuracies[-1] > 0.5
-    # What was saved as a SavedModel again answers as before.
+    # The second SavedModel gives the same predictions.
     assert executed.values.count("True") == 1
     assert len(executed.images) == 3
 
@@ -274,12 +274,12 @@ def test_weights_are_converted_and_a_collection_is_published(execute):
 
 
 @pytest.mark.long
-def test_pictures_that_are_alike_are_neighbours(execute, flower_photos):
+def test_similar_images_are_neighbours(execute, flower_photos):
     executed = execute(
         "05_features_and_neighbours.ipynb", MODEL=SMALL, PHOTOS=flower_photos, COUNT=40
     )
     (share,) = numbers(r"(\d+) % of the nearest neighbours", executed.text)
-    # A fifth, if they were drawn.
+    # A fifth by chance.
     assert share > 60
     assert len(executed.images) == 4
     assert (executed.folder / "embeddings.npz").is_file()

@@ -365,7 +365,7 @@ def test_a_name_like_no_other_fails_without_a_suggestion():
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_an_architecture_alone_fails_and_says_what_to_add(name):
+def test_an_architecture_without_a_tag_fails_and_says_what_to_add(name):
     with pytest.raises(UnknownModelError, match="is an architecture") as caught:
         bit_keras.model_info(name)
     assert bit_keras.list_models(f"{name}.*")[0] in str(caught.value)

@@ -119,7 +119,7 @@ def test_imports_point_down(path):
     assert not upward
 
 
-def test_preprocessing_knows_the_registry_alone(path):
+def test_preprocessing_imports_only_the_registry(path):
     if part_of(path) == "preprocessing":
         services = {"documents", "errors", "extras"}
         assert set(parts_imported_by(path)) <= {"preprocessing", "registry", *services}

@@ -41,7 +41,7 @@ def test_unreadable_image_is_logged_once(greys, caplog):
 # The fingerprint
 
 
-def test_fingerprint_is_that_of_the_data_wherever_it_lies(make_folder, make_tar, encoded, tmp_path):
+def test_fingerprint_is_that_of_the_data_wherever_it_is(make_folder, make_tar, encoded, tmp_path):
     files = {"cat/a.jpg": encoded(1), "dog/b.jpg": encoded(2)}
     here = open_images(make_folder(files)).fingerprint
     shutil.move(tmp_path / "images", tmp_path / "moved")

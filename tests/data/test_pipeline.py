@@ -66,7 +66,7 @@ def test_view_is_scaled_as_evaluation_does():
     assert {float(image[0, 0, 0]) for image in images} == expected
 
 
-def test_every_picture_comes_once_in_each_epoch_in_another_order(greys):
+def test_every_image_comes_once_in_each_epoch_in_another_order(greys):
     pixels, labels = greys(23)
     data = open_images((pixels, labels))
     # 23 batches of 5 are 5 epochs of 23; most epochs end within a batch.
@@ -103,7 +103,7 @@ def test_number_of_threads_does_not_matter(photos):
     assert_equal_batches(*some)
 
 
-def test_size_of_the_batch_does_not_change_the_pictures(photos):
+def test_size_of_the_batch_does_not_change_the_images(photos):
     small = batches(train_pipeline(photos, TRANSFORM, 3, seed=0, stop=20))
     large = batches(train_pipeline(photos, TRANSFORM, 20, seed=0, stop=3))
     np.testing.assert_array_equal(
@@ -142,7 +142,7 @@ def test_another_seed_gives_another_order_and_other_views(greys, photos):
     assert not np.array_equal(*views)
 
 
-def test_goes_on_without_end_where_no_stop_is_given(photos):
+def test_continues_without_end_where_no_stop_is_given(photos):
     dataset = train_pipeline(photos, TRANSFORM, 8, seed=0)
     assert dataset.cardinality().numpy() == tf.data.INFINITE_CARDINALITY
     start = train_pipeline(photos, TRANSFORM, 8, seed=0, stop=20)
@@ -204,7 +204,7 @@ def test_batches_of_one_step_share_the_coefficient(photos):
     assert [len(set(shares[low : low + 3])) for low in (1, 4)] == [1, 1]
 
 
-def test_mixup_pairs_each_picture_with_the_one_before():
+def test_mixup_pairs_each_image_with_the_one_before():
     images = np.arange(3, dtype=np.float32)[:, None, None, None]
     mixed, targets = mixup(images, np.eye(3, dtype=np.float32), 0.75)
     assert mixed.numpy().ravel().tolist() == [0.5, 0.75, 1.75]
@@ -215,7 +215,7 @@ def test_mixup_pairs_each_picture_with_the_one_before():
 
 
 @pytest.mark.parametrize(("count", "batch"), [(23, 4), (23, 32), (32, 8), (16, 5), (1, 3)])
-def test_evaluation_takes_every_picture_once_and_in_order(greys, count, batch):
+def test_evaluation_takes_every_image_once_and_in_order(greys, count, batch):
     some = batches(eval_pipeline(open_images(greys(count)), EVALUATION, batch))
     assert np.concatenate([indices for _, indices in some]).tolist() == list(range(count))
     assert values_of(some) == list(range(count))
@@ -244,7 +244,7 @@ def broken(request, make_folder, make_tar, encoded):
     return open_images((make_folder if request.param == "folder" else make_tar)(files)), names
 
 
-def test_training_replaces_truncated_pictures_and_names_them(broken):
+def test_training_replaces_truncated_images_and_names_them(broken):
     images, names = broken
     dataset = train_pipeline(images, TRANSFORM, 10, seed=0, stop=6)
     some = batches(dataset)
@@ -258,14 +258,14 @@ def test_training_replaces_truncated_pictures_and_names_them(broken):
     require_readable(images)
 
 
-def test_resumes_over_truncated_pictures(broken):
+def test_resumes_over_truncated_images(broken):
     images, _ = broken
     whole = batches(train_pipeline(images, TRANSFORM, 10, seed=0, stop=9))
     rest = batches(train_pipeline(images, TRANSFORM, 10, seed=0, start=5, stop=9))
     assert_equal_batches(rest, whole[5:])
 
 
-def test_evaluation_leaves_truncated_pictures_out_and_names_them(broken):
+def test_evaluation_omits_truncated_images_and_names_them(broken):
     images, names = broken
     some = batches(eval_pipeline(images, EVALUATION, 10))
     indices = np.concatenate([indices for _, indices in some])
@@ -276,7 +276,7 @@ def test_evaluation_leaves_truncated_pictures_out_and_names_them(broken):
     assert sorted(images.unreadable) == names
 
 
-def test_file_that_vanishes_is_left_out(make_folder, encoded):
+def test_file_that_vanishes_is_omitted(make_folder, encoded):
     root = make_folder({f"cat/{value}.jpg": encoded(value) for value in range(3)})
     images = open_images(root)
     (root / "cat" / "1.jpg").unlink()

@@ -42,7 +42,7 @@ def test_folder_around_all_others_is_looked_into(make_tar, encoded, prefix):
     assert open_source(path).splits == ("train", "test")
 
 
-def test_one_class_is_no_folder_around_others(make_tar, encoded):
+def test_one_class_is_not_a_folder_around_others(make_tar, encoded):
     assert open_images(make_tar({"cat/a.jpg": encoded(1)})).classes == ("cat",)
     assert open_source(make_tar({"train/cat/a.jpg": encoded(1)}, "split.tar")).splits == ("train",)
 

@@ -15,11 +15,11 @@ from bit_keras.cli import main
 from tests.documentation.snippets import ROOT, Block
 from tests.documentation.standing import arguments_of
 
-#: How commands begin that no test can run, and why. Their grammar is looked at, and programs in
-#: Python must answer `--help`.
+#: How commands begin that no test can run, and why. Their grammar is checked, and programs in
+#: Python must print their `--help`.
 CANNOT_RUN = {
     "docker": "it starts a server from an image of a registry; server.py stands in for it",
-    "python benchmarks/": "it measures for minutes, and what it says holds for whole cores alone",
+    "python benchmarks/": "it measures for minutes, and its figures need idle cores",
     "bit-keras benchmark r50x1-int8.tflite --batch 1 --peers": "so does this",
     "bit-keras completion": "it writes into one's home; tests/cli/test_completion.py",
     "bit-keras evaluate R50x1_224 --data imagenet/val --real": "it reads ImageNet",

@@ -34,9 +34,9 @@ class Block(NamedTuple):
     """A fenced block.
 
     Attributes:
-        path: Path of the file that it stands in.
+        path: Path of the file that it is in.
         line: int. The line of its fence, from 1; its first line is the next one.
-        language: str. What stands behind the fence, without attributes.
+        language: str. The word after the fence, without attributes.
         source: str. Its lines, without what the fence is indented by.
     """
 
@@ -111,7 +111,7 @@ def docstrings():
 
 
 def run_python(block, namespace):
-    """Executes a block; a comment behind or below an expression must be its value."""
+    """Executes a block; a comment after or below an expression must be its value."""
     lines = block.source.splitlines()
     tree = ast.parse(block.source)
     for statement in tree.body:

@@ -9,7 +9,7 @@ from tests.documentation.shell import commands_of, execute, words_of
 from tests.documentation.snippets import run_python, strings_in
 from tests.documentation.standing import checkout, inputs_of, prints_the_same
 
-#: Lines of dots stand for what is left out, and the width of columns is nothing to a reader.
+#: Lines of dots stand for omitted lines, and the width of columns does not matter.
 _ELISION = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 #: Packages that Python of pages imports and that need an environment of their own.
@@ -39,7 +39,7 @@ class Stage:
         checkout(folder)
 
     def follow(self, block):
-        """Does what a block says; a text right behind commands must be what they print."""
+        """Does what a block says; a text right after commands must be what they print."""
         printed, self.printed = self.printed, None
         if block.language == "sh":
             self.printed = self._run_commands(block)

@@ -94,7 +94,7 @@ def _cifar10(path):
 
 
 def _recipe(path):
-    """A packaged recipe with the small network, and its first model alone."""
+    """A packaged recipe with the small network, and only its first model."""
     text = (Recipe.read("bit-resnet").folder / "bit-resnet.toml").read_text()
     head, *models = re.split(r"^(?=\[\[models\]\])", text, flags=re.MULTILINE)
     path.write_text(re.sub(r'^model = ".*"', f'model = "{SMALL}"', head + models[0], flags=re.M))

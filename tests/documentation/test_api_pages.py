@@ -14,7 +14,7 @@ PACKAGE = griffe.load("bit_keras", search_paths=[ROOT], resolve_aliases=True)
 #: Functions whose docstring has no example, and why.
 WITHOUT_EXAMPLE = {
     "bit_keras.benchmark.peers.peer_entries": "it writes files of networks, and quantises them",
-    "bit_keras.benchmark.plot.write_plot": "it draws the result of a benchmark",
+    "bit_keras.benchmark.plot.write_plot": "it plots the result of a benchmark",
     "bit_keras.exporters.keras_archive.convert_to_keras": "it is what `bit-keras convert` calls",
     "bit_keras.exporters.layer_errors.layer_errors": "it compares a file with its network",
 }
@@ -130,7 +130,7 @@ def test_docstrings_of_functions_follow_the_house_template(path):
 
 
 @pytest.mark.parametrize("path", CLASSES)
-def test_docstrings_of_classes_describe_what_they_take_or_hold(path):
+def test_docstrings_of_classes_describe_what_they_take_or_contain(path):
     found = object_at(path)
     parts = sections(found)
     if "Args" in parts:

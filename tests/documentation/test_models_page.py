@@ -30,7 +30,7 @@ def test_the_table_of_the_readme_is_what_the_registry_gives_now(writer):
     assert writer.readme_table().count("\n") <= 2 + 9
 
 
-def test_a_readme_without_the_markers_is_left_alone(writer):
+def test_a_readme_without_the_markers_is_refused(writer):
     with pytest.raises(SystemExit, match="needs the lines <!-- models --> and <!-- /models -->"):
         writer.with_table("# Another README\n")
 

@@ -77,7 +77,7 @@ def served(folder):
 
 
 def checked(folder):
-    """What linkchecker says about a site; other hosts are left alone."""
+    """What linkchecker says about a site; other hosts are not contacted."""
     with served(folder) as address:
         # Its plugin for anchors would fetch every page once for each anchor.
         return run("linkchecker", "--no-status", "--config", str(SETTINGS), address)

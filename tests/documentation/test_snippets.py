@@ -38,7 +38,7 @@ pytestmark = pytest.mark.skipif(
 LONG_EXAMPLES = {
     "bit_keras/benchmark/measurement.py:run_benchmark": "it starts two processes with TensorFlow",
     "bit_keras/collection/builder.py:build_collection": "so it does, one after the other",
-    "bit_keras/exporters/verify.py:verify": "it starts one",
+    "bit_keras/artifacts/verify.py:verify": "it starts one",
     "bit_keras/training/run.py:load_run": "it trains a network, as the example of finetune does",
 }
 
@@ -122,7 +122,7 @@ def test_examples_in_docstrings_run_and_are_true(blocks, tmp_path, monkeypatch):
 
 
 def test_the_commands_in_docstrings_are_those_of_pages():
-    # There they are executed, behind what they need.
+    # There they are executed, after what they need.
     on_pages = {c.text for page in pages() for block in blocks_of_page(page) for c in shell(block)}
     for _, blocks in docstrings():
         for block in blocks:

@@ -64,7 +64,7 @@ def test_real_needs_imagenet_classes_and_images(tmp_path):
         evaluate(lambda x: x, TASK, images, real=True)
 
 
-def test_pictures_without_real_labels_alone_have_no_real_accuracy(tmp_path):
+def test_images_without_any_real_label_have_no_real_accuracy(tmp_path):
     images = photos(tmp_path, [(1, "n01751748")])
     evaluation = evaluate(lambda x: np.eye(1000)[[65]], TASK, images, real=True)
     assert (evaluation.top1, evaluation.real, evaluation.real_images) == (1.0, None, 0)

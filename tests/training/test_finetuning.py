@@ -92,7 +92,7 @@ def test_a_training_learns(trained, colours):
     assert np.mean(right) >= 0.9
 
 
-def test_the_folder_holds_what_it_says(trained):
+def test_the_folder_of_a_run_contains_its_files(trained):
     path, result = trained
     assert {file.name for file in path.iterdir() if not file.name.startswith(".")} == {
         *("run.json", "best.npz", "last.npz", "checkpoint.npz", "history.csv", "curve.png", "logs")
@@ -407,7 +407,7 @@ def test_a_single_class_is_an_error(colours, tmp_path):
         finetune(NAME, (colours[0], ["blue"] * 60), tmp_path / "run", **SHORT)
 
 
-def test_folders_that_are_no_finished_runs_get_a_sentence(tmp_path):
+def test_folders_of_unfinished_runs_are_refused(tmp_path):
     assert resolve(tmp_path).format != "run"
     with pytest.raises(TrainingError, match="is not a run"):
         load_run(tmp_path)

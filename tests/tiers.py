@@ -4,6 +4,7 @@
 fixtures uses one of these names; any other test that takes seconds has the mark `slow`.
 """
 
+import inspect
 import types
 
 #: Names of what takes seconds.
@@ -13,6 +14,7 @@ SECONDS = {
     "compile_for",
     "compiled_loader",
     "convert_to_keras",
+    "converted",
     "fetch",
     "finetune",
     "fit",
@@ -43,11 +45,12 @@ def is_slow(item):
 
 
 def takes_seconds(names):
-    return any(name in SECONDS or name.startswith("export") for name in names)
+    return any(name in SECONDS or name.lower().startswith("export") for name in names)
 
 
 def names_in(function, seen):
     """The names that a function of the tests uses, and those that its helpers use."""
+    function = inspect.unwrap(function) if callable(function) else function
     if not isinstance(function, types.FunctionType) or function in seen:
         return set()
     if not function.__module__.startswith("tests"):

@@ -1,0 +1,1 @@
+"""Exported files: their metadata, reference outputs, runtimes and verification."""

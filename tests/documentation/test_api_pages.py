@@ -136,7 +136,9 @@ def test_docstrings_of_classes_describe_what_they_take_or_contain(path):
     if "Args" in parts:
         assert described(parts["Args"]) == parameters(found)
     elif "dataclass" in found.labels:
-        assert described(parts["Attributes"]) == parameters(found)
+        fields, properties = parameters(found), described(parts["Attributes"])
+        assert properties[: len(fields)] == fields
+        assert set(properties) <= found.members.keys()
 
 
 def test_docstrings_are_read_as_the_house_writes_them():

@@ -44,6 +44,7 @@ def scores(predictions):
     return {label: score for _, label, score in predictions}
 
 
+@pytest.mark.slow
 def test_a_network_with_a_head_of_ones_own_predicts(flowers):
     model, path = flowers
     predictor = load_predictor(path)
@@ -75,6 +76,7 @@ def test_it_is_exported_like_any_classifier(flowers, tmp_path):
         export_hub(model, tmp_path / "hub")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_a_classifier_gets_a_way_to_go_on(tmp_path):
     body = create_feature_extractor("bit_tiny.cifar10", weights=None, name="body")
     hidden = keras.layers.Dense(4, activation="relu", name="hidden")

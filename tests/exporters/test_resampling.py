@@ -47,7 +47,13 @@ def in_the_graph(transform):
     )
 
 
-@pytest.mark.parametrize("transform", TRANSFORMS, ids=repr)
+@pytest.mark.parametrize(
+    "transform",
+    [
+        pytest.param(t, marks=pytest.mark.slow if t.size > 45 else (), id=repr(t))
+        for t in TRANSFORMS
+    ],
+)
 def test_every_pixel_is_pillows(transform):
     resize = in_the_graph(transform)
     generator = np.random.default_rng(0)

@@ -14,6 +14,7 @@ from bit_keras.registry import model_info as model_info
 if TYPE_CHECKING:
     from bit_keras.checkpoints import load_weights as load_weights
     from bit_keras.checkpoints import save_weights as save_weights
+    from bit_keras.exporters import export as export
     from bit_keras.inference import load_predictor as load  # noqa: F401
     from bit_keras.models import create_class_maps as create_class_maps
     from bit_keras.models import create_classifier as create_classifier
@@ -36,6 +37,7 @@ _HOMES = {
     "load_weights": "bit_keras.checkpoints",
     "save_weights": "bit_keras.checkpoints",
     "eval_transform": "bit_keras.preprocessing",
+    "export": "bit_keras.exporters",
     "decode_predictions": "bit_keras.preprocessing",
 }
 

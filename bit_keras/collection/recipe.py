@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bit_keras.artifacts.metadata import OUTPUTS, TARGETS, VARIANTS, Variant
+from bit_keras.artifacts.metadata import OUTPUTS, VARIANTS, Variant
 from bit_keras.errors import ExportError, reason_of
-from bit_keras.exporters.targets import PRECISIONS
+from bit_keras.exporters.targets import PRECISIONS, TARGETS, check_options
 from bit_keras.registry import MINIMUM_SIZE, Checkpoint, list_models, model_info
 
 #: What tfhub.dev takes as the name of a publisher and of a model
@@ -19,6 +19,9 @@ from bit_keras.registry import MINIMUM_SIZE, Checkpoint, list_models, model_info
 _PUBLISHER = re.compile(r"[a-z\d-]+")
 _NAME = re.compile(r"\w[\w.-]*")
 _ARCHIVE = re.compile(rf"{_NAME.pattern}\.tar\.gz")
+
+#: The targets of a collection: it consists of SavedModels.
+_TARGETS = tuple(name for name, target in TARGETS.items() if target.is_saved_model)
 
 #: The folder of the packaged recipes.
 _PACKAGED = Path(__file__).parent / "recipes"
@@ -43,7 +46,7 @@ class Item:
     name: str
     model: str
     variant: Variant = VARIANTS[0]
-    target: str = TARGETS[0]
+    target: str = _TARGETS[0]
     version: int = 1
     size: int | None = None
     precision: str = PRECISIONS[0]
@@ -52,6 +55,14 @@ class Item:
     @property
     def checkpoint(self) -> Checkpoint:
         return model_info(self.model)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of its export, without the version."""
+        options: dict[str, Any] = {} if self.size is None else {"size": self.size}
+        return (
+            options if self.precision == PRECISIONS[0] else options | {"precision": self.precision}
+        )
 
     @property
     def output(self) -> str:
@@ -266,8 +277,7 @@ def _formatted(name: str, model: str, variant: str, where: str) -> str:
 def _check(item: Item, where: str) -> None:
     for field, value, allowed in (
         ("variant", item.variant, VARIANTS),
-        ("target", item.target, TARGETS),
-        ("precision", item.precision, PRECISIONS),
+        ("target", item.target, _TARGETS),
     ):
         if value not in allowed:
             raise ExportError(
@@ -282,8 +292,10 @@ def _check(item: Item, where: str) -> None:
     _require_whole_number(where, "version", item.version, least=1)
     if item.size is not None:
         _require_whole_number(where, "size", item.size, least=MINIMUM_SIZE)
-    if item.precision != PRECISIONS[0] and item.target != "serving":
-        raise ExportError(f"{where} has a precision, which goes with the target serving.")
+    try:
+        check_options(item.target, item.variant, item.options)
+    except ExportError as error:
+        raise ExportError(f"{where}: {error}") from None
 
 
 def _require_whole_number(where: str, field: str, number: Any, least: int) -> None:

@@ -18,6 +18,7 @@ from bit_keras.collection.manifest import size_of
 from bit_keras.collection.recipe import Item
 from bit_keras.collection.record import RECORD, Record
 from bit_keras.errors import ExportError
+from bit_keras.exporters import export
 from bit_keras.processes import Child, report_step
 
 #: What a record repeats from what the artifact says of itself.
@@ -156,8 +157,6 @@ def write_saved_model(document: dict[str, Any]) -> dict[str, Any]:
         dict. The signatures as in a Record.
     """
     # Here, since the process that waits for this one needs no memory for them.
-    from bit_keras.exporters.hub import export_hub
-    from bit_keras.exporters.serving import export_serving
     from bit_keras.models import create_classifier, create_feature_extractor
 
     job = Job.from_json(document)
@@ -166,11 +165,12 @@ def write_saved_model(document: dict[str, Any]) -> dict[str, Any]:
     report_step("Reading")
     model = (create_classifier if classifies else create_feature_extractor)(item.model)
     report_step("Exporting")
-    if item.target == "hub":
-        export_hub(model, folder / str(item.version))
+    written = folder / str(item.version)
+    if item.target == "serving":
+        export(model, folder, item.target, version=item.version, **item.options)
     else:
-        export_serving(model, folder, item.version, item.size, item.precision)
-    return _signatures(folder / str(item.version))
+        export(model, written, item.target, **item.options)
+    return _signatures(written)
 
 
 def _signatures(saved_model: Path) -> dict[str, Any]:

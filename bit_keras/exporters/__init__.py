@@ -1,1 +1,3 @@
-"""Artifacts that other programs load, and the proof that they do."""
+"""Artifacts that other programs load: one function, and a table of targets."""
+
+from bit_keras.exporters.exporting import export as export

@@ -14,29 +14,23 @@ import keras
 import tensorflow as tf
 
 from bit_keras.artifacts.metadata import OUTPUTS, Metadata
-from bit_keras.artifacts.runtimes.program import CLASS_MAPS
 from bit_keras.atomic import new_directory, scratch_directory
+from bit_keras.exporters.description import describe
 from bit_keras.exporters.folded_kernel import with_folded_kernels
-from bit_keras.exporters.image_bytes import MAX_PIXELS, checked_max_pixels
-from bit_keras.exporters.saved_model import (
-    describe,
-    features_and_outputs,
-    save,
-    write_reference,
-)
+from bit_keras.exporters.image_bytes import MAX_PIXELS
+from bit_keras.exporters.outputs import ExportedNetwork, apply_level
+from bit_keras.exporters.saved_model_folder import save, write_reference
 from bit_keras.exporters.serving_signatures import labels_asset, rescaled, serving_signatures
 from bit_keras.exporters.specs import transform_and_spec
-from bit_keras.exporters.targets import require_class_maps
 from bit_keras.preprocessing import ClassifierSpec, EvalTransform
 
 
 def export_hub(
-    model: keras.Model,
+    model: keras.Model | ExportedNetwork,
     path: str | os.PathLike,
     input_range: tuple[float, float] = (-1.0, 1.0),
     spec: ClassifierSpec | None = None,
     folded: bool = False,
-    class_maps: bool = False,
     allow_nonfinite: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> Metadata:
@@ -92,25 +86,22 @@ def export_hub(
     export_hub(model, "bit_tiny").variant  # 'classification'
     ```
     """
-    metadata = describe(model, "hub", input_range, spec, allow_nonfinite)
-    if class_maps:
-        require_class_maps(metadata)
+    network = ExportedNetwork.of(model)
+    metadata = describe(network.model, "hub", input_range, spec, allow_nonfinite)
     if not folded:
         with new_directory(path) as folder:
-            root = ReusableModel(model, metadata, class_maps)
-            signatures = {"serving_default": root.serve}
-            if class_maps:
-                signatures[CLASS_MAPS] = root.class_maps
-            save(root, signatures, folder, path)
-            write_reference(model, metadata, folder, class_maps=class_maps)
+            root = ReusableModel(network, metadata)
+            levels = {name: getattr(root, name) for name in network.levels}
+            save(root, {"serving_default": root.serve, **levels}, folder, path)
+            write_reference(network, metadata, folder)
         return metadata
-    transform, spec = transform_and_spec(model, None, spec)
-    metadata = dataclasses.replace(metadata, folded=True, max_pixels=checked_max_pixels(max_pixels))
+    transform, spec = transform_and_spec(network.model, None, spec)
+    metadata = dataclasses.replace(metadata, folded=True, max_pixels=max_pixels)
     with new_directory(path) as folder:
         with scratch_directory() as scratch:
-            served = ServedReusableModel(model, metadata, spec, transform, scratch, class_maps)
+            served = ServedReusableModel(network, metadata, spec, transform, scratch)
             save(served, served.endpoints, folder, path)
-        write_reference(model, metadata, folder, transform, class_maps)
+        write_reference(network, metadata, folder, transform)
     return metadata
 
 
@@ -121,13 +112,13 @@ class ReusableModel(tf.train.Checkpoint):
     properties, which are not saved.
 
     Args:
-        model: keras.Model with one input and one output.
+        network: ExportedNetwork. Each further level has an endpoint of its name.
         metadata: Metadata.
-        class_maps: bool. Whether there is an endpoint `class_maps`.
     """
 
-    def __init__(self, model: keras.Model, metadata: Metadata, class_maps: bool = False) -> None:
+    def __init__(self, network: ExportedNetwork, metadata: Metadata) -> None:
         super().__init__()
+        model = network.model
         self.variables = [variable.value for variable in model.variables]
         self.trainable_variables = [variable.value for variable in model.trainable_variables]
         self.regularization_losses = [
@@ -136,8 +127,8 @@ class ReusableModel(tf.train.Checkpoint):
             if variable.regularizer is not None
         ]
         images = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32, name="inputs")
-        if class_maps:
-            infer = self._add_class_maps(model, images, metadata)
+        if network.levels:
+            infer = self._add_levels(network, images, metadata)
         else:
             infer = _traced(model, images, metadata, training=False)
         train = infer
@@ -158,17 +149,21 @@ class ReusableModel(tf.train.Checkpoint):
             lambda inputs: {output: infer(inputs)}, input_signature=[images], autograph=False
         )
 
-    def _add_class_maps(
-        self, model: keras.Model, images: tf.TensorSpec, metadata: Metadata
+    def _add_levels(
+        self, network: ExportedNetwork, images: tf.TensorSpec, metadata: Metadata
     ) -> Callable[[tf.Tensor], tf.Tensor]:
-        """Adds the endpoint, and returns the network over the graph that both share."""
-        network = features_and_outputs(model, class_maps=True)
-        core, head = _traced(network, images, metadata, training=False), model.get_layer("head")
-        self.class_maps = tf.function(
-            lambda inputs: {CLASS_MAPS: head(core(inputs)[2])},
-            input_signature=[images],
-            autograph=False,
-        )
+        """Adds the endpoints, and returns the network over the graph that all of them share."""
+        core = _traced(network.graph(), images, metadata, training=False)
+
+        def endpoint(number: int, name: str) -> Callable:
+            return tf.function(
+                lambda inputs: {name: apply_level(name, network.model, core(inputs)[number])},
+                input_signature=[images],
+                autograph=False,
+            )
+
+        for number, name in enumerate(network.levels, start=2):
+            setattr(self, name, endpoint(number, name))
         return lambda inputs: core(inputs)[1]
 
 
@@ -176,29 +171,29 @@ class ServedReusableModel(ReusableModel):
     """A reusable SavedModel with the signatures of a server over folded kernels.
 
     Args:
-        model: keras.Model from a builder.
+        network: ExportedNetwork. Each further level has an endpoint of its name.
         metadata: Metadata.
         spec: ClassifierSpec, or None for a feature extractor.
         transform: EvalTransform. Of encoded images.
         folder: Path. Where the class list is written, for `tf.saved_model.save` to
             copy.
-        class_maps: bool. Whether there is an endpoint `class_maps`.
     """
 
     def __init__(
         self,
-        model: keras.Model,
+        network: ExportedNetwork,
         metadata: Metadata,
         spec: ClassifierSpec | None,
         transform: EvalTransform,
         folder: Path,
-        class_maps: bool = False,
     ) -> None:
-        super().__init__(model, metadata)
-        network, self.filler = with_folded_kernels(features_and_outputs(model, class_maps))
+        super().__init__(ExportedNetwork(network.model), metadata)
+        graph, self.filler = with_folded_kernels(network.graph())
         self.labels = None if spec is None else labels_asset(spec.labels, folder)
-        images = tf.TensorSpec([None, *model.input_shape[1:]], tf.float32)
-        self.endpoints = serving_signatures(network, metadata, images, spec, transform, class_maps)
+        images = tf.TensorSpec([None, *network.model.input_shape[1:]], tf.float32)
+        self.endpoints = serving_signatures(
+            graph, metadata, images, spec, transform, network.levels
+        )
 
 
 def _traced(

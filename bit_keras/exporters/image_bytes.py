@@ -2,7 +2,6 @@
 
 import tensorflow as tf
 
-from bit_keras.errors import ExportError
 from bit_keras.exporters.image_headers import decode, read_header
 from bit_keras.exporters.resampling import resize_and_crop
 from bit_keras.preprocessing import EvalTransform
@@ -79,20 +78,6 @@ def decode_images(
     indices, verdicts, decoded = images.batch(count + 1).get_single_element()
     with tf.control_dependencies([_require_all(indices[1:], verdicts[1:], count, max_pixels)]):
         return tf.cast(decoded[1:], tf.float32) / 127.5 - 1.0
-
-
-def checked_max_pixels(max_pixels: int) -> int:
-    """The most pixels of an encoded image.
-
-    Raises:
-        ExportError: It is not an integer from 1.
-    """
-    if not isinstance(max_pixels, int) or max_pixels < 1:
-        raise ExportError(
-            f"`max_pixels` must be an integer from 1; got {max_pixels!r}. The default is "
-            f"{MAX_PIXELS:,}."
-        )
-    return max_pixels
 
 
 def _verdict(data: tf.Tensor, size: int, max_pixels: int) -> tf.Tensor:

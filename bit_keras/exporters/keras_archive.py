@@ -21,6 +21,7 @@ from bit_keras.atomic import replaced_file, scratch_directory
 from bit_keras.checkpoints import keras_arrays
 from bit_keras.checkpoints.files import ArrayFile, write_keras
 from bit_keras.errors import ExportError
+from bit_keras.exporters.outputs import ExportedNetwork
 from bit_keras.exporters.specs import as_built, checked_spec
 from bit_keras.models.builders import network_without_weights
 from bit_keras.models.finite import require_finite_weights
@@ -32,11 +33,11 @@ _REFERENCE_SIZE = 64
 
 
 def export_keras(
-    model: keras.Model,
+    model: keras.Model | ExportedNetwork,
     path: str | os.PathLike,
     spec: ClassifierSpec | None = None,
     allow_nonfinite: bool = False,
-) -> None:
+) -> Metadata:
     """Writes a model as a `.keras` file with its labels and transform inside.
 
     Keras loads the file as any other, since it reads its own members by their names;
@@ -67,7 +68,7 @@ def export_keras(
     ```
     """
     require_keras_name(path)
-    model, spec = as_built(model, spec)
+    model, spec = as_built(ExportedNetwork.of(model).model, spec)
     spec = checked_spec(model, spec)
     if not allow_nonfinite:
         require_finite_weights(model)
@@ -76,6 +77,7 @@ def export_keras(
         metadata = _describe(model, spec)
         archive.writestr(METADATA, metadata.to_json())
         archive.writestr(REFERENCE, reference_bytes(_outputs(model, metadata)))
+    return metadata
 
 
 def convert_to_keras(

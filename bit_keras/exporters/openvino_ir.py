@@ -21,9 +21,8 @@ from bit_keras.exporters.onnx.onnx_export import (
     require_same_function,
     write_network,
 )
-from bit_keras.exporters.saved_model import reference_outputs
+from bit_keras.exporters.outputs import ExportedNetwork, reference_outputs
 from bit_keras.exporters.serving_signatures import labels_asset
-from bit_keras.exporters.targets import require_class_maps
 from bit_keras.extras import require_extra
 from bit_keras.preprocessing import ClassifierSpec
 from bit_keras.registry import RGB
@@ -33,13 +32,12 @@ MODEL = "model.xml"
 
 
 def export_openvino(
-    model: keras.Model,
+    model: keras.Model | ExportedNetwork,
     path: str | os.PathLike,
     quantize: str = "none",
     size: int | None = None,
     input_range: tuple[float, float] = (-1.0, 1.0),
     spec: ClassifierSpec | None = None,
-    class_maps: bool = False,
     allow_nonfinite: bool = False,
 ) -> Metadata:
     """Writes a model as a folder of OpenVINO IR: `model.xml` and `model.bin`.
@@ -90,14 +88,19 @@ def export_openvino(
     require_extra(
         "openvino", "onnx", "openvino", purpose="Exporting to OpenVINO", error=ExportError
     )
+    network = ExportedNetwork.of(model)
     metadata = described(
-        model, "openvino", quantize, size, input_range, spec, allow_nonfinite=allow_nonfinite
+        network.model,
+        "openvino",
+        quantize,
+        size,
+        input_range,
+        spec,
+        allow_nonfinite=allow_nonfinite,
     )
-    if class_maps:
-        require_class_maps(metadata)
     with new_directory(path) as folder:
-        _write_graph(model, folder, metadata, class_maps)
-        reference = reference_outputs(model, metadata, class_maps)
+        _write_graph(network, folder, metadata)
+        reference = reference_outputs(network, metadata)
         if quantize != "none":
             tolerance = quantised_tolerance(difference(folder, reference))
             metadata = dataclasses.replace(metadata, tolerance=tolerance)
@@ -107,14 +110,14 @@ def export_openvino(
     return metadata
 
 
-def _write_graph(model: keras.Model, folder: Path, metadata: Metadata, class_maps: bool) -> None:
+def _write_graph(network: ExportedNetwork, folder: Path, metadata: Metadata) -> None:
     import openvino
 
     # In the new folder, which goes with its content if the process is killed.
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         file = Path(scratch) / "model.onnx"
         full = dataclasses.replace(metadata, precision="float32")
-        write_network(model, file, full, class_maps)
+        write_network(network, file, full)
         graph = openvino.convert_model(file)
         openvino.layout_helpers.set_layout(graph.input(), openvino.Layout("NHWC"))
         for name, value in model_info_of(metadata).items():

@@ -16,17 +16,13 @@ import tensorflow as tf
 from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.reference import encoded_reference_images, tolerance_of
 from bit_keras.atomic import new_directory, scratch_directory
-from bit_keras.errors import ExportError
-from bit_keras.exporters.image_bytes import MAX_PIXELS, checked_max_pixels
-from bit_keras.exporters.saved_model import (
-    describe,
-    features_and_outputs,
-    save,
-    write_reference,
-)
+from bit_keras.exporters.description import describe
+from bit_keras.exporters.image_bytes import MAX_PIXELS
+from bit_keras.exporters.outputs import ExportedNetwork
+from bit_keras.exporters.saved_model_folder import save, write_reference
 from bit_keras.exporters.serving_signatures import labels_asset, serving_signatures
 from bit_keras.exporters.specs import transform_and_spec
-from bit_keras.exporters.targets import DEFAULT_SIGNATURES, PRECISIONS, require_class_maps
+from bit_keras.exporters.targets import DEFAULT_SIGNATURES, PRECISIONS
 from bit_keras.exporters.warm_up import require_warm_up, write_warm_up
 from bit_keras.models.folding import clone_with, copy_state, fold_weight_standardization
 from bit_keras.preprocessing import ClassifierSpec, EvalTransform
@@ -36,15 +32,14 @@ BATCH_SIZES = (1, 2, 4, 8)
 
 
 def export_serving(
-    model: keras.Model,
+    model: keras.Model | ExportedNetwork,
     path: str | os.PathLike,
     version: int = 1,
     size: int | None = None,
-    precision: str = "float32",
+    precision: str = PRECISIONS[0],
     input_range: tuple[float, float] = (-1.0, 1.0),
     spec: ClassifierSpec | None = None,
     batch_sizes: Sequence[int] = BATCH_SIZES,
-    class_maps: bool = False,
     allow_nonfinite: bool = False,
     max_pixels: int = MAX_PIXELS,
     default_signature: str = DEFAULT_SIGNATURES[0],
@@ -111,33 +106,29 @@ def export_serving(
     export_serving(model, "bit_tiny").size  # 64
     ```
     """
-    _checked("default_signature", default_signature, DEFAULT_SIGNATURES)
     require_warm_up(batch_sizes)  # Before the minutes that a large network takes.
-    metadata = describe(model, "serving", input_range, spec, allow_nonfinite)
-    if class_maps:
-        require_class_maps(metadata)
-    transform, spec = transform_and_spec(model, size, spec)
+    network = ExportedNetwork.of(model)
+    metadata = describe(network.model, "serving", input_range, spec, allow_nonfinite)
+    transform, spec = transform_and_spec(network.model, size, spec)
     metadata = dataclasses.replace(
         metadata,
-        precision=_checked("precision", precision, PRECISIONS),
+        precision=precision,
         folded=True,
         size=transform.size,
         tolerance=tolerance_of(precision),
         task=None if spec is None else spec.to_json(),
-        max_pixels=checked_max_pixels(max_pixels),
+        max_pixels=max_pixels,
     )
     with version_folder(Path(path), version) as folder:
         with scratch_directory() as scratch:
-            root = ServingModel(
-                model, metadata, spec, transform, scratch, class_maps, default_signature
-            )
+            root = ServingModel(network, metadata, spec, transform, scratch, default_signature)
             save(root, root.endpoints, folder, path)
         if batch_sizes:
             inputs = {
                 name: endpoint.input_signature[0] for name, endpoint in root.endpoints.items()
             }
             write_warm_up(folder, inputs, batch_sizes, encoded_reference_images(transform.size)[0])
-        write_reference(model, metadata, folder, transform, class_maps)
+        write_reference(network, metadata, folder, transform)
     return metadata
 
 
@@ -145,36 +136,34 @@ class ServingModel(tf.train.Checkpoint):
     """A folded network behind the endpoints of a server.
 
     Args:
-        model: keras.Model from a builder.
+        network: ExportedNetwork. Each further level has an endpoint of its name.
         metadata: Metadata.
         spec: ClassifierSpec, or None for a feature extractor.
         transform: EvalTransform. Of encoded images.
         folder: Path. Where the class list is written, for `tf.saved_model.save` to
             copy.
-        class_maps: bool. Whether there is an endpoint `class_maps`.
         default: str. What the endpoint `serving_default` takes, one of `DEFAULT_SIGNATURES`.
     """
 
     def __init__(
         self,
-        model: keras.Model,
+        network: ExportedNetwork,
         metadata: Metadata,
         spec: ClassifierSpec | None,
         transform: EvalTransform,
         folder: Path,
-        class_maps: bool = False,
         default: str = DEFAULT_SIGNATURES[0],
     ) -> None:
         super().__init__()
-        folded = fold_weight_standardization(model, allow_nonfinite=True)
+        folded = fold_weight_standardization(network.model, allow_nonfinite=True)
         if metadata.precision == "bfloat16":
             folded = _in_bfloat16(folded)
-        network = features_and_outputs(folded, class_maps)
-        self.variables = [variable.value for variable in network.variables]
+        graph = network.with_model(folded).graph()
+        self.variables = [variable.value for variable in graph.variables]
         self.labels = None if spec is None else labels_asset(spec.labels, folder)
         images = tf.TensorSpec((None, transform.size, transform.size, 3), tf.float32)
         self.endpoints = serving_signatures(
-            network, metadata, images, spec, transform, class_maps, default
+            graph, metadata, images, spec, transform, network.levels, default
         )
         #: The endpoint that `keras.layers.TFSMLayer` calls unless told otherwise.
         self.serve = self.endpoints["serving_default"]
@@ -198,8 +187,6 @@ def _in_bfloat16(folded: keras.Model) -> keras.Model:
 @contextlib.contextmanager
 def version_folder(path: Path, version: int) -> Iterator[Path]:
     """The folder to write a version into; atomic, as is that of all versions."""
-    if version < 1:
-        raise ExportError(f"Versions count from 1. Received: version={version}")
     if path.is_dir():
         with new_directory(path / str(version)) as folder:
             yield folder
@@ -207,9 +194,3 @@ def version_folder(path: Path, version: int) -> Iterator[Path]:
         with new_directory(path) as folder:
             (folder / str(version)).mkdir()
             yield folder / str(version)
-
-
-def _checked(name: str, value: str, allowed: Sequence[str]) -> str:
-    if value not in allowed:
-        raise ExportError(f"{name} must be one of {', '.join(allowed)}. Received: {name}={value!r}")
-    return value

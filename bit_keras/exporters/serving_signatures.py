@@ -1,6 +1,6 @@
 """The signatures of a server, with names that do not change."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +8,10 @@ import keras
 import tensorflow as tf
 
 from bit_keras.artifacts.metadata import Metadata
-from bit_keras.artifacts.runtimes.program import CLASS_MAPS, DEFAULT_SIGNATURE, INPUTS
+from bit_keras.artifacts.runtimes.program import DEFAULT_SIGNATURE, INPUTS
 from bit_keras.errors import ExportError
 from bit_keras.exporters.image_bytes import decode_images
+from bit_keras.exporters.outputs import apply_level
 from bit_keras.exporters.targets import DEFAULT_SIGNATURES
 from bit_keras.preprocessing import ClassifierSpec, EvalTransform, Labels
 from bit_keras.preprocessing.classifier_spec import Activation
@@ -49,7 +50,7 @@ def serving_signatures(
     images: tf.TensorSpec,
     spec: ClassifierSpec | None,
     transform: EvalTransform,
-    class_maps: bool = False,
+    levels: Sequence[str] = (),
     default: str = DEFAULT_SIGNATURES[0],
 ) -> dict[str, Any]:
     """The endpoints of a network behind a server, as `tf.saved_model.save` takes them.
@@ -58,7 +59,7 @@ def serving_signatures(
     - `features`: `inputs` -> `features`;
     - `image_bytes`: encoded images, `image_bytes` -> `scores`, `classes` and
       `class_ids` of the best classes, or `features`;
-    - `class_maps`, where they are requested: `inputs` -> `class_maps`;
+    - each further level: `inputs` -> an output of the same name;
     - with the default `"image_bytes"`, `serving_default` takes what `image_bytes` takes, and
       the signature `inputs` what it takes otherwise.
 
@@ -67,12 +68,13 @@ def serving_signatures(
 
     Args:
         network: keras.Model from images in [-1, 1] to pooled features and to what the
-            variant returns; with `class_maps`, also to the map before the pooling.
+            variant returns, and to the source of each further level, as
+            `ExportedNetwork.graph` makes it.
         metadata: Metadata.
         images: TensorSpec. The images that callers send, in the range of `metadata`.
         spec: ClassifierSpec, or None for a feature extractor.
         transform: EvalTransform. Of encoded images.
-        class_maps: bool. Whether there is a signature `class_maps`.
+        levels: sequence of str. The further levels.
         default: str. What `serving_default` takes, one of `DEFAULT_SIGNATURES`.
 
     Returns:
@@ -106,9 +108,13 @@ def serving_signatures(
             "class_ids": tf.gather(ids, best),
         }
 
-    def maps(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        positions = core(rescaled(inputs, metadata.input_range))[2]
-        return {CLASS_MAPS: network.get_layer("head")(positions)}
+    def level(number: int, name: str) -> Callable:
+        # TensorFlow stores the name of this function.
+        def maps(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            source = core(rescaled(inputs, metadata.input_range))[number]
+            return {name: apply_level(name, network, source)}
+
+        return maps
 
     inputs = tf.TensorSpec(images.shape, tf.float32, name="inputs")
     encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
@@ -117,8 +123,8 @@ def serving_signatures(
         "features": _endpoint(features, inputs),
         "image_bytes": _endpoint(image_bytes, encoded),
     }
-    if class_maps:
-        endpoints[CLASS_MAPS] = _endpoint(maps, inputs)
+    for number, name in enumerate(levels, start=2):
+        endpoints[name] = _endpoint(level(number, name), inputs)
     if default == "image_bytes":
         endpoints[INPUTS] = endpoints[DEFAULT_SIGNATURE]
         endpoints[DEFAULT_SIGNATURE] = endpoints["image_bytes"]

@@ -16,6 +16,7 @@ from bit_keras.artifacts.members import TRITON_FILES
 from bit_keras.artifacts.metadata import OUTPUTS, Metadata
 from bit_keras.artifacts.runtimes.program import DEFAULT_SIGNATURE
 from bit_keras.errors import ExportError
+from bit_keras.exporters.outputs import ExportedNetwork
 from bit_keras.exporters.serving import BATCH_SIZES, export_serving, version_folder
 from bit_keras.preprocessing import ClassifierSpec
 
@@ -38,7 +39,7 @@ class _Tensor(NamedTuple):
 
 
 def export_triton(
-    model: keras.Model,
+    model: keras.Model | ExportedNetwork,
     path: str | os.PathLike,
     target: str = "serving",
     version: int = 1,
@@ -90,10 +91,6 @@ def export_triton(
     ```
     """
     path = Path(path)
-    if target not in _PLATFORMS:
-        raise ExportError(
-            f"target must be one of {', '.join(_PLATFORMS)}. Received: target={target!r}"
-        )
     if path.is_dir() and any(path.iterdir()) and not (path / CONFIG).is_file():
         raise ExportError(
             f"{path} has no {CONFIG}, so it is not a model of a Triton repository; choose a new "
@@ -115,7 +112,9 @@ def export_triton(
     return metadata
 
 
-def _export_saved_model(model: keras.Model, artifact: Path, options: dict[str, Any]) -> Metadata:
+def _export_saved_model(
+    model: keras.Model | ExportedNetwork, artifact: Path, options: dict[str, Any]
+) -> Metadata:
     """Writes a SavedModel; Triton has no use for the requests that warm TensorFlow Serving up."""
     versions = artifact.with_name("versions")
     metadata = export_serving(model, versions, batch_sizes=(), **options)

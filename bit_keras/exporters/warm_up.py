@@ -17,12 +17,7 @@ _MAXIMUM = 1000
 
 
 def require_warm_up(batch_sizes: Sequence[int]) -> None:
-    """Raises ExportError where requests of these batch sizes cannot be written.
-
-    A batch size is below 1, or the packages of the extra `serving` are missing.
-    """
-    if any(size < 1 for size in batch_sizes):
-        raise ExportError(f"Batch sizes are 1 or more. Received: {list(batch_sizes)}")
+    """Raises ExportError where there are batch sizes and the extra `serving` is missing."""
     if batch_sizes:
         require_extra(
             "serving", "tensorflow_serving.apis", purpose="A warm-up file", error=ExportError

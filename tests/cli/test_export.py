@@ -31,7 +31,7 @@ NAME = "bit_tiny.cifar10"
     ],
     ids=["tflite", "onnx", "openvino"],
 )
-def test_a_file_is_written_verified_asked_and_evaluated(options, file, tmp_path):
+def test_a_file_is_written_verified_and_evaluated(options, file, tmp_path):
     if "openvino" in options:
         pytest.importorskip("openvino", reason="openvino is not installed")
     path = tmp_path / file
@@ -54,12 +54,18 @@ def test_a_file_is_written_verified_asked_and_evaluated(options, file, tmp_path)
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--to", "tflite", "--quantize", "int8"], "is calibrated with images; name a folder"),
+        (
+            ["--to", "tflite", "--quantize", "int8"],
+            "Set --calibrate",
+        ),
         (["--to", "tflite", "--quantize", "int4"], "'int4' is not one of 'none', 'float16'"),
-        (["--to", "onnx", "--quantize", "int8-pure"], "quantised to none, float16, int8;"),
+        (
+            ["--to", "onnx", "--quantize", "int8-pure"],
+            "float16 or int8 with --to onnx. Received:",
+        ),
         (["--to", "serving", "--quantize", "int8"], "--quantize goes with --to tflite or onnx"),
         (["--to", "tflite", "--calibrate", SAMPLES], "--calibrate goes with --quantize int8"),
-        (["--to", "tflite", "--seed", "1"], "--seed goes with --quantize int8"),
+        (["--to", "tflite", "--seed", "1"], "--seed goes with --calibrate and --quantize int8"),
         (["--to", "onnx", "--size", "dynamic"], "--size dynamic goes with --to tflite"),
         (["--to", "tflite", "--size", "large"], "'large' is not a number of pixels"),
     ],
@@ -71,7 +77,7 @@ def test_options_that_do_not_go_together_are_wrong_usage(options, sentence, tmp_
     assert not list(tmp_path.iterdir())
 
 
-def test_pictures_that_cannot_calibrate_leave_nothing(tmp_path):
+def test_images_that_cannot_calibrate_leave_nothing(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.jpg").write_bytes(b"no image")
     options = ["--to", "tflite", "--quantize", "int8", "--calibrate", tmp_path / "data"]
@@ -80,7 +86,7 @@ def test_pictures_that_cannot_calibrate_leave_nothing(tmp_path):
     assert not (tmp_path / "a.tflite").exists()
 
 
-def test_a_file_that_is_no_model_is_a_sentence(tmp_path):
+def test_a_damaged_file_is_a_sentence(tmp_path):
     (tmp_path / "a.tflite").write_bytes(b"\x1c\0\0\0TFL3 and no more")
     (tmp_path / "a.onnx").write_bytes(b"\x08no model")
     for name in ("a.tflite", "a.onnx"):

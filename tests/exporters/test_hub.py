@@ -15,6 +15,7 @@ from bit_keras.artifacts.reference import read_reference
 from bit_keras.artifacts.verify import verify
 from bit_keras.checkpoints import fill_with_seeded_values
 from bit_keras.errors import BitKerasError, ExportError
+from bit_keras.exporters import export
 from bit_keras.exporters.hub import export_hub
 from bit_keras.inference import load_predictor
 from bit_keras.models import (
@@ -221,8 +222,8 @@ def test_a_missing_parent_is_named(classifier, tmp_path):
 
 
 def test_other_models_and_ranges_are_refused(classifier, tmp_path):
-    with pytest.raises(ExportError, match=r"\(-1, 1\) or \(0, 1\)"):
-        export_hub(classifier, tmp_path / "a", input_range=(0, 255))
+    with pytest.raises(ExportError, match=r"input_range must be .*\(0, 255\)"):
+        export(classifier, tmp_path / "a", input_range=(0, 255))
     maps = create_feature_maps("bit_tiny.cifar10", weights=None)
     with pytest.raises(ExportError, match="create_feature_extractor"):
         export_hub(maps, tmp_path / "a")

@@ -9,8 +9,8 @@ from PIL import Image
 
 from bit_keras.artifacts.members import located
 from bit_keras.artifacts.metadata import Metadata
-from bit_keras.errors import ExportError, ImageError
-from bit_keras.exporters.image_bytes import checked_max_pixels, decode_images
+from bit_keras.errors import ImageError
+from bit_keras.exporters.image_bytes import decode_images
 from bit_keras.preprocessing import EvalTransform
 from bit_keras.registry import Resizing
 from tests.cli.running import succeeds
@@ -106,12 +106,6 @@ def test_the_limit_is_the_callers(decode):
         else:
             with pytest.raises(tf.errors.InvalidArgumentError, match=r"7999 pixels:\] \[0\]"):
                 limited([data])
-
-
-@pytest.mark.parametrize("limit", [0, -1, 1.5, "many"])
-def test_a_limit_that_is_not_a_number_of_pixels_is_refused(limit):
-    with pytest.raises(ExportError, match="25,000,000"):
-        checked_max_pixels(limit)
 
 
 @pytest.mark.long

@@ -20,6 +20,7 @@ from bit_keras.artifacts.reference import relative_difference
 from bit_keras.artifacts.runtimes import open_program
 from bit_keras.artifacts.verify import verify
 from bit_keras.errors import BitKerasError, ExportError
+from bit_keras.exporters import export
 from bit_keras.exporters.triton import export_triton
 from bit_keras.inference import load_predictor
 from bit_keras.models import create_classifier
@@ -242,10 +243,10 @@ def test_mistakes_are_named_and_leave_nothing(trained, tmp_path):
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"")
     with pytest.raises(ExportError, match=r"photos has no config\.pbtxt"):
         export_triton(trained, tmp_path / "photos")
-    with pytest.raises(ExportError, match="target must be one of serving, onnx"):
-        export_triton(trained, tmp_path / "a", target="tflite")
-    with pytest.raises(ExportError, match="default_signature must be one of inputs, image_bytes"):
-        export_triton(trained, tmp_path / "a", default_signature="b64")
+    with pytest.raises(ExportError, match=r"layout goes with target='serving' or 'onnx'"):
+        export(trained, tmp_path / "a", target="tflite", layout="triton")
+    with pytest.raises(ExportError, match=r"default_signature must be inputs or .*'b64'"):
+        export(trained, tmp_path / "a", "serving", layout="triton", default_signature="b64")
     broken = ClassifierSpec(
         Labels("broken", tuple("abcdefghij"), ("a\nb", *"bcdefghij")), eval_transform(NAME)
     )

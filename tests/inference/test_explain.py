@@ -10,10 +10,7 @@ from PIL import Image
 
 from bit_keras.checkpoints import fill_with_seeded_values
 from bit_keras.errors import BitKerasError, ImageError
-from bit_keras.exporters.hub import export_hub
-from bit_keras.exporters.onnx import export_onnx
-from bit_keras.exporters.openvino_ir import export_openvino
-from bit_keras.exporters.tflite.tflite_export import export_tflite
+from bit_keras.exporters import export
 from bit_keras.inference import Explanation, load_predictor, write_explanations
 from bit_keras.inference.drawing import require_drawing
 from bit_keras.models import create_class_maps, create_classifier
@@ -97,13 +94,13 @@ def test_a_model_name_is_explained():
 def test_an_artifact_with_class_maps_is_explained(classifier, tmp_path, name):
     path = tmp_path / name
     if name == "hub":
-        export_hub(classifier, path, input_range=(0, 1), class_maps=True)
+        export(classifier, path, "hub", input_range=(0, 1), class_maps=True)
     elif name == "openvino":
-        export_openvino(classifier, path, class_maps=True)
+        export(classifier, path, "openvino", class_maps=True)
     elif name == "tiny.onnx":
-        export_onnx(classifier, path, class_maps=True)
+        export(classifier, path, "onnx", class_maps=True)
     else:
-        export_tflite(classifier, path, input_range=(0, 1), class_maps=True)
+        export(classifier, path, "tflite", input_range=(0, 1), class_maps=True)
     predictor = load_predictor(path)
     # Another graph sums float32 in another order.
     assert_explains_its_predictions(predictor, rel=1e-5)

@@ -6,7 +6,7 @@ its weights like `stem_conv/kernel`. Convolutions have the kernels that
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper
 
 import bit_keras
-from bit_keras.artifacts.runtimes.program import CLASS_MAPS, Layout
+from bit_keras.artifacts.runtimes.program import Layout
 from bit_keras.exporters.onnx.weights import Weights
 from bit_keras.exporters.targets import OPSET
 from bit_keras.layers import GroupNorm, StdConv2D
@@ -46,7 +46,7 @@ def onnx_model(
     activation: Activation | None,
     pool_border: float,
     half: bool,
-    class_maps: bool = False,
+    levels: Sequence[str] = (),
     opset: int = OPSET,
     layout: Layout = "nhwc",
 ) -> onnx.ModelProto:
@@ -61,13 +61,13 @@ def onnx_model(
             None for a network without a head.
         pool_border: float. What the stem's max-pool sees beyond the edge.
         half: bool. Compute in float16, but for the statistics and the head.
-        class_maps: bool. Whether a classifier has the output `class_maps`.
+        levels: sequence of str. The further outputs of a classifier, maps of its classes.
         opset: int. Version of the operators.
         layout: `"nhwc"` or `"nchw"`. Of the images.
 
     Returns:
         onnx.ModelProto. Its input is that of `INPUTS`, its outputs are `features` and, of a
-        classifier, `logits`, `probabilities` and `class_maps`: all float32.
+        classifier, `logits`, `probabilities` and the further levels: all float32.
     """
     graph = _Graph(weights, pool_border, half)
     graph.write(model, input_range, layout)
@@ -76,10 +76,10 @@ def onnx_model(
         graph.node(_ACTIVATIONS[activation], ["logits"], "probabilities")
         widths = dict.fromkeys(("logits", "probabilities"), model.output_shape[-1]) | widths
     outputs = [_float32(name, "batch", width) for name, width in widths.items()]
-    if class_maps:
-        graph.write_class_maps()
-        positions = (-(-size // STRIDE),) * 2 if size else ("map_height", "map_width")
-        outputs.append(_float32(CLASS_MAPS, "batch", *positions, model.output_shape[-1]))
+    positions = (-(-size // STRIDE),) * 2 if size else ("map_height", "map_width")
+    for name in levels:
+        graph.write_maps(name)
+        outputs.append(_float32(name, "batch", *positions, model.output_shape[-1]))
     graph.end_with(*(value.name for value in outputs))
     sides = (size, size) if size else ("height", "width")
     image = (RGB, *sides) if layout == "nchw" else (*sides, RGB)
@@ -124,14 +124,14 @@ class _Graph:
             elif not isinstance(operation, keras.layers.InputLayer):
                 value = self._layer(operation, [value])
 
-    def write_class_maps(self) -> None:
+    def write_maps(self, name: str) -> None:
         """Writes the head of a network over every position of what its features are the mean of."""
         nodes = {node.name: node for node in self.nodes}
         (images,) = nodes["features/pooled"].input
         _, kernel, bias = nodes["logits"].input
-        positions = self.node("Transpose", [images], f"{CLASS_MAPS}/positions", perm=[0, 2, 3, 1])
-        products = self.node("MatMul", [positions, kernel], f"{CLASS_MAPS}/products")
-        self.node("Add", [products, bias], CLASS_MAPS)
+        positions = self.node("Transpose", [images], f"{name}/positions", perm=[0, 2, 3, 1])
+        products = self.node("MatMul", [positions, kernel], f"{name}/products")
+        self.node("Add", [products, bias], name)
 
     def end_with(self, *outputs: str) -> None:
         """Gives an output that other nodes take a copy for these nodes, which runtimes remove.

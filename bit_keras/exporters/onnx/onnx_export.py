@@ -19,14 +19,10 @@ from bit_keras.artifacts.runtimes import is_installed, open_program
 from bit_keras.artifacts.runtimes.program import Layout, in_layout
 from bit_keras.atomic import replaced_file, require_new, scratch_directory
 from bit_keras.errors import ExportError
-from bit_keras.exporters.saved_model import describe, reference_outputs
+from bit_keras.exporters.description import describe
+from bit_keras.exporters.outputs import ExportedNetwork, reference_outputs
 from bit_keras.exporters.specs import transform_and_spec
-from bit_keras.exporters.targets import (
-    OPSET,
-    precision_of,
-    require_class_maps,
-    require_onnx_options,
-)
+from bit_keras.exporters.targets import OPSET, precision_of
 from bit_keras.extras import require_extra
 from bit_keras.preprocessing import ClassifierSpec
 from bit_keras.preprocessing.classifier_spec import Activation, network_side, size_for
@@ -34,14 +30,13 @@ from bit_keras.registry import RGB, checkpoint_of, model_info
 
 
 def export_onnx(
-    model: keras.Model,
+    model: keras.Model | ExportedNetwork,
     path: str | os.PathLike,
     quantize: str = "none",
     size: int | None = None,
     input_range: tuple[float, float] = (-1.0, 1.0),
     spec: ClassifierSpec | None = None,
     calibration: Iterable[np.ndarray] | None = None,
-    class_maps: bool = False,
     batch: int | None = None,
     opset: int = OPSET,
     layout: Layout = "nhwc",
@@ -114,19 +109,19 @@ def export_onnx(
     _require_new_onnx_file(path)
     packages = ("onnx",) if quantize == "none" else ("onnx", "onnxruntime")
     require_extra("onnx", *packages, purpose="Exporting to ONNX", error=ExportError)
-    metadata = described(model, "onnx", quantize, size, input_range, spec, layout, allow_nonfinite)
-    require_onnx_options(quantize, batch, opset, layout)
-    if class_maps:
-        require_class_maps(metadata)
+    network = ExportedNetwork.of(model)
+    metadata = described(
+        network.model, "onnx", quantize, size, input_range, spec, layout, allow_nonfinite
+    )
     images = _calibration_images(calibration, metadata) if quantize == "int8" else None
     with _new_files(path) as file:
         if images is None:
-            write_network(model, file, metadata, class_maps, opset)
+            write_network(network, file, metadata, opset)
         else:
-            _write_quantized(model, file, metadata, images, class_maps, opset)
+            _write_quantized(network, file, metadata, images, opset)
         if batch is not None:
             _fix_batch(file, batch)
-        reference = reference_outputs(model, metadata, class_maps)
+        reference = reference_outputs(network, metadata)
         if quantize != "none":
             tolerance = quantised_tolerance(difference(file, reference))
             metadata = dataclasses.replace(metadata, tolerance=tolerance)
@@ -151,7 +146,6 @@ def described(
     Raises:
         ExportError, SizeError, BitKerasError: As `export_onnx`.
     """
-    precision = precision_of(target, quantize)
     metadata = describe(model, target, input_range, spec, allow_nonfinite)
     side = size_for(checkpoint_of(model), network_side(model.input_shape), size)
     if side is not None:
@@ -159,7 +153,7 @@ def described(
         metadata = dataclasses.replace(metadata, task=None if spec is None else spec.to_json())
     return dataclasses.replace(
         metadata,
-        precision=precision,
+        precision=precision_of(quantize),
         folded=True,
         size=side,
         layout=layout,
@@ -168,10 +162,9 @@ def described(
 
 
 def write_network(
-    model: keras.Model,
+    network: ExportedNetwork,
     file: Path,
     metadata: Metadata,
-    class_maps: bool = False,
     opset: int = OPSET,
 ) -> None:
     """Writes the graph of a network, and its weights next to it where they are large."""
@@ -180,7 +173,7 @@ def write_network(
     from bit_keras.exporters.onnx import weights as storage
     from bit_keras.exporters.onnx.graph import onnx_model
 
-    half = metadata.precision == "float16"
+    model, half = network.model, metadata.precision == "float16"
     size_of_weights = model.count_params() * (2 if half else 4)
     with contextlib.ExitStack() as stack:
         weights = storage.Weights()
@@ -195,7 +188,7 @@ def write_network(
             activation=_activation(metadata),
             pool_border=model_info(metadata.model).architecture.pool_border,
             half=half,
-            class_maps=class_maps,
+            levels=network.levels,
             opset=opset,
             layout=metadata.layout,
         )
@@ -203,11 +196,10 @@ def write_network(
 
 
 def _write_quantized(
-    model: keras.Model,
+    network: ExportedNetwork,
     file: Path,
     metadata: Metadata,
     images: np.ndarray,
-    class_maps: bool,
     opset: int,
 ) -> None:
     from bit_keras.exporters.onnx.graph import INPUTS
@@ -215,7 +207,7 @@ def _write_quantized(
 
     # In a folder that does not stay: neither do its weights, which can be apart.
     full = file.with_name("float32.onnx")
-    write_network(model, full, metadata, class_maps, opset)
+    write_network(network, full, metadata, opset)
     quantize_file(full, file, INPUTS[metadata.layout], in_layout(images, metadata.layout))
 
 
@@ -278,8 +270,8 @@ def difference(file: Path, reference: Mapping[str, np.ndarray]) -> float:
     )
     if not np.isfinite(largest):
         raise ExportError(
-            "The network leaves the range of the numbers that it was to be quantised to, and "
-            "answers with infinities; export it with quantize='none'."
+            "The outputs are infinite: values of the network exceed the range of the "
+            "quantisation. Export it with quantize='none'."
         )
     return largest
 
@@ -311,15 +303,15 @@ def _calibration_images(calibration: Iterable[np.ndarray] | None, metadata: Meta
     images = [] if calibration is None else [np.asarray(image) for image in calibration]
     if not images:
         raise ExportError(
-            "int8 takes the ranges of its numbers from images, and none were given; pass a "
-            "hundred or more as calibration, or `--calibrate` with a folder of them."
+            "A file in int8 is calibrated with images, a hundred or more. Received: "
+            f"calibration={calibration}"
         )
     side = metadata.size or images[0].shape[0]
     for image in images:
         if image.shape != (side, side, RGB):
             raise ExportError(
-                f"Calibration images are float32 arrays ({side}, {side}, {RGB}), and one of "
-                f"{image.dtype} {image.shape} came."
+                f"Calibration images are float32 arrays ({side}, {side}, {RGB}). Received: "
+                f"{image.dtype} {image.shape}"
             )
     low, high = metadata.input_range
     return (low + (np.stack(images) + 1) * ((high - low) / 2)).astype(np.float32)

@@ -8,9 +8,8 @@ import tensorflow as tf
 
 from bit_keras.artifacts.metadata import CALIBRATED, Metadata
 from bit_keras.artifacts.reference import reference_size
-from bit_keras.artifacts.runtimes.program import CLASS_MAPS
 from bit_keras.errors import ExportError
-from bit_keras.exporters.saved_model import features_and_outputs
+from bit_keras.exporters.outputs import ExportedNetwork, apply_level
 from bit_keras.exporters.serving_signatures import ACTIVATIONS, rescaled
 from bit_keras.exporters.tflite.centred_group_norm import CentredGroupNorm
 from bit_keras.exporters.tflite.convolution_head import ConvolutionHead
@@ -29,35 +28,33 @@ from bit_keras.registry import RGB
 
 
 def converted(
-    model: keras.Model,
+    network: ExportedNetwork,
     metadata: Metadata,
     spec: ClassifierSpec | None,
     calibration: np.ndarray | None,
-    class_maps: bool = False,
 ) -> bytes:
     """The model in TFLite's format, without any metadata.
 
     Args:
-        model: keras.Model from a builder.
+        network: ExportedNetwork.
         metadata: Metadata. Of the artifact: precision, input range and size.
         spec: ClassifierSpec, or None for a feature extractor.
         calibration: float32 array `(n, size, size, 3)` in [-1, 1], for `int8` and
             `int8-pure`.
-        class_maps: bool. Whether `class_maps` are an output.
 
     Raises:
         ExportError: TensorFlow cannot convert it.
     """
-    network, ranges = fold_weight_standardization(model, allow_nonfinite=True), None
+    folded, ranges = fold_weight_standardization(network.model, allow_nonfinite=True), None
     if metadata.precision == "int8":
         assert calibration is not None  # `export_tflite` has looked.
-        ranges = observed_ranges(network, calibration)
-        network = rounded(network, ranges)
+        ranges = observed_ranges(folded, calibration)
+        folded = rounded(folded, ranges)
     elif metadata.precision == "int8-pure":
-        network = _with(network, GroupNorm, CentredGroupNorm)
-    elif metadata.precision == "dynamic" or class_maps:
-        network = _with(network, keras.layers.Dense, ConvolutionHead)
-    converter = _converter(network, metadata, spec, ranges, class_maps)
+        folded = _with(folded, GroupNorm, CentredGroupNorm)
+    elif metadata.precision == "dynamic" or network.levels:
+        folded = _with(folded, keras.layers.Dense, ConvolutionHead)
+    converter = _converter(network.with_model(folded), metadata, spec, ranges)
     _quantise(converter, metadata.precision, calibration)
     try:
         with without_native_notes():
@@ -65,22 +62,22 @@ def converted(
     # The converter raises whatever its passes in C++ do.
     except Exception as error:
         raise ExportError(
-            f"{model.name} cannot be converted to TFLite with --quantize {metadata.precision} "
+            f"{network.model.name} cannot be converted to TFLite in {metadata.precision} "
             f"({' '.join(str(error).split())[:300]})."
         ) from error
     if metadata.size is not None:
         return with_batch_of_one(content)
-    height, _ = reference_size(model.input_shape, metadata)
+    height, _ = reference_size(network.model.input_shape, metadata)
     return with_default_size(content, height)
 
 
 def _with(
-    network: keras.Model, kind: type[keras.layers.Layer], other: type[keras.layers.Layer]
+    network: keras.Model, replaced: type[keras.layers.Layer], other: type[keras.layers.Layer]
 ) -> keras.Model:
-    """A copy with another class in place of one, which computes the same."""
+    """Copies a network with another class of layer, which computes the same."""
 
     def swap(layer: keras.layers.Layer) -> keras.layers.Layer:
-        swapped = other if type(layer) is kind else type(layer)
+        swapped = other if type(layer) is replaced else type(layer)
         return swapped.from_config(layer.get_config())
 
     copy = clone_with(network, swap)
@@ -89,28 +86,27 @@ def _with(
 
 
 def _converter(
-    network: keras.Model,
+    network: ExportedNetwork,
     metadata: Metadata,
     spec: ClassifierSpec | None,
     ranges: Mapping[str, Ranges] | None,
-    class_maps: bool,
 ) -> tf.lite.TFLiteConverter:
-    """The converter of the one function that gives all outputs."""
+    """The converter of the one function that returns all outputs."""
     size = metadata.size
-    both = features_and_outputs(network, class_maps)
+    graph = network.graph()
     # 8-bit images are brought to the range of the network by the scale of their tensor.
     scale = (-1.0, 1.0) if metadata.takes_pixels else metadata.input_range
 
     def serving_default(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        features, outputs, *maps = both(rescaled(inputs, scale), training=False)
+        features, outputs, *sources = graph(rescaled(inputs, scale), training=False)
         if ranges is not None:
             features = rounded_features(features, ranges)
         if spec is None:
             return {"features": features}
         activation = ACTIVATIONS[spec.activation]
         results = {"logits": outputs, "probabilities": activation(outputs), "features": features}
-        if class_maps:
-            results[CLASS_MAPS] = network.get_layer("head")(*maps)
+        for name, source in zip(network.levels, sources, strict=True):
+            results[name] = apply_level(name, network.model, source)
         return results
 
     function = tf.function(
@@ -118,9 +114,9 @@ def _converter(
         input_signature=[tf.TensorSpec((None, size, size, RGB), tf.float32, name="inputs")],
         autograph=False,
     )
-    # A Keras model in this place makes files that fail or give NaN: it is no `tf.Module`.
+    # A Keras model in this place makes files that fail or give NaN: it is not a `tf.Module`.
     holder = tf.train.Checkpoint()
-    holder.variables = [variable.value for variable in both.variables]
+    holder.variables = [variable.value for variable in graph.variables]
     return tf.lite.TFLiteConverter.from_concrete_functions(
         [function.get_concrete_function()], holder
     )

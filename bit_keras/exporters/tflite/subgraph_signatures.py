@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
-from bit_keras.artifacts.runtimes.program import CLASS_MAPS
 from bit_keras.errors import ExportError
+from bit_keras.exporters.outputs import LEVELS
 from bit_keras.exporters.tflite.flatbuffer import (
     INTEGER,
     SIGNATURE_DEFS,
@@ -29,7 +29,7 @@ from bit_keras.exporters.tflite.flatbuffer import (
 
 #: The order of the outputs in the subgraph. MediaPipe's ImageClassifier has a head for each,
 #: and its users read the first.
-OUTPUT_ORDER = ("probabilities", "logits", "features", CLASS_MAPS)
+OUTPUT_ORDER = ("probabilities", "logits", "features", *LEVELS)
 
 #: The field `outputs` of the table `SubGraph` (`schema.fbs`).
 _OUTPUTS = 2

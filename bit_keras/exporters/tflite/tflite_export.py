@@ -14,9 +14,10 @@ from bit_keras.artifacts.runtimes.litert import LiteRTProgram
 from bit_keras.artifacts.runtimes.program import DEFAULT_SIGNATURE, FEATURES
 from bit_keras.atomic import replaced_file, scratch_directory
 from bit_keras.errors import ExportError
-from bit_keras.exporters.saved_model import describe, reference_outputs
+from bit_keras.exporters.description import describe
+from bit_keras.exporters.outputs import ExportedNetwork, reference_outputs
 from bit_keras.exporters.specs import transform_and_spec
-from bit_keras.exporters.targets import precision_of, require_class_maps
+from bit_keras.exporters.targets import precision_of
 from bit_keras.exporters.tflite.conversion import converted
 from bit_keras.exporters.tflite.mediapipe_metadata import with_metadata
 from bit_keras.exporters.tflite.operators import require_fits, require_operators
@@ -31,14 +32,13 @@ _PIXELS = (0.0, 255.0)
 
 
 def export_tflite(
-    model: keras.Model,
+    model: keras.Model | ExportedNetwork,
     path: str | os.PathLike,
     quantize: Quantization = "none",
     size: int | Literal["dynamic"] | None = None,
     input_range: tuple[float, float] = (-1.0, 1.0),
     spec: ClassifierSpec | None = None,
     calibration: np.ndarray | None = None,
-    class_maps: bool = False,
     allow_nonfinite: bool = False,
 ) -> Metadata:
     """Writes a model as a TFLite file, of builtin operators alone.
@@ -106,15 +106,14 @@ def export_tflite(
     Reference:
         [LiteRT's quantisation](https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/post_training_quantization).
     """
-    metadata, spec = _described(model, quantize, size, input_range, spec, allow_nonfinite)
-    if class_maps:
-        require_class_maps(metadata)
+    network = ExportedNetwork.of(model)
+    metadata, spec = _described(network.model, quantize, size, input_range, spec, allow_nonfinite)
     calibration = _required(calibration, metadata)
-    require_fits(model, quantize)
-    content = converted(model, metadata, spec, calibration, class_maps)
+    require_fits(network.model, quantize)
+    content = converted(network, metadata, spec, calibration)
     require_operators(content, quantize)
     content = with_signatures(content, (DEFAULT_SIGNATURE, FEATURES))
-    reference = reference_outputs(model, metadata, class_maps)
+    reference = reference_outputs(network, metadata)
     if quantize != "none":
         tolerance = quantised_tolerance(_difference(content, reference))
         metadata = dataclasses.replace(metadata, tolerance=tolerance)
@@ -132,16 +131,11 @@ def _described(
     spec: ClassifierSpec | None,
     allow_nonfinite: bool,
 ) -> tuple[Metadata, ClassifierSpec | None]:
-    precision = precision_of("tflite", quantize)
     metadata = describe(model, "tflite", input_range, spec, allow_nonfinite)
-    if quantize in CALIBRATED and metadata.input_range != (-1.0, 1.0):
-        raise ExportError(
-            f"A file quantised to {quantize} takes 8-bit pixels; input_range goes with the others."
-        )
     transform, spec = transform_and_spec(model, None if size == "dynamic" else size, spec)
     metadata = dataclasses.replace(
         metadata,
-        precision=precision,
+        precision=precision_of(quantize),
         folded=True,
         size=None if size == "dynamic" else transform.size,
         input_range=_PIXELS if quantize in CALIBRATED else metadata.input_range,
@@ -156,15 +150,15 @@ def _required(calibration: np.ndarray | None, metadata: Metadata) -> np.ndarray 
         return None
     if calibration is None or len(calibration) == 0:
         raise ExportError(
-            f"--quantize {metadata.precision} is calibrated with images, and none were given; "
-            "name a folder, a tar or tfds:NAME with --calibrate."
+            f"A file in {metadata.precision} is calibrated with images. Received: calibration="
+            f"{calibration}"
         )
     size = metadata.size
     expected = calibration.shape[1:3] if size is None else (size, size)
     if calibration.ndim != 4 or calibration.shape[1:] != (*expected, RGB):
         raise ExportError(
             f"Calibration images are float32 (n, {size or 'height'}, {size or 'width'}, 3) in "
-            f"[-1, 1]; got {calibration.dtype} {calibration.shape}."
+            f"[-1, 1]. Received: {calibration.dtype} {calibration.shape}"
         )
     return calibration.astype("float32", copy=False)
 

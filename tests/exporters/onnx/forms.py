@@ -6,6 +6,7 @@ import numpy as np
 
 from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.reference import read_reference, reference_difference
+from bit_keras.exporters import export
 from bit_keras.exporters.onnx.graph import INPUTS
 from bit_keras.preprocessing.decoding import scores_of
 
@@ -46,13 +47,13 @@ def options_of(form):
 
 def write(model, form, folder, calibration):
     """Writes a form below a folder; returns the file that programs are given."""
-    from bit_keras.exporters.onnx import export_onnx
-    from bit_keras.exporters.openvino_ir import export_openvino
-
+    options = options_of(form)
     if form.startswith("openvino"):
-        export_openvino(model, folder / "ir", **options_of(form))
+        export(model, folder / "ir", "openvino", **options)
         return folder / "ir" / "model.xml"
-    export_onnx(model, folder / "model.onnx", calibration=calibration, **options_of(form))
+    if options.get("quantize") == "int8":
+        options["calibration"] = calibration
+    export(model, folder / "model.onnx", "onnx", **options)
     return folder / "model.onnx"
 
 

@@ -14,6 +14,7 @@ from bit_keras.artifacts.reference import read_reference, relative_difference
 from bit_keras.artifacts.runtimes import open_program
 from bit_keras.checkpoints import fill_with_seeded_values
 from bit_keras.errors import BitKerasError, ExportError, SizeError
+from bit_keras.exporters import export
 from bit_keras.exporters.calibration import calibration_images
 from bit_keras.models import create_classifier, create_feature_extractor
 from bit_keras.models.resnet_v2 import feature_maps
@@ -316,24 +317,24 @@ def test_a_large_network_is_quantised_into_one_file(trained, sample_images, tmp_
 
 def test_mistakes_are_named_and_leave_nothing(classifier, extractor, tmp_path):
     path = tmp_path / "a.onnx"
-    with pytest.raises(ExportError, match=r"none, float16, int8 for the target onnx\. Received:"):
-        export_onnx(classifier, path, quantize="int4")
-    with pytest.raises(ExportError, match="from images, and none were given"):
-        export_onnx(classifier, path, quantize="int8")
-    with pytest.raises(ExportError, match="from images, and none were given"):
+    with pytest.raises(ExportError, match=r"none or float16 or int8 .*quantize='int4'"):
+        export(classifier, path, "onnx", quantize="int4")
+    with pytest.raises(ExportError, match=r"quantize='int8' is calibrated with images"):
+        export(classifier, path, "onnx", quantize="int8")
+    with pytest.raises(ExportError, match=r"calibrated with images.*calibration"):
         export_onnx(classifier, path, quantize="int8", calibration=np.zeros((0, 64, 64, 3)))
-    with pytest.raises(ExportError, match=r"arrays \(64, 64, 3\), and one of float32 \(48, 48, 3"):
+    with pytest.raises(ExportError, match=r"\(64, 64, 3\).*float32 \(48, 48, 3\)"):
         export_onnx(classifier, path, quantize="int8", size=64, calibration=images(2, 48, 48, 3))
-    with pytest.raises(ExportError, match=r"and one of float32 \(64, 64\) came"):
+    with pytest.raises(ExportError, match=r"\(64, 64, 3\).*float32 \(64, 64\)"):
         export_onnx(classifier, path, quantize="int8", size=64, calibration=images(2, 64, 64))
     with pytest.raises(ExportError, match=r"ends in \.onnx; .*a\.pb does not"):
         export_onnx(classifier, tmp_path / "a.pb")
     with pytest.raises(ExportError, match="input_range must be"):
-        export_onnx(classifier, path, input_range=(0, 255))
+        export(classifier, path, "onnx", input_range=(0, 255))
     with pytest.raises(SizeError, match="at least 32"):
         export_onnx(extractor, path, size=16)
     softmax = create_classifier("bit_tiny.cifar10", weights=None, classifier_activation="softmax")
-    with pytest.raises(ExportError, match="target onnx takes what create_classifier"):
+    with pytest.raises(ExportError, match=r"target onnx .*create_classifier"):
         export_onnx(softmax, path)
     grey = create_feature_extractor("bit_tiny.cifar10", weights=None, in_channels=1)
     with pytest.raises(BitKerasError, match="in_channels=1, and images are read as RGB"):
@@ -363,7 +364,7 @@ def test_numbers_that_float16_cannot_hold_are_refused(tmp_path):
     fill_with_seeded_values(model)
     norm = model.get_layer("block1").get_layer("block1_unit01_norm3")
     norm.gamma.assign(norm.gamma * 1e6)
-    with pytest.raises(ExportError, match="answers with infinities; export it with quantize='none"):
+    with pytest.raises(ExportError, match=r"infinit.*quantize='none'"):
         export_onnx(model, tmp_path / "a.onnx", quantize="float16")
     assert list(tmp_path.iterdir()) == []
 

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from bit_keras.exporters.saved_model import features_and_outputs
+from bit_keras.exporters.outputs import ExportedNetwork
 from bit_keras.exporters.tflite.centred_group_norm import CentredGroupNorm
 from bit_keras.exporters.tflite.subgraph_signatures import with_signatures
 from bit_keras.layers import GroupNorm
@@ -34,7 +34,7 @@ SIGNATURES = ("serving_default", "features")
 @functools.cache
 def network():
     """The trained network, folded, with both outputs."""
-    return features_and_outputs(fold_weight_standardization(create_classifier(NAME)))
+    return ExportedNetwork(fold_weight_standardization(create_classifier(NAME))).graph()
 
 
 @functools.cache

@@ -22,8 +22,8 @@ from bit_keras.models import (
     create_classifier,
     create_feature_extractor,
     create_feature_maps,
-    network_of_file,
 )
+from bit_keras.models.builders import network_of_file
 from bit_keras.preprocessing import ClassifierSpec, Labels, eval_transform, spec_of
 from tests.cifar10 import SAMPLES, cifar10_images
 

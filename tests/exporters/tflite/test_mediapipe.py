@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tests.exporters.tflite.mediapipe_metadata import described
 
 from bit_keras.exporters.tflite import export_tflite
 from bit_keras.exporters.tflite.mediapipe_metadata import with_metadata
 from bit_keras.models import create_classifier
 from bit_keras.preprocessing import load_labels, spec_of
+from tests.exporters.tflite.metadata import described
 from tests.exporters.tflite.models import NAME, extractor, model_of, photos, results
 
 mediapipe = pytest.importorskip("mediapipe", reason="mediapipe is not installed")

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
-from tests.exporters.tflite.mediapipe_metadata import described
 
 from bit_keras.artifacts.runtimes.tflite_file import DIGEST
 from bit_keras.errors import ExportError
 from bit_keras.exporters.tflite.mediapipe_metadata import with_metadata
 from bit_keras.preprocessing import Labels, load_labels, spec_of
 from bit_keras.registry import model_info
+from tests.exporters.tflite.metadata import described
 from tests.exporters.tflite.models import NAME, extractor, model_of
 
 MEMBERS = {"assets.extra/bit_keras.json": b"{}", "assets.extra/golden.npz": bytes(range(256))}

@@ -178,7 +178,7 @@ def page(benchmark: Benchmark, command: str) -> str:
     machine = benchmark.machine
     sections = [
         "# Performance",
-        f"How fast {network.model} answers images of {network.height} x {network.width} pixels "
+        f"How fast {network.model} classifies images of {network.height} x {network.width} pixels "
         f"({network.multiply_adds / 1e9:.2f} billion multiply-adds each), in every format that "
         "`bit-keras export` writes and in other programs. The weights are random: speed does "
         "not depend on them.",
@@ -201,18 +201,17 @@ def page(benchmark: Benchmark, command: str) -> str:
 READING = """
 ## How to read it
 
-Every entry has a process of its own, and takes and returns NumPy arrays; networks of PyTorch
+Every entry runs in a process of its own, and takes and returns NumPy arrays; networks of PyTorch
 take tensors. After warming up there are {rounds} rounds. In each, every entry has one turn, in
-an order drawn anew (seed {seed}), while the others sleep: a call that no clock runs for, and one
-that is timed. `ms` is the median of these calls, next to it the times between which eight tenths of
-them are.
+a new random order (seed {seed}), while the others sleep: a call that is not timed, then one that
+is. `ms` is the median of the timed calls, and the next column the range of the middle eight tenths.
 
 The peak is the fastest product of two float32 matrices of {side} x {side} by TensorFlow (oneDNN) in
 the same rounds. A share counts the multiply-adds of the convolutions and the head as two operations
 each, and nothing for normalisation. What computes in fewer bits than float32 can be above 100 %.
 
 Ratios are of images per second: the median of the ratios within a round. Machines drift from
-minute to minute; what was measured in one round stands close together.
+minute to minute; times of one round are close together.
 
 ONNX Runtime and OpenVINO, as peers, run an ONNX file of the same network with folded kernels and a
 fixed size, as `bit-keras` writes it; OpenVINO compiles it for each batch size, and its int8 is

@@ -120,7 +120,7 @@ def _require_small_index(file: IO[bytes]) -> None:
 
 
 def _index_bytes(file: IO[bytes]) -> int | None:
-    """The bytes that the end of an archive says its index has; None where there is no end."""
+    """The bytes that the end of an archive says its index has; None where the end is missing."""
     size = file.seek(0, os.SEEK_END)
     tail_at = max(0, size - _END_BYTES - _COMMENT_BYTES - _PLACE64_BYTES)
     file.seek(tail_at)

@@ -61,7 +61,7 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a folder to fill, which becomes `path` when the block succeeds.
 
     Args:
-        path: The folder to create. It must not exist, or be empty.
+        path: The folder to create. It must not exist, or must be empty.
 
     Raises:
         BitKerasError: `path` exists already, its parent does not, or the file
@@ -80,21 +80,21 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def scratch_directory(beside: Path | None = None) -> Iterator[Path]:
+def scratch_directory(next_to: Path | None = None) -> Iterator[Path]:
     """Yields an empty folder that is deleted when the block ends.
 
     What killed processes left is removed by the next call, or by the next write to the
     target that the folder stood next to.
 
     Args:
-        next to: Path. The file that `replaced_file` yields, to have the folder on the same
+        next_to: Path. The file that `replaced_file` yields, to have the folder on the same
             file system. Defaults to `None`, the system's folder for temporary files.
 
     Raises:
         BitKerasError: The file system refuses (a full disk, no permission).
     """
-    parent = Path(tempfile.gettempdir()) if beside is None else beside.parent
-    prefix = _SCRATCH if beside is None else f"{beside.name}."
+    parent = Path(tempfile.gettempdir()) if next_to is None else next_to.parent
+    prefix = _SCRATCH if next_to is None else f"{next_to.name}."
     with contextlib.ExitStack() as stack:
         with _explained(parent):
             _remove_abandoned(parent, prefix)
@@ -136,7 +136,7 @@ def _created(create: Callable[[], Path]) -> tuple[Path, int | None]:
 
 
 def _remove_abandoned(parent: Path, prefix: str) -> None:
-    """Removes what killed processes of this user left; living ones hold a lock."""
+    """Removes what killed processes of this user left; living ones have a lock."""
     if fcntl is None:
         return
     for partial in parent.glob(f"{glob.escape(prefix)}*{_SUFFIX}*"):
@@ -199,7 +199,7 @@ def _explained(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise BitKerasError(
-            f"{path} could not be written ({reason_of(error)}); nothing was left behind."
+            f"{path} could not be written ({reason_of(error)}); nothing was left there."
         ) from error
 
 

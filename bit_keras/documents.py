@@ -18,12 +18,12 @@ _WORDS = {str: "text", int: "an integer", float: "a number", bool: "true or fals
 _MAPPINGS = (dict, typing.get_origin(Mapping[str, Any]))
 
 
-def read_document(path: Path, kind: Any = Any) -> Any:
+def read_document(path: Path, schema: Any = Any) -> Any:
     """Reads a file of JSON.
 
     Args:
         path: Path.
-        kind: What `typed` takes. Defaults to any JSON value.
+        schema: What `typed` takes. Defaults to any JSON value.
 
     Raises:
         OSError: It cannot be read.
@@ -32,19 +32,19 @@ def read_document(path: Path, kind: Any = Any) -> Any:
     if path.exists() and not path.is_file():  # A pipe would be waited for.
         raise ValueError("it is not an ordinary file")
     with path.open("rb") as file:
-        return parsed(file.read(MOST_BYTES + 1), kind)
+        return parsed(file.read(MOST_BYTES + 1), schema)
 
 
 def parsed(
     text: bytes | str,
-    kind: Any = Any,
+    schema: Any = Any,
     pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
 ) -> Any:
     """Parses JSON.
 
     Args:
         text: bytes of UTF-8, or str.
-        kind: What `typed` takes. Defaults to any JSON value.
+        schema: What `typed` takes. Defaults to any JSON value.
         pairs: What `json.loads` takes as `object_pairs_hook`.
 
     Raises:
@@ -56,15 +56,15 @@ def parsed(
         document = json.loads(text, object_pairs_hook=pairs)
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
-    return typed(document, kind)
+    return typed(document, schema)
 
 
-def typed(value: Any, kind: Any, place: str = "") -> Any:
+def typed(value: Any, schema: Any, place: str = "") -> Any:
     """A value of JSON as what annotations say that it is.
 
     Args:
         value: What `json.loads` returns.
-        kind: A dataclass, or a type of its fields: `str`, `int`, `float`, `bool`, `None`,
+        schema: A dataclass, or a type of its fields: `str`, `int`, `float`, `bool`, `None`,
             `Any`, `Literal`, a union, and `list`, `tuple`, `dict` and `Mapping` of these.
         place: str. Where the value is, for errors. Defaults to the whole document.
 
@@ -74,11 +74,11 @@ def typed(value: Any, kind: Any, place: str = "") -> Any:
     Raises:
         ValueError: It is something else; with the place.
     """
-    origin, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
-    if kind is Any:
+    origin, arguments = typing.get_origin(schema) or schema, typing.get_args(schema)
+    if schema is Any:
         return value
-    if dataclasses.is_dataclass(kind):
-        return _instance(value, kind, place)
+    if dataclasses.is_dataclass(schema):
+        return _instance(value, schema, place)
     if origin in (Union, types.UnionType):
         return _one_of(value, arguments, place)
     if origin in (list, tuple) and isinstance(value, list):
@@ -88,13 +88,13 @@ def typed(value: Any, kind: Any, place: str = "") -> Any:
         return {key: typed(each, of, _below(place, key)) for key, each in value.items()}
     if origin is Literal and isinstance(value, str) and value in arguments:
         return value
-    return _plain(value, kind, place)
+    return _plain(value, schema, place)
 
 
-def _instance(value: Any, kind: Any, place: str) -> Any:
+def _instance(value: Any, schema: Any, place: str) -> Any:
     if not isinstance(value, dict):
         raise _mismatch(value, "an object", place)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    fields = {field.name: field for field in dataclasses.fields(schema)}
     needed = {
         name
         for name, field in fields.items()
@@ -104,15 +104,15 @@ def _instance(value: Any, kind: Any, place: str) -> Any:
     if differing:
         names = ", ".join(name[:40] for name in differing[:5])
         raise ValueError(f"{_named(place)} differs in {names}")
-    hints = typing.get_type_hints(kind)
-    return kind(**{name: typed(value[name], hints[name], _below(place, name)) for name in value})
+    hints = typing.get_type_hints(schema)
+    return schema(**{name: typed(value[name], hints[name], _below(place, name)) for name in value})
 
 
 def _one_of(value: Any, types: tuple[Any, ...], place: str) -> Any:
     errors = []
-    for kind in types:
+    for schema in types:
         try:
-            return typed(value, kind, place)
+            return typed(value, schema, place)
         except ValueError as error:
             errors.append(error)
     raise errors[0]  # Of a value or nothing, what is wrong with the value.
@@ -125,27 +125,29 @@ def _sequence(value: list, origin: Any, arguments: tuple[Any, ...], place: str) 
     if len(of) != len(value):
         raise _mismatch(value, f"{len(of)} values", place)
     pairs = enumerate(zip(value, of, strict=True))
-    return origin(typed(each, kind, _below(place, number)) for number, (each, kind) in pairs)
+    return origin(typed(each, schema, _below(place, number)) for number, (each, schema) in pairs)
 
 
-def _plain(value: Any, kind: Any, place: str) -> Any:
-    name = None if kind is types.NoneType else kind
+def _plain(value: Any, schema: Any, place: str) -> Any:
+    name = None if schema is types.NoneType else schema
     if name is float and type(value) is int and abs(value) <= sys.float_info.max:
         return value
     if type(value) is float and not math.isfinite(value):  # Python's JSON has these, too.
         raise _mismatch(value, "a number", place)
     if (name is None and value is None) or (name in _WORDS and type(value) is name):
         return value
-    raise _mismatch(value, _expected(kind), place)
+    raise _mismatch(value, _expected(schema), place)
 
 
-def _expected(kind: Any) -> str:
-    origin = typing.get_origin(kind) or kind
+def _expected(schema: Any) -> str:
+    origin = typing.get_origin(schema) or schema
     if origin is Literal:
-        return "one of " + ", ".join(map(repr, typing.get_args(kind)))
+        return "one of " + ", ".join(map(repr, typing.get_args(schema)))
     if origin in (list, tuple):
         return "a list"
-    return "an object" if origin in _MAPPINGS else _WORDS[None if kind is types.NoneType else kind]
+    return (
+        "an object" if origin in _MAPPINGS else _WORDS[None if schema is types.NoneType else schema]
+    )
 
 
 def _mismatch(value: Any, expected: str, place: str) -> ValueError:

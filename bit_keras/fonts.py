@@ -9,7 +9,7 @@ _logger = logging.getLogger("bit_keras")
 
 
 class Lettering(NamedTuple):
-    """How some texts are drawn.
+    """How matplotlib renders some texts.
 
     Attributes:
         families: tuple of str. Fonts, each for what those before it lack.
@@ -35,7 +35,7 @@ def lettering_for(texts: Iterable[str]) -> Lettering:
     """Finds installed fonts that have the characters of texts, and logs what none has."""
     import matplotlib
 
-    # A list in matplotlib's settings, so a user's own choice comes first.
+    # A list in matplotlib's settings, so a user's own choice is first.
     families = list(matplotlib.rcParams["font.family"])
     characters = {character for text in texts for character in text} - {"\n"}
     # What is not printable (bytes that are not UTF-8, control characters) has no glyph anywhere.
@@ -86,6 +86,6 @@ def _characters(path: str) -> frozenset[int]:
 
     try:
         return frozenset(FT2Font(path).get_charmap())
-    # A damaged font is not one to draw with.
+    # A damaged font cannot be used.
     except (OSError, RuntimeError):
         return frozenset()

@@ -100,7 +100,7 @@ class Child:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
@@ -343,7 +343,7 @@ def _write(message: dict[str, Any]) -> None:
 
 def _read_messages(messages: queue.SimpleQueue[bytes]) -> None:
     """Reads until the parent closes the pipe or is killed; then ends this process and its group."""
-    # Not through `sys.stdin`, whose lock this thread would hold when Python ends.
+    # Not through `sys.stdin`, whose lock this thread would have when Python ends.
     with open(0, "rb", closefd=False) as file:
         for line in file:
             messages.put(line)

@@ -30,10 +30,10 @@ from bit_keras.errors import UnknownModelError
 #: Where Google publishes every BiT and FunMatch file (big_transfer, README).
 OFFICIAL_ROOT = "https://storage.googleapis.com/bit_models/"
 
-#: Stands before the name of a file that comes with this package.
+#: The prefix of the name of a file that is packaged with this library.
 PACKAGED = "package:"
 
-#: Stands before a repository of the Hugging Face hub, OWNER/NAME.
+#: The prefix of a repository of the Hugging Face hub, OWNER/NAME.
 HUGGING_FACE = "hf://"
 
 #: Pixels of the image from one position of the last feature map to the next.

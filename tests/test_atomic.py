@@ -102,12 +102,12 @@ def test_an_error_leaves_nothing_where_nothing_was(tmp_path, write, error):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_an_existing_target_is_not_replaced_by_a_directory(tmp_path, kind):
+@pytest.mark.parametrize("existing", ["file", "folder"])
+def test_an_existing_target_is_not_replaced_by_a_directory(tmp_path, existing):
     target = tmp_path / "out"
-    if kind == "folder":
+    if existing == "folder":
         target.mkdir()
-    content = target / "old" if kind == "folder" else target
+    content = target / "old" if existing == "folder" else target
     content.write_text("old")
     with pytest.raises(BitKerasError) as raised, new_directory(target):
         pytest.fail("The block must not run.")
@@ -158,7 +158,7 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path, write):
         tmp_path.chmod(0o700)
     # Where the folders above may not be entered either, the reason is the same.
     assert str(raised.value) == (
-        f"{target} could not be written (Permission denied); nothing was left behind."
+        f"{target} could not be written (Permission denied); nothing was left there."
     )
 
 
@@ -173,7 +173,7 @@ def test_a_full_disk_is_named_and_leaves_the_old_state(tmp_path, write):
         fill(partial)
         Path("/dev/full").write_text("one byte too many")
     assert str(raised.value) == (
-        f"{target} could not be written (No space left on device); nothing was left behind."
+        f"{target} could not be written (No space left on device); nothing was left there."
     )
     assert list(tmp_path.iterdir()) == before
     if before:

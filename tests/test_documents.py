@@ -19,7 +19,7 @@ class Inner:
 @dataclasses.dataclass(frozen=True)
 class Outer:
     name: str
-    kind: Literal["a", "b"]
+    letter: Literal["a", "b"]
     span: tuple[float, float]
     inner: dict[str, Inner]
     rest: Mapping[str, Any] | None
@@ -27,7 +27,7 @@ class Outer:
 
 DOCUMENT = {
     "name": "x",
-    "kind": "a",
+    "letter": "a",
     "span": [0, 1.5],
     "inner": {"first": {"count": 3, "shape": [None, 224]}},
     "rest": None,
@@ -45,8 +45,8 @@ def test_objects_become_dataclasses_and_lists_tuples():
     [
         ({"name": 5}, ["name", "text", "5"]),
         ({"name": None}, ["name", "text", "null"]),
-        ({"kind": "c"}, ["kind", "'a'", "'b'", '"c"']),
-        ({"kind": ["a"]}, ["kind", '["a"]']),
+        ({"letter": "c"}, ["letter", "'a'", "'b'", '"c"']),
+        ({"letter": ["a"]}, ["letter", '["a"]']),
         ({"span": [0]}, ["span", "2 values"]),
         ({"span": [0, float("nan")]}, ["span.1", "a number", "NaN"]),
         ({"span": [0, True]}, ["span.1", "a number", "true"]),

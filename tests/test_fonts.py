@@ -38,7 +38,7 @@ def font_of_cats(tmp_path, monkeypatch):
     manager.addfont(tmp_path / "cats.ttf")
 
 
-def drawn(lettering, text):
+def rendered(lettering, text):
     """A text as PNG; matplotlib warns of a missing glyph, which here is an error."""
     figure = Figure()
     figure.text(0.5, 0.5, lettering.drawable(text), **lettering.options())
@@ -51,7 +51,7 @@ def test_a_font_that_has_the_characters_is_found(font_of_cats, caplog):
     lettering = lettering_for([f"cat {CAT}"])
     assert lettering.families[-1] == "Cats"
     assert lettering.drawable(CAT) == CAT
-    assert drawn(lettering, CAT).startswith(b"\x89PNG")
+    assert rendered(lettering, CAT).startswith(b"\x89PNG")
     assert not caplog.records
 
 
@@ -63,7 +63,7 @@ def test_characters_without_a_font_are_said_and_stay_legible(monkeypatch, caplog
     assert "Install a font" in caplog.text
     assert lettering.drawable(f"a {CAT}") == r"a \u732b"
     assert lettering.drawable("\udce9\x07") == r"\udce9\x07"
-    assert drawn(lettering, f"{CAT}\udce9\x07").startswith(b"\x89PNG")
+    assert rendered(lettering, f"{CAT}\udce9\x07").startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -72,5 +72,5 @@ def test_characters_without_a_font_are_said_and_stay_legible(monkeypatch, caplog
 def test_ordinary_names_stay_as_they_are(name, caplog):
     lettering = lettering_for([name])
     assert lettering.drawable(name) == name
-    assert drawn(lettering, name).startswith(b"\x89PNG")
+    assert rendered(lettering, name).startswith(b"\x89PNG")
     assert not caplog.records

@@ -195,7 +195,7 @@ def test_official_names_are_one_to_one(name):
     assert len(official_shapes(ARCHITECTURES[name], 1000)) == len(paths)
 
 
-# The sizes of the official files, computed from names and shapes alone.
+# The sizes of the official files, computed only from names and shapes.
 
 
 def npz_bytes(shapes, zip64_extras):
@@ -203,7 +203,7 @@ def npz_bytes(shapes, zip64_extras):
 
     Field sizes: PKWARE's APPNOTE.TXT, sections 4.3.7, 4.3.12, 4.3.14 to 4.3.16 and 4.5.3.
     """
-    beyond = 2**31 - 1  # What CPython's zipfile lets a 32-bit field hold.
+    beyond = 2**31 - 1  # What CPython's zipfile lets a 32-bit field store.
     offset = index = 0
     for name, shape in sorted(shapes.items()):
         member = len(f"{name}.npy")
@@ -216,7 +216,7 @@ def npz_bytes(shapes, zip64_extras):
 
 @pytest.mark.parametrize("size", ["r50x1", "r50x3", "r101x1", "r101x3", "r152x2", "r152x4"])
 def test_names_and_shapes_make_files_of_the_published_size(size):
-    # One letter more in one name would add two bytes: this proves the names without the files.
+    # One letter more in one name would add two bytes: this checks the names without the files.
     checkpoint = bit_keras.model_info(f"bit_{size}.in21k_ft_in1k")
     shapes = official_shapes(checkpoint.architecture, 1000)
     assert npz_bytes(shapes, zip64_extras=False) == checkpoint.bytes

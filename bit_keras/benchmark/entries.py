@@ -1,4 +1,4 @@
-"""Who takes part in a benchmark."""
+"""The entries of a benchmark."""
 
 import dataclasses
 import os
@@ -10,7 +10,7 @@ from bit_keras.errors import BitKerasError
 from bit_keras.registry import model_info
 from bit_keras.sources import resolve
 
-#: How people call the types of artifact.
+#: What tables call the targets of the exporters.
 FORMATS = {
     "hub": "SavedModel",
     "serving": "SavedModel",
@@ -46,7 +46,7 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """Something that answers for a network, and is measured in a process of its own.
+    """A program that computes a network, and is measured in a process of its own.
 
     Attributes:
         name: str. What tables call it; unique in a benchmark.
@@ -55,9 +55,9 @@ class Entry:
         precision: str. How it computes, as in `Metadata.precision`.
         program: str. What runs it, a key of `bit_keras.benchmark.worker.PROGRAMS`.
         path: str or None. The file or folder that it runs.
-        peer: bool. Whether it is what others offer for the network.
+        peer: bool. Whether it is another project's program for the network.
         failure: str or None. Why it cannot take part, where that is known beforehand.
-        trust: bool. Run operations that this package does not export.
+        trust: bool. Whether to run operations that this package does not export.
     """
 
     name: str
@@ -81,10 +81,10 @@ class Entry:
 def artifact_entry(
     path: str | os.PathLike, name: str | None = None, *, trust: bool = False
 ) -> Entry:
-    """The entry that an artifact is.
+    """The entry of an artifact.
 
     Args:
-        path: What this package exported; of a folder of versions, the newest is taken.
+        path: An artifact of this package, or a folder of versions, of which the newest is taken.
         name: str. Defaults to the path as it was given.
         trust: bool. Run operations that this package does not export: they may read and
             write files and run code. Defaults to `False`.
@@ -93,7 +93,7 @@ def artifact_entry(
         Entry.
 
     Raises:
-        CheckpointError: There is no such path.
+        CheckpointError: The path does not exist.
         ExportError: It is not an artifact of this package.
 
     Example:

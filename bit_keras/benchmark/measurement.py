@@ -1,4 +1,4 @@
-"""Rounds in which every entry has its turn, and all others sleep."""
+"""Rounds in which every entry has one turn while all others sleep."""
 
 import contextlib
 import random
@@ -31,8 +31,8 @@ def run_benchmark(
 ) -> Benchmark:
     """Times entries next to one another, each in a process of its own.
 
-    In a round every entry has one turn, in an order drawn anew, while the others
-    sleep: a call that no clock runs for, and one that is timed. One of them is a product
+    In a round every entry has one turn, in a new random order, while the others
+    sleep: a call that is not timed, then one that is. One more entry is a product
     of matrices, the machine's peak. An entry that
     fails is a row with its reason, and the others continue.
 
@@ -50,7 +50,7 @@ def run_benchmark(
         Benchmark.
 
     Raises:
-        BitKerasError: A number below 1, two entries of one name, or none.
+        BitKerasError: A number is below 1, or two entries have one name.
 
     Example:
 
@@ -100,7 +100,7 @@ def steps_of(entries: Sequence[Entry], batches: Sequence[int], rounds: int) -> i
 
 
 class _Field:
-    """The entries that are in the race, and why the others are not."""
+    """The entries that are measured, and why the others are not."""
 
     def __init__(self) -> None:
         self.processes: dict[str, Child] = {}
@@ -108,7 +108,7 @@ class _Field:
         self.failures: dict[str, str] = {}
 
     def enter(self, name: str, process: Child) -> None:
-        """Loads an entry, which stands among the failures if that fails."""
+        """Loads an entry; if that fails, it is one of the failures."""
         self.processes[name] = process
         with self._failing(name):
             self.engines[name] = process.result(LOAD_TIMEOUT)
@@ -116,7 +116,7 @@ class _Field:
     def times(
         self, batch: int, rounds: int, generator: random.Random, advance: Callable[[str], None]
     ) -> dict[str, tuple[float, ...]]:
-        """The seconds of every round, of those who came through all of them."""
+        """The seconds of every round, of the entries that did not fail in any of them."""
         for name in list(self.processes):
             with self._failing(name):
                 self.processes[name].ask(batch, CALL_TIMEOUT)
@@ -136,7 +136,7 @@ class _Field:
 
     @contextlib.contextmanager
     def _failing(self, name: str) -> Iterator[None]:
-        """A failure in the block takes the entry out of the race."""
+        """After a failure in the block, the entry is measured no longer."""
         try:
             yield
         except BitKerasError as error:
@@ -148,7 +148,7 @@ class _Field:
 def _field(
     entries: Sequence[Entry], threads: int, advance: Callable[[str], None]
 ) -> Iterator[_Field]:
-    """Everyone's process, loaded one after the other; all of them end with the block."""
+    """The processes of all entries, loaded one after the other; they end with the block."""
     field = _Field()
     try:
         field.enter(_PEAK, start_entry("matrix_product", {}, threads))

@@ -1,4 +1,4 @@
-"""What others offer for the network of an artifact, as far as it is installed."""
+"""Other programs for the network of an artifact, as far as they are installed."""
 
 import dataclasses
 from pathlib import Path
@@ -20,7 +20,7 @@ def peer_entries(network: Network, folder: Path, threads: int, suffix: str = "")
     autocast to bfloat16; ONNX Runtime and OpenVINO run an ONNX file of the network with
     folded kernels and a fixed size, OpenVINO compiled for each batch size, in float32, in
     bfloat16, and quantised to int8 by NNCF. All have random weights. What is not
-    installed, or cannot be made, is an entry with the reason.
+    installed, or cannot be written, is an entry with the reason.
 
     Args:
         network: Network.

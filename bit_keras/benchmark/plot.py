@@ -1,4 +1,4 @@
-"""A benchmark as a image: bars of images per second."""
+"""A benchmark as a plot: bars of images per second."""
 
 import os
 from pathlib import Path
@@ -30,7 +30,7 @@ _INCHES_PER_BAR, _INCHES_AROUND, _WIDTH = 0.27, 1.3, 9.0
 
 
 def write_plot(benchmark: Benchmark, path: str | os.PathLike) -> None:
-    """Writes a image of a benchmark: horizontal bars, the fastest above.
+    """Writes a plot of a benchmark: horizontal bars, the fastest above.
 
     Args:
         benchmark: Benchmark.
@@ -41,28 +41,28 @@ def write_plot(benchmark: Benchmark, path: str | os.PathLike) -> None:
             entry has times, or the file cannot be written.
     """
     path = Path(path)
-    require_image(path)
+    require_plot(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     panels = {batch: _fastest_first(benchmark.at(batch)) for batch in benchmark.batches}
     panels = {batch: rows for batch, rows in panels.items() if rows}
     if not panels:
-        raise BitKerasError("There is nothing to draw: no entry has times.")
+        raise BitKerasError("No entry has times, so there is nothing to plot.")
     counts = [len(rows) for rows in panels.values()]
     height = sum(_INCHES_PER_BAR * count + _INCHES_AROUND for count in counts)
     figure = Figure(figsize=(_WIDTH, height), dpi=150, layout="constrained")
     every_axes = figure.subplots(len(panels), squeeze=False, height_ratios=counts)[:, 0]
     for axes, (batch, rows) in zip(every_axes, panels.items(), strict=True):
-        _draw(axes, rows)
+        _plot(axes, rows)
         axes.set_title(f"batch {batch}, {benchmark.threads} threads", loc="left")
     every_axes[-1].set_xlabel("images per second (pale: peers)")
     with replaced_file(path) as partial:
         FigureCanvasAgg(figure).print_png(partial, metadata={"Software": None})
 
 
-def require_image(path: Path) -> None:
-    """Raises where a image could not be written to `path`, before minutes of work.
+def require_plot(path: Path) -> None:
+    """Raises where a plot could not be written to `path`, before minutes of work.
 
     Raises:
         BitKerasError: matplotlib is missing, the name does not end in .png, or the
@@ -70,7 +70,7 @@ def require_image(path: Path) -> None:
     """
     require_extra("train", "matplotlib", purpose="A plot")
     if path.suffix != ".png":
-        raise BitKerasError(f"The image is a PNG file, whose name ends in .png; got {path}.")
+        raise BitKerasError(f"The name of a plot must end in .png. Received: {path}")
     require_parent(path)
     require_ordinary(path)
 
@@ -80,7 +80,7 @@ def _fastest_first(rows: list[Row]) -> list[Row]:
     return sorted(timed, key=lambda row: row.median)
 
 
-def _draw(axes: "Axes", rows: list[Row]) -> None:
+def _plot(axes: "Axes", rows: list[Row]) -> None:
     places = range(len(rows))
     for place, row in zip(places, rows, strict=True):
         entry = row.entry

@@ -24,7 +24,7 @@ def ratio_to(reference: Sequence[float], seconds: Sequence[float]) -> float:
 
     Returns:
         float. The median of the ratios of each round: machines drift from minute to
-        minute, and what was measured in one round stands close together.
+        minute, and what was measured in one round is close together.
 
     Example:
 
@@ -37,13 +37,13 @@ def ratio_to(reference: Sequence[float], seconds: Sequence[float]) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A entry at a batch size.
+    """An entry at a batch size.
 
     Attributes:
         entry: Entry.
         batch: int. Images in a call.
         seconds: tuple of float. Of the call in every round; empty after a failure.
-        failure: str or None. Why there are no times.
+        failure: str or None. Why the entry has no times.
     """
 
     entry: Entry
@@ -85,7 +85,7 @@ class Benchmark:
         rows: tuple of Row. By batch size, then in the order of the entries.
         matrix_side: int. Of the matrices whose product is the machine's peak.
         matrix_seconds: dict of int to tuple of float. Of that product, in the rounds of
-            every batch size; a failure leaves an entry out.
+            every batch size; without those that failed.
     """
 
     machine: Machine

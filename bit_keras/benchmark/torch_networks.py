@@ -1,4 +1,4 @@
-"""The same networks as others write them in PyTorch."""
+"""The same networks in PyTorch, from timm and transformers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ def build(entry: Entry, threads: int) -> torch.nn.Module:
 
 
 def engine(entry: Entry) -> str:
-    """What the network is of, and what it runs in."""
+    """The package that the network is from, and what it runs in."""
     if entry.program == "timm":
         import timm
 
@@ -50,7 +50,7 @@ def _timm(architecture: Architecture, classes: int | None) -> torch.nn.Module:
     if architecture.normalization == "group":
         name = f"resnetv2_{name.removeprefix('bit_r')}_bit"
     if not timm.is_model(name):
-        raise BitKerasError(f"timm has no network {architecture.name}.")
+        raise BitKerasError(f"timm does not have the network {architecture.name}.")
     return timm.create_model(name, num_classes=classes or 0)
 
 
@@ -58,8 +58,8 @@ def _transformers(architecture: Architecture, classes: int | None) -> torch.nn.M
     import transformers
 
     if architecture.normalization != "group":
-        raise BitKerasError("transformers has BiT alone, and no network with BatchNorm.")
-    # Its `width_factor` leaves the root, the final norm and the head at width 1, so the widths
+        raise BitKerasError("transformers has only BiT, and not the networks with BatchNorm.")
+    # Its `width_factor` leaves the stem, the final norm and the head at width 1, so the widths
     # are written out (transformers, `models/bit/modeling_bit.py`).
     configuration = transformers.BitConfig(
         embedding_size=architecture.stem_filters,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     examples=(
         ("Measure one file", "bit-keras benchmark r50x1.tflite"),
         (
-            "Compare three formats on two cores, and draw that",
+            "Compare three formats on two cores, and plot that",
             "bit-keras benchmark r50x1.tflite r50x1.onnx serving/ --threads 2 \\\n"
             "    --plot speed.png",
         ),
@@ -78,7 +78,7 @@ def command(
     trust: bool,
     as_json: bool,
 ) -> None:
-    """Measure how many images per second exported models answer.
+    """Measure how many images per second exported models classify.
 
     ARTIFACT is what `bit-keras export` wrote, whatever its target. Each runs in a process of its
     own, and in every round each has its turn, while the others sleep; ratios are to the first.
@@ -90,11 +90,11 @@ def command(
     from bit_keras.benchmark import artifact_entry, run_benchmark, write_plot
     from bit_keras.benchmark.entries import require_distinct
     from bit_keras.benchmark.measurement import steps_of
-    from bit_keras.benchmark.plot import require_image
+    from bit_keras.benchmark.plot import require_plot
     from bit_keras.processes import available_cores
 
     if plot is not None:
-        require_image(plot)
+        require_plot(plot)
     threads = threads or available_cores()
     entries = [artifact_entry(path, trust=trust) for path in artifacts]
     require_distinct(entries)

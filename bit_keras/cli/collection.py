@@ -56,7 +56,7 @@ class _Memory(click.ParamType):
     required=True,
     metavar="COLLECTION",
     type=click.Path(path_type=Path),
-    help="Folder for artifacts, archives, pages and manifest; it is made, or built further.",
+    help="Folder for artifacts, archives, pages and manifest; it is created, or continued.",
 )
 @click.option(
     "--memory",
@@ -70,9 +70,9 @@ def command(recipe: str, out: Path, memory: int | None, as_json: bool) -> None:
     RECIPE is the path of a TOML file, or the name of a packaged recipe: bit-resnet, the eight
     SavedModels of the TF Hub collection BiT-ResNet, or bit-all, every other checkpoint.
 
-    Each is exported, verified and archived, and appears when it is whole. The same command goes
-    on after an interruption, and builds again only what has changed. One that fails does not
-    stop the others.
+    Each artifact is exported, verified and archived, and appears when it is complete. After an
+    interruption the same command continues, and builds again only what has changed. One that
+    fails does not stop the others.
     """
     contents = Recipe.read(recipe)
     with progress("Starting Keras"):
@@ -123,12 +123,12 @@ def _table(outcomes: "list[Outcome]") -> Table:
 
 def _row(outcome: "Outcome") -> tuple[str, ...]:
     item, record = outcome.item, outcome.record
-    kind = f"{item.target} {item.variant}"
+    variant = f"{item.target} {item.variant}"
     if record is None:
-        return item.name, kind, "failed"
+        return item.name, variant, "failed"
     return (
         item.name,
-        kind,
+        variant,
         megabytes(record.bytes),
         megabytes(record.archive_bytes),
         f"{record.difference:.1e}",

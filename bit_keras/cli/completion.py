@@ -31,7 +31,7 @@ _VARIABLE = f"_{PROGRAM.replace('-', '_').upper()}_COMPLETE"
             "echo 'source ~/.bit-keras-completion.zsh' >> ~/.zshrc",
         ),
         ("fish", "bit-keras completion fish > ~/.config/fish/completions/bit-keras.fish"),
-        ("bash, in this terminal alone", 'eval "$(bit-keras completion bash)"'),
+        ("bash, only in this terminal", 'eval "$(bit-keras completion bash)"'),
     ),
 )
 @click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(tuple(_SHELLS)))
@@ -45,8 +45,8 @@ def command(ctx: click.Context, shell: str) -> None:
     which turns completion on; add that before it where it is missing.
 
     Where a model or a file can stand, zsh offers both, fish too from the first letter on, and
-    bash offers files where the name of no model begins like what is typed. Models fine-tuned on
-    VTAB tasks are offered where that of no other model does.
+    bash offers files where what is typed does not begin the name of a model. Models fine-tuned on
+    VTAB tasks are offered where no other name fits.
     """
     complete = _SHELLS[shell](ctx.find_root().command, {}, PROGRAM, _VARIABLE)
     click.echo(complete.source())

@@ -59,7 +59,7 @@ def command(folder: Path, place: str, owner: str | None, dry_run: bool, as_json:
     deleted by that commit. Log in with `hf auth login` or HF_TOKEN.
 
     --to kaggle makes a variation of one Kaggle model of each SavedModel. The folder then contains
-    sent-to-kaggle.json, by which the next run leaves out what was sent; without it,
+    sent-to-kaggle.json, by which the next run skips what was sent; without it,
     everything becomes a new version. Title, description and usage are not sent: Kaggle's
     own command does that, as is shown at the end; it also makes a public model private
     while model-metadata.json says so. Log in with
@@ -68,7 +68,7 @@ def command(folder: Path, place: str, owner: str | None, dry_run: bool, as_json:
     with progress(f"Checking {folder}"):
         uploads = plan(folder, place, owner)
     if not dry_run:
-        _silence_where_nobody_looks()
+        _hide_progress_of_libraries()
         send(uploads)
     if as_json:
         print_json(_document(place, uploads, dry_run))
@@ -78,8 +78,8 @@ def command(folder: Path, place: str, owner: str | None, dry_run: bool, as_json:
     _print_summary(uploads, dry_run)
 
 
-def _silence_where_nobody_looks() -> None:
-    """Keeps the client libraries, which are imported later, from drawing bars into a log."""
+def _hide_progress_of_libraries() -> None:
+    """Keeps the client libraries, which are imported later, from writing progress into a log."""
     if not sys.stderr.isatty():
         for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE"):
             os.environ.setdefault(name, "1")

@@ -49,7 +49,7 @@ def write_archive(folder: str | os.PathLike, path: str | os.PathLike) -> str:
         str. The archive's SHA-256 in hexadecimal digits.
 
     Raises:
-        ExportError: There is no SavedModel, or a file that does not belong to one.
+        ExportError: `folder` is not a SavedModel, or contains a file that does not belong to one.
         BitKerasError: The file system refuses.
 
     Example:
@@ -78,7 +78,7 @@ def write_archive(folder: str | os.PathLike, path: str | os.PathLike) -> str:
 
 
 class _HashedFile:
-    """A file to write to that knows the digest of what was written."""
+    """A file to write to, and the digest of what was written."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -1,9 +1,9 @@
-"""Builds a collection: every artifact atomic, and only what is not there already.
+"""Builds a collection: every artifact atomically, and only what is not built already.
 
 In the folder of a collection are
 
 - `models/NAME/`: the folder of the versions of an artifact, as TensorFlow Serving takes
-  it, with its archive and its record next to;
+  it, with its archive and its record;
 - `pages/`: see `bit_keras.collection.pages`;
 - `manifest.json`: what the collection is, and the records of its artifacts. It is
   written last, and removed before anything changes.
@@ -52,13 +52,13 @@ _logger = logging.getLogger("bit_keras")
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of an item of a recipe.
+    """The result of building an item of a recipe.
 
     Attributes:
         item: Item.
         record: Record or None. The artifact; `None` where it could not be built.
         error: str or None. Why not.
-        seconds: float or None. What it took; `None` where it was there already.
+        seconds: float or None. What it took; `None` where it was already built.
         peak_memory: int or None. The most memory that one of its processes had, in
             bytes, where the system tells.
     """
@@ -75,12 +75,11 @@ def build_collection(
 ) -> list[Outcome]:
     """Builds, verifies and archives every artifact of a recipe, and writes their pages.
 
-    What is there already is kept as long as its item, its weights and the packages are
-    what they were; weights that cannot be had again count as unchanged. Everything else
-    is built next to and appears, verified and archived, by one rename: after an
-    interruption, however it came, the same call continues. One artifact that fails does
-    not stop the others. A folder in `models` that the recipe does not name is left
-    alone.
+    Artifacts that exist are kept as long as their item, weights and packages are
+    unchanged; weights that cannot be fetched again count as unchanged. Everything else
+    is built in a hidden folder and appears, verified and archived, by one rename: after
+    any interruption, the same call continues. One artifact that fails does not stop the
+    others. A folder in `models` that the recipe does not name is not changed.
 
     Several are built at once where processors and memory allow; the bytes that are
     written are the same. Each is built without GPUs, in a process of its own.
@@ -96,7 +95,7 @@ def build_collection(
 
     Raises:
         ExportError: The folder contains something else, another process builds in it,
-            `memory` is too small for an artifact that is to be built, or a package
+            `memory` is too small for an artifact, or a package
             that the pages need is missing.
         BitKerasError: The file system refuses.
 
@@ -167,7 +166,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _require_collection(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise ExportError(f"{folder} is a file, and the folder of a collection was to be there.")
+        raise ExportError(f"{folder} is a file, not a folder; choose another path.")
     if folder.is_dir() and not (folder / MODELS).is_dir():
         strangers = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
         if strangers:
@@ -182,14 +181,14 @@ def _report_others(recipe: Recipe, models: Path) -> None:
     others = names - {item.name for item in recipe.items}
     if others:
         _logger.info(
-            "%s contains %s, which the recipe does not name: left alone, and not in the manifest.",
+            "%s contains %s, which the recipe does not name: not changed, and not in the manifest.",
             models,
             ", ".join(sorted(others)),
         )
 
 
 def _weights_digest(checkpoint: Checkpoint) -> str:
-    # Here, since Keras comes with it, which takes seconds and whose memory a check does not need.
+    # Here, since it imports Keras, which takes seconds and memory that a check does not need.
     from bit_keras.checkpoints import pretrained_path
 
     with pretrained_path(checkpoint).open("rb") as file:
@@ -234,11 +233,11 @@ def _fixed_size(item: Item) -> int | None:
 
 
 class _Builder:
-    """Runs the workers, as many at once as memory and processors allow.
+    """Runs the child processes, as many at once as memory and processors allow.
 
     Args:
         models: Path. The folder of all artifacts.
-        memory: int. Bytes for all workers.
+        memory: int. Bytes for all child processes.
         digest: callable. The digest of the weights of a Checkpoint.
     """
 
@@ -250,7 +249,7 @@ class _Builder:
         self.outcomes: dict[Item, Outcome] = {}
         self.children: list[Child] = []
         self.stopped = False
-        #: An interruption reaches the main thread alone, and must miss no worker.
+        #: An interruption reaches only the main thread, and must stop every child.
         self.lock = threading.Lock()
 
     def build(self, items: Sequence[Item]) -> dict[Item, Outcome]:
@@ -319,7 +318,7 @@ class _Builder:
 
 
 class _Display:
-    """One line for every running worker, and one for the count; silent where nobody looks."""
+    """One line for every running child, and one for the count; hidden when not on a terminal."""
 
     def __init__(self, total: int) -> None:
         self._progress = rich.progress.Progress(
@@ -348,7 +347,7 @@ class _Display:
 
     @contextlib.contextmanager
     def steps(self, name: str) -> Iterator[Callable[[str], None]]:
-        """A line for one worker; yields what changes the step in it."""
+        """A line for one child; yields what changes the step in it."""
         task = self._progress.add_task(f"{name}: Starting")
         try:
             yield lambda step: self._progress.update(task, description=f"{name}: {step}")

@@ -1,4 +1,4 @@
-"""The manifest of a collection: what it is, and what its artifacts are held against."""
+"""The manifest of a collection: what it is, and what its artifacts are compared with."""
 
 import dataclasses
 import json
@@ -41,7 +41,7 @@ class Manifest:
         return cls({field: getattr(recipe, field) for field in _FIELDS}, tuple(records))
 
     def write(self, folder: Path) -> None:
-        """Writes `manifest.json`, whole or not at all."""
+        """Writes `manifest.json` atomically."""
         document = {
             "collection": self.collection,
             "models": [record.to_json() for record in self.records],
@@ -54,13 +54,13 @@ class Manifest:
         """Reads what `write` wrote.
 
         Raises:
-            ExportError: There is no manifest, or it is damaged.
+            ExportError: The manifest is missing or damaged.
         """
         path = folder / MANIFEST
         if not path.exists():
             raise ExportError(
-                f"There is no {path}: the collection is not complete; `bit-keras collection` goes "
-                "on with it."
+                f"{path} does not exist: the collection is not complete; `bit-keras collection` "
+                "continues it."
             )
         document = read_json(path)
         try:
@@ -107,14 +107,14 @@ def size_of(folder: Path) -> int:
 
 
 def require_whole(folder: Path, record: Record) -> None:
-    """Holds an artifact and its archive against the manifest, byte by byte.
+    """Compares an artifact and its archive with the manifest, byte by byte.
 
     Args:
         folder: Of the collection.
         record: Record. From its manifest.
 
     Raises:
-        ExportError: Something is missing, or another than it was.
+        ExportError: Something is missing or has changed.
     """
     saved_model = saved_model_of(folder, record)
     if Record.read(saved_model.with_name(RECORD)) != record:
@@ -140,7 +140,7 @@ def is_collection(path: str | os.PathLike) -> bool:
     """Whether `build_collection` wrote, or began to write, a folder.
 
     Args:
-        path: Any path; nothing need are there.
+        path: Any path; it need not exist.
 
     Returns:
         bool.
@@ -168,8 +168,8 @@ def verify_collection(
         SavedModel, and whose sizes and digest are those of the manifest.
 
     Raises:
-        ExportError: There is no manifest, an archive or a SavedModel is damaged or
-            missing, or a SavedModel cannot be loaded.
+        ExportError: The manifest, an archive or a SavedModel is damaged or missing, or a
+            SavedModel cannot be loaded.
 
     Example:
 

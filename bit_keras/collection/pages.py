@@ -1,7 +1,7 @@
 """The pages of a collection: for tfhub.dev, for Kaggle Models and for the Hugging Face hub.
 
-Everything that they say comes from the registry, from the recipe and from the
-records of its artifacts, through the Jinja2 templates in `templates/`, or those
+All their facts are from the registry, the recipe and the
+records of its artifacts, put in place by the Jinja2 templates in `templates/`, or those
 next to the recipe. They are the same whichever values the weights have. After a
 change to a template,
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _TEMPLATES = "templates"
 _PACKAGED = Path(__file__).parent / _TEMPLATES
 
-#: Lies next to the pages and contains what is said in them of each artifact.
+#: Stored next to the pages: the facts in them about each artifact.
 RECORDS = "records.json"
 
 #: What no page may say, since it depends on the values of the weights or on the packages that
@@ -59,7 +59,7 @@ _VARYING: Mapping[str, Any] = MappingProxyType(
 )
 
 #: The ids that tfhub.dev has for these networks (`tags/network_architecture.yaml`); Google's own
-#: BiT modules bear those of the first five (`assets/docs/google/models/bit`).
+#: BiT modules have those of the first five (`assets/docs/google/models/bit`).
 _NETWORK_TAGS: Mapping[str, str] = MappingProxyType(
     {
         "bit_r50x1": "resnet50-v2",
@@ -225,7 +225,7 @@ def kaggle_slug(name: str) -> str:
 def write_pages(recipe: Recipe, records: Sequence[Record], folder: str | os.PathLike) -> None:
     """Writes the pages of a collection, and the facts that they were made from.
 
-    Each file is atomic; pages of an earlier time that are not among the
+    Each file is written atomically; earlier pages that are not among the
     new ones are removed.
 
     Args:
@@ -255,18 +255,18 @@ def write_pages(recipe: Recipe, records: Sequence[Record], folder: str | os.Path
 
 
 def _require_pages(folder: Path) -> None:
-    """Raises where files of somebody else could be taken for old pages."""
+    """Raises where a folder has files that are not pages, which would be deleted."""
     if not folder.exists() or (folder / RECORDS).is_file():
         return
     if not folder.is_dir() or any(folder.iterdir()):
         raise ExportError(
-            f"{folder} contains something else than pages (there is no {RECORDS} in it); choose "
+            f"{folder} contains something else than pages ({RECORDS} is missing); choose "
             "another folder."
         )
 
 
 def _remove_others(folder: Path, pages: set[Path]) -> None:
-    """Removes every other file below the folders of pages, and what is empty then."""
+    """Removes every other file below the folders of pages, and folders that are empty then."""
     for top in {path.relative_to(folder).parts[0] for path in pages} - {RECORDS}:
         # Files come before the folder that they are in.
         for path in sorted((folder / top).rglob("*"), reverse=True):
@@ -293,7 +293,7 @@ def render_pages(recipe: Recipe, records: Sequence[Record]) -> dict[str, str]:
 
     Raises:
         ExportError: jinja2 or huggingface_hub is missing, a template is missing
-            or asks for what there is not, there is no record, or one that the
+            or uses an undefined variable, or `records` is empty or has one that the
             recipe does not name.
     """
     require_page_packages()
@@ -360,7 +360,7 @@ def read_records(path: str | os.PathLike) -> list[Record]:
     """Reads the `records.json` of a folder of pages.
 
     Raises:
-        ExportError: There is no such file, or it contains something else.
+        ExportError: The file is missing, or contains something else.
     """
     try:
         documents = read_document(Path(path), list[dict[str, Any]])
@@ -388,8 +388,8 @@ def _published_models(recipe: Recipe, records: Sequence[Record]) -> list[Publish
     double = sorted({slug for slug in slugs if slugs.count(slug) > 1})
     if double:
         raise ExportError(
-            f"Two artifacts of {recipe.name} are called {double[0]!r} on Kaggle, which has small "
-            "letters, digits and dashes alone; rename one of them."
+            f"Two artifacts of {recipe.name} are called {double[0]!r} on Kaggle, which has only "
+            "small letters, digits and dashes; rename one of them."
         )
     return models
 
@@ -433,7 +433,7 @@ class _Templates:
             text = self.environment.get_template(name).render(**context)
         except jinja2.TemplateNotFound as error:
             where = " and ".join(map(str, self.folders))
-            raise ExportError(f"There is no template {error.name} in {where}.") from error
+            raise ExportError(f"The template {error.name} is not in {where}.") from error
         except jinja2.TemplateSyntaxError as error:
             raise ExportError(
                 f"The template {error.filename}, line {error.lineno}, cannot be read: "
@@ -441,17 +441,17 @@ class _Templates:
             ) from error
         except jinja2.UndefinedError as error:
             raise ExportError(
-                f"The template {self._place(error)} asks for what there is not: {error.message}."
+                f"The template {self._place(error)} uses an undefined variable: {error.message}."
             ) from error
         return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
     def _place(self, error: "jinja2.UndefinedError") -> str:
         """The file and the line of the innermost template."""
         frames = traceback.extract_tb(error.__traceback__)
-        places = [f"{f.filename}, line {f.lineno}," for f in frames if self._holds(f.filename)]
+        places = [f"{f.filename}, line {f.lineno}," for f in frames if self._contains(f.filename)]
         return places[-1]
 
-    def _holds(self, filename: str) -> bool:
+    def _contains(self, filename: str) -> bool:
         return any(Path(filename).is_relative_to(folder) for folder in self.folders)
 
 

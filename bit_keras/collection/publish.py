@@ -109,7 +109,7 @@ class HuggingFaceRepository(Upload):
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
         with _hugging_face_errors(self.address):
-            # True: an error of its own where there is no token, before anything is requested.
+            # True: an error of its own where the token is missing, before any request.
             api = HfApi(token=True)
             api.create_repo(self.address, private=True, exist_ok=True)
             planned = {file.target for file in self.files}
@@ -163,7 +163,7 @@ class KaggleVariation(Upload):
 
 
 def plan(folder: str | os.PathLike, to: str, owner: str | None = None) -> list[Upload]:
-    """Says what of a built collection is to be sent where, after checking that it is whole.
+    """Plans what of a built collection is sent where, after checking that it is complete.
 
     Needs neither the network nor the client library of the place.
 
@@ -185,7 +185,7 @@ def plan(folder: str | os.PathLike, to: str, owner: str | None = None) -> list[U
     ```
     """
     if to not in _PLANNERS:
-        raise ExportError(f"{to!r} is no place to publish at; allowed are {', '.join(PLACES)}.")
+        raise ExportError(f"{to!r} is not a place to publish at; allowed are {', '.join(PLACES)}.")
     folder = Path(folder)
     manifest = Manifest.read(folder)
     publisher = manifest.collection["publisher"]
@@ -243,7 +243,7 @@ def _planned(path: Path, target: str) -> PlannedFile:
 def _hugging_face_repository(folder: Path, record: Record, owner: str) -> Upload:
     card = folder / PAGES / "huggingface" / record.name / "README.md"
     if not card.is_file():
-        raise ExportError(f"There is no model card {card}; build the collection again.")
+        raise ExportError(f"The model card {card} does not exist; build the collection again.")
     return HuggingFaceRepository(
         address=f"{owner}/{record.name}",
         version=record.version,
@@ -291,7 +291,7 @@ def _hugging_face_errors(address: str) -> Iterator[None]:
     try:
         yield
     except LocalTokenNotFoundError as error:
-        raise ExportError(f"There is no token for Hugging Face; {login}.") from error
+        raise ExportError(f"Hugging Face needs a token; {login}.") from error
     except HfHubHTTPError as error:
         status = error.response.status_code
         raise _not_sent(address, "Hugging Face", login, status, error) from error

@@ -82,7 +82,7 @@ class Recipe:
         description: str. One sentence.
         archives: str. The address that the archives are published under.
         acknowledgements: str. What the collection's page adds to its thanks, in
-            Markdown; may be left out.
+            Markdown; optional.
         items: tuple of Item, in the order of the recipe.
         folder: Path. The folder of the recipe. Page templates in its subfolder
             `templates` replace the packaged ones of the same name.
@@ -117,7 +117,7 @@ class Recipe:
             Recipe.
 
         Raises:
-            ExportError: There is no such recipe or file, or the file is not TOML or
+            ExportError: The recipe or file does not exist, or the file is not TOML or
                 says something impossible.
 
         Example:
@@ -196,7 +196,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ExportError(
-            f"There is no recipe {str(path)!r}. The packaged recipes are "
+            f"The recipe {str(path)!r} does not exist. The packaged recipes are "
             f"{', '.join(list_recipes())}; any other is the path of a TOML file."
         ) from None
     except OSError as error:

@@ -59,7 +59,7 @@ class Record:
         archive_sha256: str.
         difference: float. Largest relative difference to Keras that was verified.
         tolerance: float. Largest relative difference that is accepted.
-        weights_sha256: str. Digest of the file that the weights came from.
+        weights_sha256: str. Digest of the file of the weights.
         versions: dict of str. Of the packages that wrote it.
     """
 
@@ -113,7 +113,7 @@ class Record:
         """Reads a record from a file.
 
         Raises:
-            ExportError: There is no such file, or it contains something else.
+            ExportError: The file is missing, or contains something else.
         """
         try:
             return cls.from_json(read_document(path))

@@ -121,7 +121,7 @@ def _require_passed(verification: Verification) -> None:
 
 
 def _replace(folder: Path, complete: Path) -> None:
-    """Puts a complete folder in the place of one that may be there."""
+    """Replaces a folder, which may exist, by a complete one."""
     old = folder.with_name(f".{folder.name}.old")
     if folder.exists():
         folder.rename(old)
@@ -130,7 +130,7 @@ def _replace(folder: Path, complete: Path) -> None:
 
 
 def remove_leftovers(models: Path) -> None:
-    """Removes what killed workers left in the folder of all artifacts; none may be at work."""
+    """Removes what killed processes left in the folder of all artifacts; none may be running."""
     for pattern in (".*.partial", ".*.complete", ".*.old"):
         for path in models.glob(pattern):
             shutil.rmtree(path, ignore_errors=True)

@@ -16,7 +16,7 @@ QUICK = ("--threads", 1, "--rounds", 2)
 
 
 @pytest.mark.long
-def test_a_table_for_each_batch_size_and_a_picture(serving_artifact, tmp_path):
+def test_a_table_for_each_batch_size_and_a_plot(serving_artifact, tmp_path):
     plot = tmp_path / "speed.png"
     result = succeeds("benchmark", serving_artifact, "--batch", "1,2", *QUICK, "--plot", plot)
     lines = result.stdout.splitlines()

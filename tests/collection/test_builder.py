@@ -341,7 +341,7 @@ def test_what_the_recipe_no_longer_names_stays_but_is_not_listed(recipe, copy, w
     recipe = Recipe.read(recipe)
     with caplog.at_level("INFO", "bit_keras"):
         build_collection(dataclasses.replace(recipe, items=recipe.items[:1]), copy)
-    assert "tiny_served, which the recipe does not name: left alone" in caplog.text
+    assert "tiny_served, which the recipe does not name" in caplog.text
     assert (copy / "models" / "tiny_served" / "record.json").is_file()
     manifest = json.loads((copy / "manifest.json").read_text())
     assert [record["name"] for record in manifest["models"]] == ["tiny_classifier"]
@@ -423,7 +423,7 @@ def fails(*arguments):
 
 
 def test_mistakes_give_a_sentence_and_start_nothing(recipe, worker, tmp_path):
-    assert "There is no recipe" in fails(tmp_path / "absent.toml", "--out", tmp_path / "c")
+    assert "The packaged recipes are" in fails(tmp_path / "absent.toml", "--out", tmp_path / "c")
     text = recipe.read_text("utf-8").replace("bit_tiny.cifar10", "bit_tiny.cifar11")
     (tmp_path / "wrong.toml").write_text(text, "utf-8")
     assert "There is no model 'bit_tiny.cifar11'" in fails(
@@ -506,7 +506,7 @@ def flip(path):
         ),
         (lambda c: (c / "models/tiny_classifier/record.json").unlink(), "cannot be read"),
         (lambda c: shutil.rmtree(c / "models" / "tiny_classifier"), "cannot be read"),
-        (lambda c: (c / "manifest.json").unlink(), "resumes it"),
+        (lambda c: (c / "manifest.json").unlink(), "bit-keras collection"),
         (lambda c: (c / "manifest.json").write_text("[]"), "must be an object"),
         (
             lambda c: (c / "manifest.json").write_text('{"collection": {}, "models": []}'),
@@ -616,11 +616,11 @@ def test_killed_at_any_moment_it_shows_whole_artifacts_and_ends_with_the_same(tm
             process.wait(chance.uniform(0, duration))
         if process.poll() is None:
             kills += 1
-            # The command alone, or with it everything that it has started.
+            # Only the command, or with it everything that it has started.
             kill(process, processes_of(out) if chance.random() < 0.5 else ())
             assert wait_until(lambda out=out: not processes_of(out), 10)
             require_whole_artifacts(out, want)
-        else:  # It was faster than the moment that was drawn: another folder takes its place.
+        else:  # It ended before the random moment: another folder is used.
             _, errors = process.communicate()
             assert process.returncode == 0, errors
             assert tree(out) == want

@@ -239,11 +239,11 @@ def metadata_of(text):
 
 
 def check_tfhub_page(path, text):
-    kind = text.split()[1]
-    handle = re.fullmatch(HANDLES[kind], text.split("\n")[0])
-    assert path == "tfhub/assets/docs/" + PATHS[kind].format(**handle.groupdict())
+    page = text.split()[1]
+    handle = re.fullmatch(HANDLES[page], text.split("\n")[0])
+    assert path == "tfhub/assets/docs/" + PATHS[page].format(**handle.groupdict())
     metadata = metadata_of(text)
-    assert REQUIRED[kind] <= metadata.keys() <= REQUIRED[kind] | OPTIONAL[kind]
+    assert REQUIRED[page] <= metadata.keys() <= REQUIRED[page] | OPTIONAL[page]
     for key, values in metadata.items():
         assert len(values) == len(set(values)) and (key in REPEATED or len(values) == 1), key
         if key == "asset-path":
@@ -781,7 +781,7 @@ def test_a_template_that_asks_for_what_there_is_not_is_named(own_templates, tmp_
     with pytest.raises(ExportError) as caught:
         write_pages(recipe, records, tmp_path / "pages")
     assert str(caught.value) == (
-        f"The template {part}, line 3, asks for what there is not: "
+        f"The template {part}, line 3, uses an undefined variable: "
         "'bit_keras.collection.pages.PublishedModel object' has no attribute 'colour'."
     )
     part.write_text("{{ colour }}\n")

@@ -204,7 +204,7 @@ def test_another_owner_changes_the_addresses_and_is_told_of_the_pages(built):
 def test_wrong_usage_has_status_2(built):
     assert run(built).exit_code == 2
     assert run(built, "--to", "tfhub").exit_code == 2
-    with pytest.raises(ExportError, match=r"'tfhub' is no place .* huggingface, kaggle"):
+    with pytest.raises(ExportError, match=r"'tfhub' is not a place .* huggingface, kaggle"):
         plan(built, "tfhub")
 
 
@@ -552,7 +552,7 @@ def test_without_a_token_hugging_face_is_asked_for_nothing(
 ):
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     sentence = fails(built, "--to", "huggingface")
-    assert "There is no token for Hugging Face; run `hf auth login` or set HF_TOKEN" in sentence
+    assert "run `hf auth login` or set HF_TOKEN" in sentence
 
 
 def test_hugging_face_out_of_reach_is_a_sentence(built, closed_port, monkeypatch):

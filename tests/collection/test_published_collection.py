@@ -19,7 +19,7 @@ from tests.cli.running import succeeds
 
 EXPORT = Path(__file__).parents[2] / "export"
 
-#: The weights are drawn, not published; the size of the file is that of a published one of
+#: The weights are random, not published; the size of the file is that of a published one of
 #: the same layout (timm's earlier model page), so no array is missing or misnamed.
 BYTES = {"bit_r50x1": 102_242_668, "bit_r152x2": 945_476_668}
 
@@ -65,13 +65,13 @@ def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     for item in Recipe.read("bit-resnet").items:
         architecture = item.checkpoint.architecture
-        drawn = folder / f"{architecture.name}.npz"
-        if not drawn.exists():
-            write_npz(drawn, SeededArrays(official_shapes(architecture, 1000)))
-            assert drawn.stat().st_size == BYTES[architecture.name]
+        random = folder / f"{architecture.name}.npz"
+        if not random.exists():
+            write_npz(random, SeededArrays(official_shapes(architecture, 1000)))
+            assert random.stat().st_size == BYTES[architecture.name]
         path = folder / Path(item.checkpoint.file).name
         if not path.exists():
-            path.symlink_to(drawn)
+            path.symlink_to(random)
     yield folder
     for path in folder.iterdir():  # Two gigabytes.
         path.unlink()

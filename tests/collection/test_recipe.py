@@ -119,7 +119,7 @@ def test_what_is_missing_in_an_item_is_named(tmp_path, field):
     ("before", "after", "sentence"),
     [
         ('title = "Small"', "", "[collection] of {path} has no 'title'"),
-        ('title = "Small"', "title = 3", "[collection] of {path} has the title 3, which is no"),
+        ('title = "Small"', "title = 3", "[collection] of {path} has the title 3, which is not"),
         ("some-body", "Some Body", "small letters, digits and dashes"),
         ('name = "small"', 'name = "../small"', "has the name '../small'"),
         ('title = "Small"', 'titel = "Small"', "has 'titel', which is not known"),

@@ -772,7 +772,7 @@ def own_templates(tmp_path):
     return recipe, read_records(PAGES / RECORDS), tmp_path / "templates"
 
 
-def test_a_template_that_asks_for_what_there_is_not_is_named(own_templates, tmp_path):
+def test_a_template_with_an_undefined_variable_is_named(own_templates, tmp_path):
     recipe, records, templates = own_templates
     write_pages(recipe, records, tmp_path / "pages")
     before = files_of(tmp_path / "pages")
@@ -780,10 +780,8 @@ def test_a_template_that_asks_for_what_there_is_not_is_named(own_templates, tmp_
     part.write_text("## Input\n\n{{ model.colour }}\n")
     with pytest.raises(ExportError) as caught:
         write_pages(recipe, records, tmp_path / "pages")
-    assert str(caught.value) == (
-        f"The template {part}, line 3, uses an undefined variable: "
-        "'bit_keras.collection.pages.PublishedModel object' has no attribute 'colour'."
-    )
+    assert f"{part}, line 3," in str(caught.value)
+    assert "'colour'" in str(caught.value)
     part.write_text("{{ colour }}\n")
     with pytest.raises(ExportError, match=r"input\.md\.jinja, line 1, .* 'colour' is undefined\.$"):
         write_pages(recipe, records, tmp_path / "pages")
@@ -797,7 +795,7 @@ def test_templates_that_are_missing_or_broken_are_named(own_templates):
     with pytest.raises(ExportError, match=r"input\.md\.jinja, line 2, cannot be read: Expected"):
         render_pages(recipe, records)
     part.write_text('{% include "parts/absent.md.jinja" %}')
-    with pytest.raises(ExportError, match=r"no template parts/absent\.md\.jinja in "):
+    with pytest.raises(ExportError, match=r"parts/absent\.md\.jinja"):
         render_pages(recipe, records)
 
 

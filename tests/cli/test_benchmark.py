@@ -51,7 +51,7 @@ def test_bad_input_is_one_sentence(serving_artifact, tmp_path):
     assert "given twice" in twice
     folder = tmp_path / "missing" / "speed.png"
     assert "does not exist" in fails("benchmark", serving_artifact, "--plot", folder)
-    assert "ends in .png" in fails("benchmark", serving_artifact, "--plot", tmp_path / "a.svg")
+    assert "end in .png" in fails("benchmark", serving_artifact, "--plot", tmp_path / "a.svg")
     for options in (
         ("--batch", "one"),
         ("--batch", "1,0"),

@@ -199,7 +199,7 @@ def _explained(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise BitKerasError(
-            f"{path} could not be written ({reason_of(error)}); nothing was left there."
+            f"{path} could not be written ({reason_of(error)}); nothing was left behind."
         ) from error
 
 

@@ -158,7 +158,7 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path, write):
         tmp_path.chmod(0o700)
     # Where the folders above may not be entered either, the reason is the same.
     assert str(raised.value) == (
-        f"{target} could not be written (Permission denied); nothing was left there."
+        f"{target} could not be written (Permission denied); nothing was left behind."
     )
 
 
@@ -173,7 +173,7 @@ def test_a_full_disk_is_named_and_leaves_the_old_state(tmp_path, write):
         fill(partial)
         Path("/dev/full").write_text("one byte too many")
     assert str(raised.value) == (
-        f"{target} could not be written (No space left on device); nothing was left there."
+        f"{target} could not be written (No space left on device); nothing was left behind."
     )
     assert list(tmp_path.iterdir()) == before
     if before:

@@ -251,9 +251,7 @@ def test_other_backends_get_a_sentence(tmp_path):
         text=True,
         check=False,
     )
-    assert "ExportError: The target hub is written with the TensorFlow backend alone" in (
-        process.stderr
-    )
+    assert "ExportError: The target hub needs the TensorFlow backend" in (process.stderr)
 
 
 # What users of TF Hub and of Keras do with it.

@@ -31,7 +31,7 @@ import tensorflow_hub as hub  # noqa: E402
 import tf_keras  # noqa: E402
 
 import bit_keras  # noqa: E402
-from bit_keras.artifacts.verify import verify  # noqa: E402
+from bit_keras.artifacts import Artifact  # noqa: E402
 from bit_keras.exporters.hub import export_hub  # noqa: E402
 from bit_keras.preprocessing import load_image  # noqa: E402
 
@@ -54,7 +54,7 @@ def main(output: Path) -> None:
     say("2. Export as a SavedModel for TF Hub")
     artifact = output / MODEL
     export_hub(model, artifact)
-    difference = verify(artifact).largest
+    difference = Artifact(artifact).verify().largest
     say(f"   Reloaded in a fresh process: largest difference from Keras {difference:.1e}")
 
     say("3. Load it through hub.KerasLayer and classify the sample images")

@@ -1,21 +1,24 @@
-"""Replays the stored inputs of an artifact; `verify` does so in a process of its own.
+"""Replays the reference inputs of an artifact, which `Artifact.verify` does in a new process.
 
-Whatever Keras did
-not write is loaded by other programs alone, and by no network of this package: a
-SavedModel by TensorFlow, every other file by the engines that are made for it.
+Only other programs load what Keras did not write, and no network of this package is built: a
+SavedModel is run by TensorFlow, every other file by the engines that are made for it.
 """
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from bit_keras.artifacts.artifact import Artifact
 from bit_keras.artifacts.metadata import OUTPUTS, Metadata
-from bit_keras.artifacts.reference import read_reference, reference_difference, relative_difference
-from bit_keras.artifacts.runtimes import Program, is_installed, open_program
+from bit_keras.artifacts.reference import (
+    named_outputs,
+    reference_difference,
+    relative_difference,
+)
+from bit_keras.artifacts.runtimes import Program, is_installed
 from bit_keras.artifacts.runtimes.program import CLASS_MAPS
 from bit_keras.preprocessing import ClassifierSpec
 from bit_keras.preprocessing.decoding import scores_of
@@ -26,23 +29,23 @@ ENGINES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 
-def replay(artifact: str | os.PathLike, trust: bool = False) -> dict[str, float]:
-    """The relative difference to the reference output, for each way to call the artifact."""
-    artifact = Path(artifact)
-    metadata, reference = Metadata.read(artifact), read_reference(artifact)
+def replay(path: str | os.PathLike, trust: bool = False) -> dict[str, float]:
+    """The relative difference to the reference output, for each way to call an artifact."""
+    artifact = Artifact(path)
+    metadata, reference = artifact.metadata, artifact.read_reference()
     if metadata.target == "keras":
         return _replay_keras(artifact, reference, trust)
     if metadata.target not in ENGINES:
         return _replay_saved_model(artifact, metadata, reference, trust)
     differences: dict[str, float] = {}
     for engine in _installed(ENGINES[metadata.target]):
-        program = open_program(artifact, engine=engine, trust=trust)
+        program = artifact.open_program(engine=engine, trust=trust)
         differences |= _replay_program(program, metadata, reference)
     return differences
 
 
 def replay_job(job: dict[str, Any]) -> dict[str, float]:
-    """`replay` with its arguments in one, as a process of its own takes them."""
+    """`replay` with its arguments in one dict, as `run_in_process` passes them."""
     return replay(**job)
 
 
@@ -58,7 +61,7 @@ def _replay_program(
     differences: dict[str, float] = {}
     for name in program.signatures:
         results = program(reference["inputs"], name)
-        if CLASS_MAPS in results:  # One output of several, which is to be seen by itself.
+        if CLASS_MAPS in results:  # One of several outputs, shown separately.
             maps = {CLASS_MAPS: results.pop(CLASS_MAPS)}
             differences[f"{CLASS_MAPS} ({engine})"] = _largest_difference(maps, metadata, reference)
         differences[f"{name} ({engine})"] = _largest_difference(results, metadata, reference)
@@ -66,13 +69,13 @@ def _replay_program(
 
 
 def _replay_saved_model(
-    artifact: Path, metadata: Metadata, reference: dict[str, np.ndarray], trust: bool
+    artifact: Artifact, metadata: Metadata, reference: dict[str, np.ndarray], trust: bool
 ) -> dict[str, float]:
     import tensorflow as tf
 
     from bit_keras.artifacts.runtimes.tensorflow import load_saved_model
 
-    loaded = load_saved_model(artifact, trust)
+    loaded = load_saved_model(artifact.path, trust)
     differences = {
         name: _replay_signature(signature, metadata, reference)
         for name, signature in loaded.signatures.items()
@@ -93,12 +96,11 @@ def _replay_saved_model(
 
 
 def _replay_keras(
-    artifact: Path, reference: dict[str, np.ndarray], trust: bool
+    artifact: Artifact, reference: dict[str, np.ndarray], trust: bool
 ) -> dict[str, float]:
-    from bit_keras.artifacts.reference import named_outputs
     from bit_keras.checkpoints import load_keras_model
 
-    model = load_keras_model(artifact, trust)
+    model = load_keras_model(artifact.path, trust)
     results = named_outputs(model, reference["inputs"])
     differences = [relative_difference(values, reference[name]) for name, values in results.items()]
     return {"the network": max(differences)}
@@ -143,7 +145,7 @@ def _largest_difference(
 def _ranking_difference(
     results: dict[str, np.ndarray], metadata: Metadata, logits: np.ndarray
 ) -> float:
-    """Difference of the scores of the best classes, and of those that the ids stand for."""
+    """Difference of the scores of the best classes, and of the classes that the ids name."""
     spec = _spec(metadata)
     expected = scores_of(logits, spec.activation)
     index = {id: number for number, id in enumerate(spec.labels.ids)}
@@ -158,5 +160,6 @@ def _ranking_difference(
 
 
 def _spec(metadata: Metadata) -> ClassifierSpec:
-    assert metadata.task is not None  # What has probabilities has a spec.
-    return ClassifierSpec.from_json(metadata.task)
+    spec = metadata.spec
+    assert spec is not None  # Artifacts with probabilities have one.
+    return spec

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from bit_keras.artifacts.verify import Verification, verify
+from bit_keras.artifacts import Artifact, Verification
 from bit_keras.cli.manual import Command
 from bit_keras.cli.parameters import complete_sources, trust_option
 from bit_keras.cli.printing import console, print_json, progress, start_keras
@@ -121,7 +121,7 @@ def _verified(
 ) -> Iterator[tuple[str, Verification]]:
     if not in_collection:
         with progress(f"Replaying {artifact}"):
-            verification = verify(artifact, trust)
+            verification = Artifact(artifact).verify(trust)
         yield str(artifact), verification
         return
 

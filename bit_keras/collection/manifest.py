@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bit_keras.artifacts.verify import Verification, verify
+from bit_keras.artifacts import Artifact, Verification
 from bit_keras.atomic import replaced_file
 from bit_keras.collection.archive import require_archive_of
 from bit_keras.collection.recipe import Recipe
@@ -161,7 +161,7 @@ def verify_collection(
 
     Args:
         folder: What `build_collection` wrote.
-        trust: bool. What `bit_keras.artifacts.verify.verify` takes. Defaults to `False`.
+        trust: bool. What `Artifact.verify` takes. Defaults to `False`.
 
     Yields:
         Record and Verification of each artifact whose archive contains the files of its
@@ -180,4 +180,4 @@ def verify_collection(
     folder = Path(folder)
     for record in Manifest.read(folder).records:
         require_whole(folder, record)
-        yield record, verify(saved_model_of(folder, record), trust)
+        yield record, Artifact(saved_model_of(folder, record)).verify(trust)

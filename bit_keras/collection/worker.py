@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bit_keras.artifacts.verify import Verification, verify
+from bit_keras.artifacts import Artifact, Verification
 from bit_keras.atomic import new_directory
 from bit_keras.collection.archive import write_archive
 from bit_keras.collection.manifest import size_of
@@ -79,7 +79,7 @@ def build_artifact(document: dict[str, Any]) -> int | None:
         with _start("write_saved_model", dataclasses.replace(job, folder=str(partial))) as child:
             signatures = child.result(show=report_step)
         report_step("Verifying")
-        verification = verify(partial / str(item.version))
+        verification = Artifact(partial / str(item.version)).verify()
         _require_passed(verification)
         report_step("Archiving")
         sha256 = write_archive(partial / str(item.version), partial / item.archive)

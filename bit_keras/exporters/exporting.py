@@ -25,8 +25,8 @@ def export(
     """Writes a model as an artifact that other programs load.
 
     Every artifact has metadata, and reference inputs and outputs with which
-    `bit_keras.artifacts.verify` checks it. What goes in is RGB, channels last, float32 in
-    [-1, 1]; what comes out is `logits` of a classifier, or pooled `features`. See the
+    `bit_keras.artifacts.Artifact.verify` checks it. What goes in is RGB, channels last, float32
+    in [-1, 1]; what comes out is `logits` of a classifier, or pooled `features`. See the
     [table of targets and options](../export.md#targets-and-options).
 
     Args:

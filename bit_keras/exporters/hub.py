@@ -39,7 +39,7 @@ def export_hub(
     The artifact has a callable root with an optional Python bool `training`,
     `variables`, `trainable_variables` and `regularization_losses`, the signature
     `serving_default` (`inputs` -> `logits` or `features`) for any batch, height
-    and width, and a stored input and output for `bit_keras.artifacts.verify`. It
+    and width, and a stored input and output for `bit_keras.artifacts.Artifact.verify`. It
     loads in TensorFlow 2.10 and later.
 
     With `class_maps` it has the signature `class_maps` too: `inputs` -> `class_maps`,

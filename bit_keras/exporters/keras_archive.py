@@ -41,7 +41,7 @@ def export_keras(
     """Writes a model as a `.keras` file with its labels and transform inside.
 
     Keras loads the file as any other, since it reads its own members by their names;
-    `load_predictor` also reads the spec, and `bit_keras.artifacts.verify` a stored input
+    `load_predictor` also reads the spec, and `bit_keras.artifacts.Artifact.verify` a stored input
     and output.
 
     Args:

@@ -44,9 +44,9 @@ def export_openvino(
 
     Input, outputs and names are those of `bit_keras.exporters.onnx.export_onnx`. The
     labels of a classifier are in `labels.tsv`, what the folder is and a stored input
-    and output for `bit_keras.artifacts.verify` in `assets.extra`. What OpenVINO's Model API and
-    Model Server need to know is in the graph: the layout, and below `model_info` the type of
-    the model, its labels, scale and mean, and how images are resized.
+    and output for `bit_keras.artifacts.Artifact.verify` in `assets.extra`. What OpenVINO's Model
+    API and Model Server need to know is in the graph: the layout, and below `model_info` the type
+    of the model, its labels, scale and mean, and how images are resized.
 
     On a processor with bfloat16 OpenVINO computes in it unless it is told otherwise: set
     `INFERENCE_PRECISION_HINT` to `f32` for the answers of Keras.

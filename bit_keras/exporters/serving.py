@@ -61,7 +61,7 @@ def export_serving(
     A feature extractor returns `features` from the first three. The labels are in
     `assets/labels.tsv`, requests to warm up with in
     `assets.extra/tf_serving_warmup_requests`, a stored input and output for
-    `bit_keras.artifacts.verify` next to them.
+    `bit_keras.artifacts.Artifact.verify` next to them.
 
     Args:
         model: From `create_classifier` or `create_feature_extractor`, on the

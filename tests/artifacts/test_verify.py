@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.checksums import SUMS
 from bit_keras.artifacts.members import REFERENCE
 from bit_keras.artifacts.reference import (
@@ -15,7 +16,6 @@ from bit_keras.artifacts.reference import (
     relative_difference,
 )
 from bit_keras.artifacts.runtimes.saved_model_graph import DIGEST
-from bit_keras.artifacts.verify import verify
 from bit_keras.errors import ExportError
 from bit_keras.exporters.onnx import export_onnx
 from bit_keras.exporters.openvino_ir import export_openvino
@@ -35,7 +35,7 @@ def flip_bit(path, position):
 
 
 def test_an_untouched_artifact_passes(artifact):
-    verification = verify(artifact)
+    verification = Artifact(artifact).verify()
     assert verification.passed
     assert verification.differences.keys() == {
         "serving_default",
@@ -69,7 +69,7 @@ def test_another_answer_fails(artifact):
     reference = read_reference(artifact)
     reference["logits"][1, 3] += 1e-4 * np.abs(reference["logits"]).max()
     (artifact / REFERENCE).write_bytes(reference_bytes(reference))
-    verification = verify(artifact)
+    verification = Artifact(artifact).verify()
     assert not verification.passed
     assert verification.largest == pytest.approx(1e-4, rel=0.05)  # float32 noise of 1e-6
 
@@ -81,7 +81,7 @@ def test_a_changed_weight_fails(classifier_artifact, tmp_path):
     tf.saved_model.save(loaded, str(tmp_path / "changed"), signatures=loaded.signatures)
     shutil.copytree(classifier_artifact / "assets.extra", tmp_path / "changed" / "assets.extra")
     (tmp_path / "changed" / DIGEST).unlink()
-    assert not verify(tmp_path / "changed").passed
+    assert not Artifact(tmp_path / "changed").verify().passed
 
 
 @pytest.mark.long
@@ -89,7 +89,7 @@ def test_flipped_bits_in_the_weights_are_found(artifact):
     weights = artifact / "variables" / "variables.data-00000-of-00001"
     flip_bit(weights, weights.stat().st_size // 2)
     with pytest.raises(ExportError, match="cannot be loaded"):
-        verify(artifact)
+        Artifact(artifact).verify()
 
 
 @pytest.mark.long
@@ -98,23 +98,23 @@ def test_missing_and_cut_files_are_reported(artifact, file):
     path = artifact / file
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ExportError, match="cannot be loaded"):
-        verify(artifact)
+        Artifact(artifact).verify()
     path.unlink()
     with pytest.raises(ExportError, match="cannot be loaded"):
-        verify(artifact)
+        Artifact(artifact).verify()
 
 
 def test_other_folders_are_refused(tmp_path):
     with pytest.raises(ExportError, match="There is no artifact"):
-        verify(tmp_path / "nowhere")
+        Artifact(tmp_path / "nowhere").verify()
     with pytest.raises(ExportError, match="was not exported by bit_keras"):
-        verify(tmp_path)
+        Artifact(tmp_path).verify()
 
 
 def test_metadata_of_another_version_is_refused(artifact):
     (artifact / "assets.extra" / "bit_keras.json").write_text('{"model": "bit_tiny.cifar10"}')
     with pytest.raises(ExportError, match="another version of bit_keras"):
-        verify(artifact)
+        Artifact(artifact).verify()
 
 
 def test_differences_that_are_no_numbers_are_infinite():
@@ -147,7 +147,7 @@ def files(classifier, tmp_path_factory):
 @pytest.mark.long
 def test_every_kind_of_file_passes_in_the_engines_that_are_made_for_it(files):
     for path, engines in files.items():
-        verification = verify(path)
+        verification = Artifact(path).verify()
         assert verification.passed, path
         assert verification.differences.keys() == {
             f"{signature} ({engine})"
@@ -165,9 +165,9 @@ def test_another_answer_of_another_engine_fails(files, tmp_path):
     reference["features"][0, 7] += 1e-3 * np.abs(reference["features"]).max()
     (artifact / REFERENCE).write_bytes(reference_bytes(reference))
     with pytest.raises(ExportError, match="checksum"):
-        verify(artifact)
+        Artifact(artifact).verify()
     (artifact / SUMS).unlink()
-    differences = verify(artifact).differences
+    differences = Artifact(artifact).verify().differences
     assert differences["features (OpenVINO)"] == pytest.approx(1e-3, rel=0.05)
 
 
@@ -179,7 +179,7 @@ def test_damage_is_reported_by_the_engine(files, tmp_path):
     weights.write_bytes(weights.read_bytes()[:1000])
     (artifact / SUMS).unlink()
     with pytest.raises(ExportError, match="artifact cannot be loaded by OpenVINO"):
-        verify(artifact)
+        Artifact(artifact).verify()
 
 
 @pytest.mark.long
@@ -189,7 +189,7 @@ def test_a_missing_engine_is_named_with_its_extra(files, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     onnx = next(path for path in files if path.suffix == ".onnx")
     with pytest.raises(ExportError, match=r"onnxruntime is needed .*bit_keras\[onnx\]"):
-        verify(onnx)
+        Artifact(onnx).verify()
 
 
 def test_a_program_that_crashes_is_reported(artifact, monkeypatch, tmp_path):
@@ -199,4 +199,4 @@ def test_a_program_that_crashes_is_reported(artifact, monkeypatch, tmp_path):
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(ExportError, match=r"artifact cannot be loaded.* crashed \(SIGABRT\)"):
-        verify(artifact)
+        Artifact(artifact).verify()

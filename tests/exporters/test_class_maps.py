@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from click.testing import CliRunner
 
+from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.checksums import SUMS
 from bit_keras.artifacts.members import REFERENCE, located
 from bit_keras.artifacts.reference import (
@@ -19,7 +20,6 @@ from bit_keras.artifacts.reference import (
 from bit_keras.artifacts.replay import replay
 from bit_keras.artifacts.runtimes import open_program
 from bit_keras.artifacts.runtimes.program import CLASS_MAPS
-from bit_keras.artifacts.verify import verify
 from bit_keras.cli import main
 from bit_keras.errors import ExportError
 from bit_keras.exporters import export
@@ -157,7 +157,7 @@ def test_fewer_bits_cost_the_maps_what_they_cost_the_logits(tmp_path, target, op
         options = options | {"calibration": x}
     path = exported(tmp_path, target, trained, **options)
     require_maps_of_keras(path, trained, x, tolerance)
-    assert verify(path).passed
+    assert Artifact(path).verify().passed
 
 
 @pytest.mark.parametrize("target", ["serving", "tflite", "onnx"])
@@ -251,7 +251,7 @@ def test_other_maps_fail(artifacts, tmp_path):
     reference[CLASS_MAPS][1, 0, 1, 3] += 1e-3 * np.abs(reference[CLASS_MAPS]).max()
     (path / REFERENCE).write_bytes(reference_bytes(reference))
     (path / SUMS).unlink()
-    verification = verify(path)
+    verification = Artifact(path).verify()
     assert not verification.passed
     assert verification.differences["class_maps (OpenVINO)"] == pytest.approx(1e-3, rel=0.05)
     assert verification.differences["serving_default (OpenVINO)"] < TOLERANCE

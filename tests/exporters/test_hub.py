@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.reference import read_reference
-from bit_keras.artifacts.verify import verify
 from bit_keras.checkpoints import fill_with_seeded_values
 from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.exporters import export
@@ -122,7 +122,7 @@ def test_networks_for_other_pictures_are_exported_and_verified(tmp_path):
     assert reference.shape == (2, 64, 64, 5)
     # Every channel is told from every other.
     assert len(np.unique(reference[0].reshape(-1, 5), axis=1).T) == 5
-    assert verify(tmp_path / "five").passed
+    assert Artifact(tmp_path / "five").verify().passed
     with pytest.raises(BitKerasError, match=r"takes in_channels=5, .* read as RGB; call it with"):
         export_hub(model, tmp_path / "folded", folded=True)
     assert not (tmp_path / "folded").exists()

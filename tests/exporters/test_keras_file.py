@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
+from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.metadata import Metadata
-from bit_keras.artifacts.verify import verify
 from bit_keras.checkpoints import SeededArrays, official_shapes, open_checkpoint, write_npz
 from bit_keras.errors import BitKerasError, CheckpointError, ExportError
 from bit_keras.exporters.keras_archive import convert_to_keras, export_keras
@@ -75,7 +75,7 @@ def test_the_file_proves_itself_in_a_fresh_process(classifier, extractor, tmp_pa
     maps = create_feature_maps("bit_tiny.cifar10", levels=("block1", "block4"))
     for number, model in enumerate((classifier, extractor, pixels, maps)):
         export_keras(model, tmp_path / f"{number}.keras")
-        verification = verify(tmp_path / f"{number}.keras")
+        verification = Artifact(tmp_path / f"{number}.keras").verify()
         assert verification.differences.keys() == {"the network"}
         assert verification.passed
     assert Metadata.read(tmp_path / "2.keras").input_range == (0.0, 255.0)
@@ -84,7 +84,7 @@ def test_the_file_proves_itself_in_a_fresh_process(classifier, extractor, tmp_pa
 @pytest.mark.long
 def test_networks_for_other_pictures_prove_themselves_and_classify_no_rgb(tmp_path):
     export_keras(create_classifier("bit_tiny.cifar10", in_channels=1), tmp_path / "grey.keras")
-    assert verify(tmp_path / "grey.keras").passed
+    assert Artifact(tmp_path / "grey.keras").verify().passed
     with pytest.raises(BitKerasError, match=r"in_channels=1, and images are read as RGB; call"):
         load_predictor(tmp_path / "grey.keras")
 
@@ -100,14 +100,14 @@ def test_a_changed_file_fails(classifier, tmp_path):
     ):
         for name in ("assets.extra/bit_keras.json", "assets.extra/golden.npz"):
             changed.writestr(name, proven.read(name))
-    assert not verify(tmp_path / "b.keras").passed
+    assert not Artifact(tmp_path / "b.keras").verify().passed
 
 
 @pytest.mark.long
 def test_half_precision_is_held_to_what_it_can_do(dtype_policy, tmp_path):
     dtype_policy("mixed_bfloat16")
     export_keras(create_classifier("bit_tiny.cifar10"), tmp_path / "a.keras")
-    verification = verify(tmp_path / "a.keras")
+    verification = Artifact(tmp_path / "a.keras").verify()
     assert verification.metadata.precision == "bfloat16"
     assert verification.metadata.tolerance == 5e-2
     assert verification.passed

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.reference import relative_difference
-from bit_keras.artifacts.verify import verify
 from bit_keras.checkpoints import fill_with_seeded_values
 from bit_keras.errors import BitKerasError, ExportError, SizeError
 from bit_keras.exporters import export
@@ -79,7 +79,7 @@ def test_an_extractor_returns_features_from_all_three(extractor, tmp_path):
         "features": (pixels, features),
         "image_bytes": ({"image_bytes": ("string", (None,))}, features),
     }
-    assert verify(tmp_path / "features").passed
+    assert Artifact(tmp_path / "features").verify().passed
 
 
 def test_no_output_is_named_as_if_it_were_bytes(serving_artifact):
@@ -118,7 +118,7 @@ def test_own_labels_are_what_image_bytes_answers(tmp_path):
     ]
     assert output["class_ids"].numpy().tolist() == [[b"n2", b"n1"]]
     assert output["scores"].numpy()[0] == pytest.approx([1 / (1 + np.exp(-1.0)), 0.5])
-    assert verify(tmp_path / "pets").passed
+    assert Artifact(tmp_path / "pets").verify().passed
 
 
 def test_labels_that_would_break_the_file_are_refused(classifier, tmp_path):
@@ -146,7 +146,7 @@ def test_versions_lie_side_by_side_and_the_newest_counts(classifier, tmp_path):
     export_serving(classifier, path, batch_sizes=())
     export_serving(classifier, path, version=10, size=48, batch_sizes=())
     assert sorted(folder.name for folder in path.iterdir()) == ["1", "10"]
-    assert verify(path).metadata.size == 48
+    assert Artifact(path).verify().metadata.size == 48
     assert load_predictor(path).spec.transform.size == 48
     with pytest.raises(BitKerasError, match=r"tiny.1 exists already"):
         export_serving(classifier, path)
@@ -159,7 +159,7 @@ def test_bfloat16_halves_the_file_and_stays_within_its_digits(
     classifier, serving_artifact, tmp_path
 ):
     export_serving(classifier, tmp_path / "half", precision="bfloat16")
-    verification = verify(tmp_path / "half")
+    verification = Artifact(tmp_path / "half").verify()
     assert verification.metadata.precision == "bfloat16"
     # Rounding to 8 bits, a hundred times in a row: more than float32's, less than the tolerance.
     assert 1e-4 < verification.largest < verification.metadata.tolerance == 5e-2
@@ -178,7 +178,7 @@ def test_common_image_range_is_taken_where_it_is_asked_for(classifier, tmp_path)
     output = loaded.signatures["serving_default"](inputs=tf.constant((x + 1) / 2))["logits"]
     assert relative_difference(output.numpy(), classifier.predict(x)) < 1e-5
     # Encoded images have a range of their own.
-    assert verify(tmp_path / "common").passed
+    assert Artifact(tmp_path / "common").verify().passed
 
 
 def test_a_fixed_network_is_served_at_its_own_size(tmp_path):
@@ -193,7 +193,7 @@ def test_batch_norm_siblings_can_be_served(tmp_path):
     model = create_feature_extractor("resnetv2_50.a1h_in1k", weights=None)
     fill_with_seeded_values(model)
     export_serving(model, tmp_path / "sibling", size=64, batch_sizes=())
-    assert verify(tmp_path / "sibling").passed
+    assert Artifact(tmp_path / "sibling").verify().passed
 
 
 def test_mistakes_are_named_and_leave_nothing(classifier, extractor, tmp_path):
@@ -279,7 +279,7 @@ def test_one_artifact_serves_and_is_verified(folded_artifact, serving_artifact):
         assert folded[name][1] == served[name][1]
     # A hub artifact takes any height and width.
     assert folded["features"][0] == {"inputs": ("float32", (None, None, None, 3))}
-    verification = verify(folded_artifact)
+    verification = Artifact(folded_artifact).verify()
     assert verification.differences.keys() == {
         *served,
         "__call__",

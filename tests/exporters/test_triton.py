@@ -16,9 +16,9 @@ import pytest
 import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
+from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.reference import relative_difference
 from bit_keras.artifacts.runtimes import open_program
-from bit_keras.artifacts.verify import verify
 from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.exporters import export
 from bit_keras.exporters.triton import export_triton
@@ -197,7 +197,7 @@ def test_the_folder_is_verified_and_asked_like_any_artifact(repository):
         ("images", {"serving_default (ONNX Runtime)", "features (ONNX Runtime)"}),
         ("files", {"serving_default", "inputs", "features", "image_bytes"}),
     ):
-        verification = verify(repository / name)
+        verification = Artifact(repository / name).verify()
         assert verification.passed
         assert verification.differences.keys() == differences
         for path in (repository / name, repository / name / "1"):

@@ -51,8 +51,8 @@ def export_onnx(
     `class_maps` also with these, `(batch, height / 32, width / 32, classes)` in either
     layout, sides rounded up, what `bit_keras.create_class_maps` gives. Nodes
     and weights are called like the layers. The metadata, and a stored input and output
-    for `bit_keras.artifacts.verify`, are entries of the model's metadata; the last one is a
-    checksum of the file, which is refused where it differs.
+    for `bit_keras.artifacts.Artifact.verify`, are entries of the model's metadata; the last one
+    is a checksum of the file, which is refused where it differs.
 
     Weights of 2 GB and more are in a second file, the name with `.data` behind it: the
     two belong together.

@@ -61,7 +61,7 @@ def export_tflite(
       nothing else; it costs more accuracy (`docs/deploy.md` has how much).
 
     The file carries what MediaPipe's image tasks ask for: normalisation, labels, what
-    scores mean; and a stored input and output for `bit_keras.artifacts.verify`.
+    scores mean; and a stored input and output for `bit_keras.artifacts.Artifact.verify`.
 
     Args:
         model: From `create_classifier` or `create_feature_extractor`, on the

@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.runtimes import open_program
 from bit_keras.artifacts.runtimes.saved_model_graph import DIGEST, KNOWN_OPERATIONS, operations_of
-from bit_keras.artifacts.verify import verify
 from bit_keras.errors import ExportError
 from bit_keras.inference import load_predictor
 
@@ -44,7 +44,7 @@ def spy(classifier_artifact, tmp_path):
 
 
 def test_a_saved_model_that_reads_and_writes_files_is_refused(spy):
-    for use in (open_program, load_predictor, verify):
+    for use in (open_program, load_predictor, lambda path: Artifact(path).verify()):
         with pytest.raises(ExportError) as info:
             use(spy)
         for fact in ("spy", "ReadFile", "WriteFile", "--trust", "trust=True"):
@@ -55,7 +55,7 @@ def test_a_saved_model_that_reads_and_writes_files_is_refused(spy):
 def test_it_is_run_where_it_is_trusted(spy):
     open_program(spy, trust=True)(np.zeros((1, 32, 32, 3), "float32"))
     assert (spy.parent / "stolen").read_text() == "password"
-    assert not verify(spy, trust=True).passed
+    assert not Artifact(spy).verify(trust=True).passed
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 
+from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.members import METADATA
 from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.reference import read_reference, relative_difference
 from bit_keras.artifacts.runtimes import open_program
-from bit_keras.artifacts.verify import verify
 from bit_keras.errors import ExportError
 from bit_keras.exporters import export
 from bit_keras.exporters.layer_errors import layer_errors
@@ -229,7 +229,7 @@ def test_a_file_from_before_there_were_layouts_is_still_read(classifier, tmp_pat
     entry.value = json.dumps(fields)
     onnx.save(model, path)
     assert Metadata.read(path).layout == "nhwc"
-    assert verify(path).passed
+    assert Artifact(path).verify().passed
     del fields["size"]
     entry.value = json.dumps(fields)
     onnx.save(model, path)

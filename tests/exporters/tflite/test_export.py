@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
+from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.reference import read_reference, relative_difference
 from bit_keras.artifacts.runtimes import open_program
-from bit_keras.artifacts.verify import verify
 from bit_keras.errors import ExportError, SizeError
 from bit_keras.exporters import export
 from bit_keras.exporters.tflite import export_tflite, operators
@@ -118,7 +118,7 @@ def test_a_file_says_what_it_is(quantize, files):
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["none", "int8"])
 def test_a_file_proves_itself_in_a_fresh_process(name, files):
-    verification = verify(files[name])
+    verification = Artifact(files[name]).verify()
     assert verification.passed
     assert verification.differences.keys() == {
         f"{signature} ({engine})"

@@ -42,7 +42,7 @@ Format = Literal[
     "weights",
 ]
 
-#: The formats whose weights were changed for inference, so that no network takes them.
+#: The formats whose weights were changed for inference, so that they do not fit a network.
 _INFERENCE_ONLY: Mapping[str, str] = MappingProxyType(
     {"tflite": "a TFLite file", "onnx": "an ONNX file", "openvino": "OpenVINO IR"}
 )

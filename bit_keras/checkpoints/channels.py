@@ -1,4 +1,4 @@
-"""stem convolutions for images that have not three channels."""
+"""Stem convolutions for images of other than three channels."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from bit_keras.registry import RGB, Shape
 class ArraysWithChannels(ArrayFileView):
     """The weights of a network for RGB images, for images of `channels` channels.
 
-    Only the stem convolution is another. It has `spread_over_channels` of the kernel
+    Only the stem convolution differs. It has `spread_over_channels` of the kernel
     that the network for RGB computes with: where convolutions are standardised that is
     the standardised one, and the new one is plain, as `feature_maps` has it. To sum or
     to repeat the stored kernel, and to standardise the result, would be another function.
@@ -65,7 +65,7 @@ def spread_over_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
     """A kernel for `channels` channels that acts on equal ones as `kernel` on a grey image.
 
     From three channels on, channel `c` has the kernel of colour `c % 3`, divided by
-    the number of channels with that colour: a image whose channels repeat those of an
+    the number of channels with that colour: an image whose channels repeat those of an
     RGB image gives what that gives. Fewer channels share the sum over the colours.
 
     Args:

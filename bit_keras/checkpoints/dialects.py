@@ -45,7 +45,7 @@ _FLAX_WEIGHTS = MappingProxyType(
 )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # Each is one of a kind, and a key of caches.
+@dataclasses.dataclass(frozen=True, eq=False)  # Compared by identity: keys of caches.
 class Dialect:
     """Names and layouts of one code base.
 
@@ -99,8 +99,8 @@ class Dialect:
         match = _IN_UNIT.fullmatch(layer)
         if match is None:
             return None
-        block, unit, kind, number = match.groups()
-        template = {"norm": self.norm, "conv": self.convolution, "proj": self.projection}[kind]
+        block, unit, role, number = match.groups()
+        template = {"norm": self.norm, "conv": self.convolution, "proj": self.projection}[role]
         return template.format(
             block=int(block),
             stage=int(block) - 1,
@@ -134,7 +134,7 @@ OFFICIAL = Dialect(
     head_layout="HWIO",
 )
 
-#: The same rule for networks with BatchNorm, of which there is no official npz.
+#: The same rule for networks with BatchNorm, for which no official npz exists.
 OFFICIAL_BATCH_NORM = dataclasses.replace(
     OFFICIAL,
     stem="resnet/root_block/conv2d",

@@ -56,7 +56,7 @@ def pretrained_path(checkpoint: Checkpoint) -> Path:
 
     The environment variable `BIT_KERAS_WEIGHTS` may name a mirror of the official files
     (`https://...`), laid out like the public address, or a local folder, laid out the
-    same way or holding the bare files. In a folder, weights that are published on the
+    same way or with the bare files. In a folder, weights that are published on the
     Hugging Face hub are below the name of their repository, with or without its owner:
     `timm/resnetv2_50.a1h_in1k/model.safetensors`. `BIT_KERAS_CACHE` moves the cache of
     the official files: an interrupted download resumes where it stopped, and a file enters the

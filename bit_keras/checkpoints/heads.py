@@ -30,7 +30,7 @@ class ArraysWithClasses(ArrayFileView):
             head = "no head" if found is None else f"a head for {found} classes"
             raise CheckpointError(
                 f"{arrays.path} has {head}, and classes can be selected from one for the "
-                f"{len(labels)} of {labels.name} alone; take the file of the model name, or "
+                f"{len(labels)} of {labels.name} only; take the file of the model name, or "
                 "replace the head with num_classes=."
             )
         self._indices = list(indices)

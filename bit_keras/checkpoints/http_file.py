@@ -16,7 +16,7 @@ _CHUNK = 1 << 20
 TIMEOUT = (10, 60)  # Seconds to connect, and between two packets.
 
 #: What `requests` and the library below it raise for servers and addresses that do not work.
-#: A malformed address in a redirect is a ValueError of several kinds.
+#: A malformed address in a redirect raises several subclasses of ValueError.
 HTTP_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, ValueError)
 
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")

@@ -30,19 +30,19 @@ def repository_weights(source: str) -> Path:
 
     Next to it are `config.json` and `preprocessor_config.json`, where the repository has
     them; nothing else is fetched. huggingface_hub does it: its cache, its token and its
-    variables (`HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`) hold, and it asks
-    the hub on each use whether there is something newer; without a network, what is in
+    variables (`HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`) apply, and it looks
+    on each use whether the hub has something newer; without a network, what is in
     the cache is taken.
 
     Args:
-        source: str. `hf://OWNER/NAME` or `timm/NAME`, and `@REVISION` behind it for a
+        source: str. `hf://OWNER/NAME` or `timm/NAME`, and `@REVISION` after it for a
             branch, a tag or a commit.
 
     Returns:
         Path of `model.safetensors`, else of `pytorch_model.bin`.
 
     Raises:
-        DownloadError: huggingface_hub is not installed; there is no such repository or
+        DownloadError: huggingface_hub is not installed; the repository or
             revision, one may not read it, or it contains no weights; the hub cannot be
             reached and the weights are not in the cache; they arrive damaged.
     """
@@ -83,10 +83,10 @@ def _fetched(repository: str, name: str, revision: str | None) -> Path:
 
 
 def _check(path: Path) -> None:
-    """Compares the digest of a new file, of which huggingface_hub compares the size alone.
+    """Compares the digest of a new file, of which huggingface_hub compares only the size.
 
-    In its cache a snapshot links to blobs, and those of large files bear their sha256 as
-    a name (huggingface_hub 2.4, `hf_hub_download`). Where the system has no links, no
+    In its cache a snapshot links to blobs, and those of large files are named after their
+    sha256 (huggingface_hub 2.4, `hf_hub_download`). Where the system has no links, no
     digest is known.
     """
     if not path.is_symlink():
@@ -126,7 +126,7 @@ def _explained(repository: str, revision: str | None) -> Iterator[None]:
         ) from error
     except errors.RevisionNotFoundError as error:
         raise DownloadError(
-            f"{page} has no revision {revision!r}; leave it out to take the newest."
+            f"{page} has no revision {revision!r}; omit it to take the newest."
         ) from error
     # Errors of the network and of the cache; hf_xet raises RuntimeError and OSError.
     except (errors.HTTPError, OSError, RuntimeError, ValueError) as error:
@@ -142,11 +142,11 @@ def _reason(error: Exception) -> str:
 
     if not isinstance(error, errors.LocalEntryNotFoundError):
         return str(error).partition("\n")[0] or type(error).__name__
-    cause = error.__cause__  # What kept huggingface_hub from asking the hub.
+    cause = error.__cause__  # What kept huggingface_hub from reaching the hub.
     if isinstance(cause, errors.OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set"
     if isinstance(cause, errors.HfHubHTTPError):
         return f"status {cause.response.status_code}"
     if isinstance(cause, errors.FileMetadataError):
-        return "what answers there is no Hugging Face hub"
+        return "the server there is not a Hugging Face hub"
     return "no connection"

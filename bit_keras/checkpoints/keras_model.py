@@ -120,19 +120,19 @@ def _require_harmless(archive: KerasArchive) -> None:
             "trust=True, if you trust who made it."
         )
     for entry, layer in _objects(archive.config, "the model"):
-        kind, module = entry["class_name"], entry.get("module")
+        class_name, module = entry["class_name"], entry.get("module")
         known = keras.saving.get_registered_object(entry.get("registered_name") or "")
-        if not isinstance(kind, str) or kind in _UNSAFE:
+        if not isinstance(class_name, str) or class_name in _UNSAFE:
             raise CheckpointError(
-                f"{archive.path} contains {kind} in {layer}, which runs code from the file. Load "
-                "it with --trust, in Python trust=True, if you trust who made it."
+                f"{archive.path} contains {class_name} in {layer}, which runs code from the file. "
+                "Load it with --trust, in Python trust=True, if you trust who made it."
             )
-        builtin = (kind, module) == ("function", "builtins") or kind in _VALUES
+        builtin = (class_name, module) == ("function", "builtins") or class_name in _VALUES
         of_keras = module == "keras" or str(module).startswith(_MODULES)
-        if not known and not builtin and not (of_keras and kind != "function"):
+        if not known and not builtin and not (of_keras and class_name != "function"):
             raise CheckpointError(
-                f"{archive.path} contains {module}.{kind} in {layer}, which is not a layer of "
-                "Keras or of bit_keras. Load it in Python, after the import of the module that "
+                f"{archive.path} contains {module}.{class_name} in {layer}, which is not a layer "
+                "of Keras or of bit_keras. Load it in Python, after the import of the module that "
                 "registers it with keras.saving.register_keras_serializable."
             )
 

@@ -34,7 +34,7 @@ def official_names(shapes: Mapping[str, Shape]) -> dict[str, str]:
 
     Returns:
         dict from path to name. Paths that no official name exists for, those of
-        layers that are not the network's, are left out.
+        layers that are not the network's, are skipped.
     """
     dialect = _official_dialect(shapes)
     names = {path: dialect.array_name(path) for path in shapes}
@@ -62,7 +62,7 @@ def official_shapes(
 
     Args:
         architecture: Architecture.
-        classes: int. Width of the head; `None` leaves the head out.
+        classes: int. Width of the head; `None` omits the head.
         in_channels: int. Channels of the images. Defaults to `3`.
 
     Returns:

@@ -46,7 +46,7 @@ from bit_keras.registry import ARCHITECTURES, RGB, Shape
 
 _logger = logging.getLogger("bit_keras")
 
-#: What stands before the names of the weights: nothing, PyTorch's parallel wrapper, the
+#: Prefixes of the names of the weights: nothing, PyTorch's parallel wrapper, the
 #: keys of training checkpoints (big_transfer, `bit_pytorch/train.py`; timm, `train.py`),
 #: and those of big_vision, now and before (`utils.py`, `load_params`).
 _PREFIXES = (
@@ -99,7 +99,7 @@ class CheckpointFile(ArrayFile):
         super().__init__(file.path)
         self._file, self._allow_nonfinite = file, allow_nonfinite
         self._dialect, self._paths, self.left_out = _interpreted(file)
-        self.format = f"{file.kind}, {self._dialect.name}"
+        self.format = f"{file.file_format}, {self._dialect.name}"
         shapes = {path: self._keras_shape(name) for name, path in self._paths.items()}
         official = official_names(shapes)
         #: By official name: the name in the file, and the layouts there and here.
@@ -114,7 +114,7 @@ class CheckpointFile(ArrayFile):
         if self._dialect is OFFICIAL_PLAIN_STEM and PLAIN_STEM not in self.shapes:
             raise CheckpointError(
                 f"{self.path} has a stem convolution for {RGB} channels that is not standardised, "
-                "and that of every BiT is; it is another network."
+                "and that of every BiT is; the file contains another network."
             )
 
     def _keras_shape(self, name: str) -> Shape:
@@ -265,7 +265,7 @@ def _interpreted(file: ArrayFile) -> tuple[Dialect, dict[str, str], tuple[str, .
     left_out = [name for name in file if not name.startswith(prefix) or _NO_WEIGHT.fullmatch(name)]
     if any(not name.endswith(_COUNT) for name in left_out):
         _logger.info(
-            "%s: %d arrays that are not weights are left out, such as %s.",
+            "%s: %d arrays that are not weights are skipped, such as %s.",
             file.path.name,
             len(left_out),
             left_out[0],

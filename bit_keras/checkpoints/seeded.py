@@ -23,7 +23,7 @@ class SeededArrays(Arrays):
     The values have the scale of trained ones: kernels as Kaiming initialises
     them, gains around 1 (a quarter at the end of a residual unit, so that
     rounding does not grow with the depth), offsets around 0, a head whose logits
-    spread. An array depends on its name and the seed alone.
+    spread. An array depends only on its name and the seed.
 
     Args:
         shapes: Mapping from official name to shape.

@@ -77,7 +77,7 @@ def load_weights(
     """Fills a network with the arrays of a checkpoint.
 
     Every array is used and every weight is filled, or nothing is changed. A
-    network without a head leaves the head of the file out, and logs it.
+    network without a head skips the head of the file, and logs it.
 
     Args:
         model: A network of this package.
@@ -108,7 +108,7 @@ def take_arrays(model: keras.Model, arrays: ArrayFile, *, replace_head: bool = F
     Args:
         model: keras.Model from a builder.
         arrays: ArrayFile, under the official names.
-        replace_head: bool. Leave the head of the file out and the model's own as it
+        replace_head: bool. Skip the head of the file and the model's own as it
             is. Defaults to `False`.
 
     Raises:
@@ -129,7 +129,7 @@ def take_arrays(model: keras.Model, arrays: ArrayFile, *, replace_head: bool = F
     if replace_head or head_classes(expected) is None:
         classes = head_classes(found)
         if classes is not None and not replace_head:  # Who replaces a head says so.
-            _logger.info("%s: its head for %d classes is left out.", arrays.path.name, classes)
+            _logger.info("%s: its head for %d classes is skipped.", arrays.path.name, classes)
         expected, found = _without_head(expected), _without_head(found)
     require_equal(expected, found, checkpoint_of(model), arrays)
     # All values first: a damaged file must not leave a network half filled.

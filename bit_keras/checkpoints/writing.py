@@ -41,7 +41,7 @@ class ArraysInDialect(Arrays):
         arrays: Arrays of one network.
         architecture: Architecture. The network's.
         dialect: Dialect.
-        prefix: str. Stands before every name.
+        prefix: str. Precedes every name.
 
     Attributes:
         shapes: dict from name to shape.
@@ -80,7 +80,7 @@ def keras_arrays(arrays: Arrays) -> ArraysInDialect:
         Arrays, read from those given one at a time.
 
     Raises:
-        CheckpointError: They are not network of the registry.
+        CheckpointError: They are not a network of the registry.
 
     Example:
 
@@ -117,7 +117,7 @@ def write_checkpoint(
         spec: ClassifierSpec. Labels and transform, for formats that contain them: `"transformers"`.
 
     Raises:
-        CheckpointError: An unknown format, no network of the registry, or one that the
+        CheckpointError: An unknown format, a network that is not in the registry, or one that the
             format has no place for.
         BitKerasError: The path cannot be written.
 
@@ -155,7 +155,7 @@ def _require_network(arrays: Arrays, dialect: Dialect) -> Architecture:
     architecture = identify(dict(arrays.shapes))
     if architecture is None:
         raise CheckpointError(
-            f"The {len(arrays.shapes)} arrays are not network of the registry, and only such a "
+            f"The {len(arrays.shapes)} arrays are not a network of the registry, and only such a "
             f"network can be written for {dialect.name}."
         )
     if architecture.normalization == "batch" and not dialect.batch_norm:

@@ -40,14 +40,14 @@ _DTYPES = ("float32", "float16")
     "target",
     required=True,
     type=click.Choice(_FORMATS),
-    help="The format of OUT, as above.",
+    help="Format of OUT, as above.",
 )
 @click.option(
     "--dtype",
     default="float32",
     show_default=True,
     type=click.Choice(_DTYPES),
-    help="Of the arrays; float16 halves the file, and is read back as float32. Not for keras.",
+    help="Dtype of the arrays; float16 halves the file, and is read as float32. Not for keras.",
 )
 @trust_option
 @nonfinite_option
@@ -65,7 +65,7 @@ def command(
     fine-tuning run, or a repository of the Hugging Face hub, `hf://OWNER/NAME` or `timm/NAME`.
     The format is recognised by the content.
 
-    What OUT is, --to says:
+    --to is the format of OUT:
 
     \b
     - npz: a file in the layout of the official ones
@@ -74,9 +74,9 @@ def command(
     - transformers: a new folder for BitForImageClassification.from_pretrained
     - keras: a .keras file
 
-    Labels and transform of a classifier, where they are known, go along to transformers and
-    keras. One array at a time is in memory, and no network computes anything: a file that
-    proves itself comes from `bit-keras export NAME --to keras`.
+    Labels and transform of a classifier, where they are known, are written to transformers and
+    keras. One array at a time is in memory, and no network is run: `bit-keras export NAME
+    --to keras` writes a file with reference outputs.
     """
     if target == "keras" and dtype != "float32":
         raise BitKerasError(

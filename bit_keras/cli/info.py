@@ -36,18 +36,18 @@ _SHOWN = 3
     examples=(
         ("Show a model: its network, images, weights, accuracy", "bit-keras info bit_r50x1.in21k"),
         (
-            "Ask which model another name stands for",
+            "Show which model another name stands for",
             "bit-keras info https://tfhub.dev/google/bit/m-r50x1/1",
         ),
         ("Look into a file of weights", "bit-keras info BiT-M-R50x1.npz"),
     ),
     see_also=("list", "convert"),
-    exit_statuses={1: "NAME is unknown, or the weights are not network of the registry."},
+    exit_statuses={1: "NAME is unknown, or the weights are not a network of the registry."},
 )
 @click.argument("name", metavar="NAME|WEIGHTS", shell_complete=complete_sources)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(name: str, as_json: bool) -> None:
-    """Show all that is known about the model NAME, with its sources, or what WEIGHTS hold.
+    """Show all that is known about the model NAME, with its sources, or about WEIGHTS.
 
     NAME is a model name or another name that people know it by: a timm id, a TF Hub handle, an
     official file name.
@@ -162,7 +162,7 @@ def _weights_rows(document: dict[str, Any], arrays: "CheckpointFile") -> list[tu
     ]
     if arrays.left_out:
         shown = ", ".join(arrays.left_out[:_SHOWN])
-        rows.append(("left out", f"{len(arrays.left_out)} arrays, not weights: {shown} ..."))
+        rows.append(("skipped", f"{len(arrays.left_out)} arrays, not weights: {shown} ..."))
     if document["architecture"]:
         rows += [("in Python", document["python"]), ("to convert", document["command"])]
     return rows

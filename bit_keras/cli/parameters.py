@@ -93,6 +93,6 @@ def complete_recipes(
 
 
 def _files(incomplete: str) -> CompletionItem:
-    """Stands before other completions: click's script for bash forgets what came before it."""
+    """Precedes other completions: click's script for bash forgets what precedes it."""
     # What is empty, click's script for zsh drops, and takes the next line for it.
     return CompletionItem(incomplete or "./", type="file")

@@ -99,7 +99,7 @@ def convert_to_keras(
         spec: ClassifierSpec, as in `export_keras`.
 
     Raises:
-        CheckpointError: The arrays are not network of the registry.
+        CheckpointError: The arrays are not a network of the registry.
         BitKerasError: As `export_keras`.
     """
     require_keras_name(path)

@@ -75,7 +75,7 @@ def test_a_dialect_names_every_weight_of_a_network_apart(dialect, architecture):
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 @pytest.mark.parametrize("path", ["dense/kernel", "block1_unit01_conv4/kernel", "norm/mean", ""])
-def test_what_is_no_weight_of_the_network_has_no_name(dialect, path):
+def test_what_is_not_a_weight_of_the_network_has_no_name(dialect, path):
     assert dialect.array_name(path) is None
 
 

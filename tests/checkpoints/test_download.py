@@ -208,7 +208,7 @@ def test_the_public_address_is_the_default(mirror, cache, small, monkeypatch):
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_a_mirror_may_lie_below_a_path(mirror, cache, small, monkeypatch, slash):
+def test_a_mirror_may_be_below_a_path(mirror, cache, small, monkeypatch, slash):
     monkeypatch.setenv("BIT_KERAS_WEIGHTS", f"{mirror.url}/our/mirror{slash}")
     mirror.files[f"/our/mirror/{FILE}"] = small
     assert pretrained_path(record()).read_bytes() == small
@@ -325,7 +325,7 @@ def test_a_damaged_file_is_thrown_away(mirror, cache, small, states_length, body
     assert pretrained_path(record()).read_bytes() == small
 
 
-def test_the_rest_of_an_interrupted_download_is_asked_for(mirror, cache, small):
+def test_the_rest_of_an_interrupted_download_is_requested(mirror, cache, small):
     mirror.files[f"/{FILE}"] = small
     partial_file(cache, small[:100])
     assert pretrained_path(record(bytes=len(small))).read_bytes() == small
@@ -403,7 +403,7 @@ def test_a_file_that_is_too_large_is_not_begun(mirror, cache, large):
     assert kept(cache) == []
 
 
-def test_a_file_for_which_there_is_no_room_is_not_begun(mirror, cache, large, monkeypatch):
+def test_a_file_for_which_there_is_not_a_room_is_not_begun(mirror, cache, large, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 1000))
     mirror.files[f"/{FILE}"] = large
     message = failure()
@@ -434,7 +434,7 @@ def test_a_redirect_to_nowhere_is_a_sentence(mirror, cache, small, location):
     assert kept(cache) == []
 
 
-def test_a_range_that_nobody_asked_for_is_named(mirror, cache, small):
+def test_a_range_that_nobody_requested_is_named(mirror, cache, small):
     mirror.files[f"/{FILE}"], mirror.status = small, 416
     assert failure() == offline_sentence(mirror.url, "status 416")
     assert kept(cache) == []
@@ -529,7 +529,7 @@ def test_locked_accepts_known_digests_only(mirror, cache, small, monkeypatch):
     assert str(path) in failure()
 
 
-def test_locked_holds_for_a_folder_of_weights(cache, small, tmp_path, monkeypatch):
+def test_locked_applies_to_a_folder_of_weights(cache, small, tmp_path, monkeypatch):
     monkeypatch.setenv("BIT_KERAS_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("BIT_KERAS_LOCKED", "1")
     (tmp_path / "R50x1_224.npz").write_bytes(small)

@@ -16,7 +16,7 @@ TINY = ARCHITECTURES["bit_tiny"]
 LABELS = load_labels("cifar10")
 
 
-def test_rows_are_kept_in_the_order_asked_for(tiny_file, tiny_arrays):
+def test_rows_are_kept_in_the_requested_order(tiny_file, tiny_arrays):
     with open_checkpoint(tiny_file) as file, ArraysWithClasses(file, LABELS, [7, 0, 3]) as arrays:
         assert arrays.shapes == official_shapes(TINY, 3)
         assert list(arrays) == list(file)
@@ -33,7 +33,7 @@ def test_rows_are_kept_in_the_order_asked_for(tiny_file, tiny_arrays):
 def test_the_head_must_be_that_of_the_labels(tmp_path, classes, head):
     path = tmp_path / "x.npz"
     write_npz(path, SeededArrays(official_shapes(TINY, classes)))
-    words = f"{path} has {head}, and classes can be selected from one for the 10 of cifar10 alone"
+    words = f"{path} has {head}, and classes can be selected from one for the 10 of cifar10 only"
     with (
         open_checkpoint(path) as file,
         pytest.raises(CheckpointError, match=re.escape(words)),

@@ -218,7 +218,9 @@ def test_other_names_are_refused_with_the_form(source):
 
 
 @pytest.mark.parametrize("source", [SOURCE, REPOSITORY])
-def test_the_first_use_downloads_and_the_second_only_asks(hub, cache, weights, tiny_arrays, source):
+def test_the_first_use_downloads_and_the_second_only_compares(
+    hub, cache, weights, tiny_arrays, source
+):
     folder = resolve(source).weights()
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     with open_checkpoint(folder) as arrays:
@@ -302,7 +304,7 @@ def test_a_repository_that_is_not_there_is_named(hub, cache):
 
 def test_a_revision_that_is_not_there_is_named(hub, cache):
     assert failure(f"{SOURCE}@v9") == (
-        f"{hub.url}/{REPOSITORY} has no revision 'v9'; leave it out to take the newest."
+        f"{hub.url}/{REPOSITORY} has no revision 'v9'; omit it to take the newest."
     )
 
 
@@ -340,9 +342,9 @@ def test_a_server_in_trouble_is_named(hub, cache):
     assert failure() == unreachable(hub.url, "status 403")
 
 
-def test_a_server_that_is_no_hub_is_named(hub, cache, monkeypatch):
+def test_a_server_that_is_not_a_hub_is_named(hub, cache, monkeypatch):
     monkeypatch.setattr(Handler, "output", lambda self: self.reply(200, {}, b"Welcome"))
-    assert failure() == unreachable(hub.url, "what answers there is no Hugging Face hub")
+    assert failure() == unreachable(hub.url, "the server there is not a Hugging Face hub")
 
 
 def test_without_a_network_the_cache_is_taken(hub, cache, weights, monkeypatch):
@@ -376,7 +378,7 @@ def test_the_missing_package_is_named(monkeypatch):
     assert "huggingface_hub: pip install 'bit_keras[huggingface]'" in sentence
 
 
-def test_published_weights_may_lie_in_a_repository(hub, cache, weights, monkeypatch):
+def test_published_weights_may_be_in_a_repository(hub, cache, weights, monkeypatch):
     checkpoint = dataclasses.replace(model_info("bit_tiny.cifar10"), url=SOURCE)
     assert pretrained_path(checkpoint).read_bytes() == weights
     # A mirror is one of the official files.

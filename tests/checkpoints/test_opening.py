@@ -134,7 +134,7 @@ def test_names_that_are_one_without_their_number_are_refused(tmp_path, arrays):
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "bool", "complex64"])
-def test_weights_that_are_no_floats_are_refused(tmp_path, arrays, dtype):
+def test_weights_that_are_not_floats_are_refused(tmp_path, arrays, dtype):
     write_npz(tmp_path / "x.npz", dict(arrays) | {GAMMA: np.zeros(128, dtype)})
     message = refusal(tmp_path / "x.npz")
     assert f"contains {dtype} values in {GAMMA!r}" in message
@@ -148,7 +148,7 @@ def test_big_vision_files_leave_the_optimizer_out_and_say_so(tmp_path, arrays, p
     write_npz(tmp_path / "x.npz", named | (optimizer if prefix else {}))
     with caplog.at_level(logging.INFO, "bit_keras"):
         assert_same(tmp_path / "x.npz", arrays)
-    assert ("2 arrays that are not weights are left out" in caplog.text) == bool(prefix)
+    assert ("2 arrays that are not weights are skipped" in caplog.text) == bool(prefix)
     with open_checkpoint(tmp_path / "x.npz") as found:
         assert sorted(found.left_out) == (sorted(optimizer) if prefix else [])
 
@@ -171,7 +171,7 @@ def test_bit_pytorch_is_read_with_the_prefix_of_its_parallel_wrapper(tmp_path, a
     assert_same(tmp_path / "x", arrays)
 
 
-def test_what_batch_norm_counts_in_pytorch_is_no_weight(tmp_path):
+def test_what_batch_norm_counts_in_pytorch_is_not_a_weight(tmp_path):
     library = pytest.importorskip("safetensors.numpy", reason="it writes integers too")
     architecture = ARCHITECTURES["resnetv2_50"]
     siblings = SeededArrays(official_shapes(architecture, classes=3))
@@ -213,7 +213,7 @@ def test_arrays_of_no_known_code_base_are_refused(tmp_path):
         (b"PK\x03\x04 and no more", "it is cut short"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused(tmp_path, content, words):
+def test_what_is_not_a_checkpoint_is_refused(tmp_path, content, words):
     (tmp_path / "x").write_bytes(content)
     assert words in refusal(tmp_path / "x")
 
@@ -270,7 +270,7 @@ def test_a_standardised_root_for_one_channel_is_read_as_the_kernel_it_amounts_to
         np.testing.assert_allclose(found[PLAIN_STEM], expected, rtol=1e-6)
 
 
-def test_a_plain_root_for_one_channel_is_written_as_npz_alone_and_not_standardised(tmp_path):
+def test_a_plain_root_for_one_channel_is_written_only_as_npz_and_not_standardised(tmp_path):
     grey = SeededArrays(official_shapes(TINY, classes=10, in_channels=1))
     write_checkpoint(tmp_path / "x.npz", grey, "npz")
     assert_same(tmp_path / "x.npz", grey)
@@ -279,7 +279,7 @@ def test_a_plain_root_for_one_channel_is_written_as_npz_alone_and_not_standardis
             write_checkpoint(tmp_path / format, grey, format)
 
 
-def test_a_plain_root_for_three_channels_is_no_bit(tmp_path, arrays):
+def test_a_plain_root_for_three_channels_is_not_a_bit(tmp_path, arrays):
     plain = dict(arrays)
     plain[PLAIN_STEM] = plain.pop(STEM)
     write_npz(tmp_path / "x.npz", plain)
@@ -357,6 +357,6 @@ def test_arrays_of_no_network_are_written_for_nobody_else(tmp_path, arrays):
     del arrays  # The headless half of a network is none.
     half = SeededArrays({GAMMA: (128,)})
     for format in ("flax", "timm", "transformers"):
-        with pytest.raises(CheckpointError, match="are not network of the registry"):
+        with pytest.raises(CheckpointError, match="are not a network of the registry"):
             write_checkpoint(tmp_path / "x", half, format)
     assert list(tmp_path.iterdir()) == []

@@ -88,7 +88,7 @@ def test_what_transformers_saves_comes_back_to_the_bit(network, torch, tmp_path)
         np.testing.assert_array_equal(found, expected)
 
 
-def test_transformers_prepares_pictures_as_the_network_was_trained(network, images, tmp_path):
+def test_transformers_prepares_images_as_the_network_was_trained(network, images, tmp_path):
     transformers = pytest.importorskip("transformers", reason="it reads the preprocessor")
     from PIL import Image
 

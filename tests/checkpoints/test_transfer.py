@@ -222,7 +222,7 @@ def test_networks_without_a_head_leave_it_out_and_log_it(build, tiny_file, tiny_
     with caplog.at_level(logging.INFO, logger="bit_keras"):
         model = build(TINY, weights=tiny_file)
     assert_equal(values_of(model), without_head(tiny_arrays))
-    assert caplog.messages == ["tiny.npz: its head for 10 classes is left out."]
+    assert caplog.messages == ["tiny.npz: its head for 10 classes is skipped."]
 
 
 def test_a_classifier_logs_nothing(classifier, tiny_file, caplog):
@@ -231,7 +231,7 @@ def test_a_classifier_logs_nothing(classifier, tiny_file, caplog):
     assert caplog.messages == []
 
 
-def test_nothing_but_the_head_is_left_out(extractor, tiny_arrays, write):
+def test_nothing_but_the_head_is_skipped(extractor, tiny_arrays, write):
     path = write(tiny_arrays | {"resnet/headless/bias": np.zeros(1, "f4")})
     assert "+ unexpected  resnet/headless/bias (1,)" in refusal(extractor, path)
 
@@ -310,7 +310,7 @@ def test_saving_into_a_missing_folder_is_refused(classifier, tmp_path):
         ("my weights", 10, "bit_tiny"),
     ],
 )
-def test_a_file_becomes_the_network_it_holds(write, stem, classes, name):
+def test_a_file_becomes_the_network_in_it(write, stem, classes, name):
     arrays = SeededArrays(official_shapes(ARCHITECTURES["bit_tiny"], classes))
     model = network_of_file(write(arrays, f"{stem}.npz"))
     assert model.name == name
@@ -348,7 +348,7 @@ def test_seeded_values_are_the_same_everywhere(architecture, name, first, total,
         assert (wide**2).sum() == pytest.approx(squares, rel=1e-6)
 
 
-def test_seeded_values_depend_on_name_and_seed_alone():
+def test_seeded_values_depend_on_name_and_seed_only():
     shapes = official_shapes(ARCHITECTURES["bit_tiny"], 10)
     alone = SeededArrays({BETA: shapes[BETA]})[BETA]
     backwards = {name: SeededArrays(shapes)[name] for name in reversed(shapes)}

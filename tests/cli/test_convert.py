@@ -83,7 +83,7 @@ def test_every_format_becomes_a_network_of_keras(sources, tiny_arrays, tmp_path,
     assert keras.models.load_model(tmp_path / "a.keras").name == "bit_tiny"
 
 
-def test_a_keras_file_has_what_keras_writes_and_the_task(sources, tmp_path):
+def test_a_keras_file_has_what_keras_writes_and_the_spec(sources, tmp_path):
     keras.models.load_model(sources / "tiny.keras").save(tmp_path / "kerass.keras")
     with zipfile.ZipFile(tmp_path / "kerass.keras") as theirs:
         members = {*theirs.namelist(), METADATA}
@@ -92,7 +92,7 @@ def test_a_keras_file_has_what_keras_writes_and_the_task(sources, tmp_path):
         assert {member.compress_type for member in ours.infolist()} == {zipfile.ZIP_STORED}
 
 
-def test_verify_says_that_a_converted_file_proves_nothing(sources):
+def test_verify_says_that_a_converted_file_has_no_reference_outputs(sources):
     assert "contains no input and output to compare with" in fails("verify", sources / "tiny.keras")
 
 
@@ -165,7 +165,7 @@ def test_other_files_have_numbers_for_labels(tiny_npz, tmp_path):
     assert labels_in(tmp_path / "b") == tuple(f"LABEL_{index}" for index in range(7))
 
 
-def test_the_task_of_a_keras_file_goes_along(classifier, pets, tmp_path, no_network):
+def test_the_spec_of_a_keras_file_is_kept(classifier, pets, tmp_path, no_network):
     export_keras(classifier, tmp_path / "a.keras", pets)
     succeeds("convert", tmp_path / "a.keras", tmp_path / "a", "--to", "transformers")
     assert labels_in(tmp_path / "a") == pets.labels.names
@@ -184,7 +184,7 @@ def finished_run(tmp_path_factory, pets, tiny_npz):
     return folder
 
 
-def test_a_run_gives_its_best_weights_and_its_task(
+def test_a_run_gives_its_best_weights_and_its_spec(
     finished_run, pets, tiny_arrays, tmp_path, no_network
 ):
     succeeds("convert", finished_run, tmp_path / "a", "--to", "transformers")
@@ -193,7 +193,7 @@ def test_a_run_gives_its_best_weights_and_its_task(
     assert_equal(tmp_path / "a.safetensors", tiny_arrays)
 
 
-def test_a_run_becomes_a_keras_file_with_its_task(finished_run, pets, tmp_path):
+def test_a_run_becomes_a_keras_file_with_its_spec(finished_run, pets, tmp_path):
     succeeds("convert", finished_run, tmp_path / "a.keras", "--to", "keras")
     assert resolve(tmp_path / "a.keras").spec == pets
 
@@ -234,7 +234,7 @@ def test_a_repository_in_the_cache_is_converted_without_a_network(
     assert "timm/other cannot be fetched (HF_HUB_OFFLINE is set)" in sentence
 
 
-def test_the_state_of_an_optimizer_is_left_out_and_named_once(tmp_path):
+def test_the_state_of_an_optimizer_is_skipped_and_named_once(tmp_path):
     model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
     fill_with_seeded_values(model)
     model.compile(keras.optimizers.SGD(momentum=0.9))
@@ -244,7 +244,7 @@ def test_the_state_of_an_optimizer_is_left_out_and_named_once(tmp_path):
     with open_checkpoint(tmp_path / "a.keras") as arrays:
         count = len(arrays.left_out)
     assert count > 60
-    sentence = f"{count} arrays that are not weights are left out, such as optimizer/"
+    sentence = f"{count} arrays that are not weights are skipped, such as optimizer/"
     assert result.stderr.count(sentence) == 1
     bit_keras.save_weights(model, tmp_path / "b.npz")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
@@ -268,7 +268,7 @@ def test_what_cannot_be_done_is_named(tiny_npz, tmp_path):
 
 
 @pytest.mark.parametrize("target", NAMES)
-def test_what_is_no_network_of_the_registry_is_refused(tmp_path, target):
+def test_what_is_not_a_network_of_the_registry_is_refused(tmp_path, target):
     np.savez(tmp_path / "other.npz", **{"dense/kernel": np.zeros((2, 2), "float32")})
     sentence = fails("convert", tmp_path / "other.npz", tmp_path / "x.keras", "--to", target)
     assert "not a network of the registry" in sentence
@@ -276,7 +276,7 @@ def test_what_is_no_network_of_the_registry_is_refused(tmp_path, target):
 
 
 @pytest.mark.parametrize("target", NAMES)
-def test_a_folder_in_the_way_is_named_and_left_alone(tiny_npz, tmp_path, target):
+def test_a_folder_in_the_way_is_named_and_left_unchanged(tiny_npz, tmp_path, target):
     (tmp_path / "a.keras").mkdir()
     (tmp_path / "a.keras" / "mine.txt").write_text("mine")
     sentence = fails("convert", tiny_npz, tmp_path / "a.keras", "--to", target)

@@ -141,7 +141,7 @@ def test_weights_are_printed_as_one_json_document(tiny):
     }
 
 
-def test_a_keras_file_is_described_with_its_labels_and_what_is_no_weight(tmp_path):
+def test_a_keras_file_is_described_with_its_labels_and_what_is_not_a_weight(tmp_path):
     model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
     model.compile(keras.optimizers.SGD(momentum=0.9))
     model.optimizer.build(model.trainable_variables)
@@ -149,7 +149,7 @@ def test_a_keras_file_is_described_with_its_labels_and_what_is_no_weight(tmp_pat
     facts = cells(tmp_path / "a.keras")
     assert facts["format"].startswith("keras")
     assert facts["classes"] == "10, labels cifar10"
-    assert facts["left out"].startswith("65 arrays")
+    assert facts["skipped"].startswith("65 arrays")
     assert len(document(tmp_path / "a.keras")["left_out"]) == 65
 
 
@@ -192,7 +192,7 @@ def test_another_network_is_shown_with_the_difference_to_the_nearest(tmp_path):
     assert json.loads(result.stdout)["architecture"] is None
 
 
-def test_what_holds_no_known_name_is_refused(tmp_path):
+def test_arrays_without_a_known_name_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", **{"dense/kernel": np.zeros((2, 2), "float32")})
     assert "is not a network of the registry: of its 1 arrays (dense/kernel" in fails(
         "info", tmp_path / "a.npz"

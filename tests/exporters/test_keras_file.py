@@ -53,9 +53,9 @@ def test_mistakes_are_named_and_leave_nothing(classifier, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_damaged_tasks_are_named(tmp_path):
+def test_damaged_metadata_are_named(tmp_path):
     (tmp_path / "a.keras").write_bytes(b"nothing")
-    with pytest.raises(ExportError, match="cannot be read"):
+    with pytest.raises(ExportError, match="not exported by bit_keras"):
         Metadata.read(tmp_path / "a.keras")
     with zipfile.ZipFile(tmp_path / "b.keras", "w") as archive:
         archive.writestr("assets.extra/bit_keras.json", "{")

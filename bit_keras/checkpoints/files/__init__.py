@@ -1,4 +1,4 @@
-"""Arrays in files of every format: how they are there, and nothing of what they mean."""
+"""Arrays in files of every format: how they are stored, not what they mean."""
 
 from bit_keras.checkpoints.files.array_file import ArrayFile as ArrayFile
 from bit_keras.checkpoints.files.array_file import Arrays as Arrays

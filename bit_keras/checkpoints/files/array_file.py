@@ -1,4 +1,4 @@
-"""What every file of arrays is to its readers, whatever its format."""
+"""The common interface of files of arrays, whatever their format."""
 
 import abc
 import contextlib
@@ -56,14 +56,14 @@ class Arrays(Mapping[str, np.ndarray]):
 class ArrayFile(Arrays, abc.ABC):
     """Named arrays in a file, each read when it is requested.
 
-    Opening reads no values. A file is damaged, or it gives each array as it was
-    written: names, shapes and the place of every byte are checked against each other.
+    Opening reads no values. Names, shapes and the place of every byte are checked against
+    each other, so that a file is refused as damaged or each array is read as it was written.
 
     Args:
         path: The file, or the folder.
 
     Attributes:
-        kind: str. The file format, for example `"npz"`.
+        file_format: str. For example `"npz"`.
         path: Path.
         shapes: dict from the name in the file to the shape, in the order of the file.
         dtypes: dict from the name in the file to the dtype, for example `"float32"`.
@@ -72,7 +72,7 @@ class ArrayFile(Arrays, abc.ABC):
         CheckpointError: It is damaged, or of another format.
     """
 
-    kind: ClassVar[str]
+    file_format: ClassVar[str]
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
@@ -93,7 +93,7 @@ class ArrayFile(Arrays, abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Lets the file go."""
+        """Closes the file."""
 
     def __enter__(self) -> Self:
         return self
@@ -115,12 +115,12 @@ def damage_explained(path: Path, name: str | None = None) -> Iterator[None]:
         raise CheckpointError(f"{place} is damaged ({reason}). Download it again.") from error
 
 
-def require_file(path: Path, kind: str) -> None:
+def require_file(path: Path, expected: str) -> None:
     """Raises unless `path` is a file with something in it.
 
     Args:
         path: Path.
-        kind: str. What was expected, for example `"an npz file"`.
+        expected: str. For example `"an npz file"`.
 
     Raises:
         CheckpointError: It is missing, a folder, empty or not readable.
@@ -131,11 +131,11 @@ def require_file(path: Path, kind: str) -> None:
     except FileNotFoundError:
         raise CheckpointError(f"There is no file {path}.") from None
     except IsADirectoryError:
-        raise CheckpointError(f"{path} is a folder; {kind} was expected.") from None
+        raise CheckpointError(f"{path} is a folder; {expected} was expected.") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({reason_of(error)}).") from error
     if empty:
-        raise CheckpointError(f"{path} is empty; {kind} was expected.")
+        raise CheckpointError(f"{path} is empty; {expected} was expected.")
 
 
 def require_finite(path: Path, name: str, array: np.ndarray) -> None:

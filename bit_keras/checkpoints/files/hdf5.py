@@ -1,11 +1,11 @@
 """HDF5 files with the weights of tf.keras (Keras 2), and datasets of HDF5 in any file.
 
-The names in such files are not to be relied on. They come from the scopes in which the
+The names in such files are not reliable. They come from the scopes in which the
 variables were made, and those differ by version of TensorFlow: the same network gives
 `block1/unit01/a/group_norm/gamma:0` or `group_norm/gamma:0`. What does not differ is
 the order, which the file keeps in attributes.
 
-HDF5 of this kind has no checksums. What contradicts itself or the size of the file is
+HDF5 of this layout has no checksums. What contradicts itself or the size of the file is
 refused; a changed value, or a place that was moved to where nothing else is, cannot
 be seen.
 """
@@ -112,7 +112,7 @@ class Hdf5File(DatasetFile):
             writes them.
     """
 
-    kind = "tf.keras h5"
+    file_format = "tf.keras h5"
 
     def __init__(self, path: str | os.PathLike) -> None:
         super().__init__(path, "an HDF5 file")

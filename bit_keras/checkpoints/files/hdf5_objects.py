@@ -1,7 +1,7 @@
 """The objects in an HDF5 file: groups, datasets and lists of names, without their values.
 
-The HDF5 library (1.14.6) runs for ever, or takes all the memory there is, where some bits
-of a file are wrong, and no caller can stop it. So this reads what Keras writes itself:
+The HDF5 library (1.14.6) loops for ever, or takes all the memory there is, where some bits
+of a file are wrong, and no caller can stop it. So this reader reads what Keras writes:
 the layout that `h5py` uses unless told otherwise, that of HDF5 1.6. It follows the HDF5
 File Format Specification, version 3.0, whose sections are named below.
 """
@@ -21,10 +21,10 @@ from bit_keras.registry import Shape
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 #: Twenty times what the metadata of the largest network take, with the state of its
-#: optimizer. It bounds the work that a file can ask for, whatever leads where in it.
+#: optimizer. It bounds the work that a file can cause, whatever refers to whatever in it.
 _METADATA_BYTES = 16_000_000
 
-#: Kinds of messages in the header of an object (IV.A.2).
+#: Types of messages in the header of an object (IV.A.2).
 _DATASPACE, _DATATYPE, _EXTERNAL, _LAYOUT = 0x01, 0x03, 0x07, 0x08
 _FILTERS, _ATTRIBUTE, _CONTINUATION, _SYMBOLS = 0x0B, 0x0C, 0x10, 0x11
 
@@ -41,12 +41,12 @@ class ForeignError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Where the values of an array are in HDF5, one behind the other.
+    """Where the values of an array are in HDF5, one after the other.
 
     Attributes:
         shape: tuple of int.
         dtype: str. For example `"float32"`.
-        stored: np.dtype. As what the values are read.
+        stored: np.dtype. The dtype to read the values as.
         offset: int. Bytes from where HDF5 begins.
     """
 
@@ -62,7 +62,7 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class _Message:
-    kind: int
+    type: int
     shared: bool
     data: bytes
 
@@ -73,7 +73,7 @@ class Group:
     Args:
         objects: Objects.
         header: int. The address of its header.
-        path: str. Its name behind those of the groups around it, for errors.
+        path: str. Its name after those of the groups around it, for errors.
         messages: list of what the header says.
 
     Attributes:
@@ -85,14 +85,14 @@ class Group:
         self, objects: "Objects", header: int, path: str, messages: list[_Message]
     ) -> None:
         self._objects, self.header, self._path = objects, header, path
-        symbols = [each.data for each in messages if each.kind == _SYMBOLS]
-        if any(each.kind == _LAYOUT for each in messages):
+        symbols = [each.data for each in messages if each.type == _SYMBOLS]
+        if any(each.type == _LAYOUT for each in messages):
             raise ValueError(f"{path!r} is not a group")
         if not symbols:
             raise ForeignError(
                 f"the group {path!r} in HDF5's newer layout, which has links into other files"
             )
-        self._attributes = dict(_attribute(each) for each in messages if each.kind == _ATTRIBUTE)
+        self._attributes = dict(_attribute(each) for each in messages if each.type == _ATTRIBUTE)
         tree, heap = struct.unpack_from("<QQ", symbols[0])
         self.members: dict[str, int] = {}
         for name, member in objects.members(tree, heap, path):
@@ -132,9 +132,9 @@ class Group:
         # A list without entries has no texts to take its type from, and is one of numbers.
         if shape == (0,):
             return []
-        kind, detail, size = struct.unpack_from("<BB2xI", attribute.datatype)
-        varying = kind & 15 == _SEQUENCE and detail & 15 == _TEXT
-        if shape is None or len(shape) != 1 or not (varying or kind & 15 == _STRING):
+        type_class, detail, size = struct.unpack_from("<BB2xI", attribute.datatype)
+        varying = type_class & 15 == _SEQUENCE and detail & 15 == _TEXT
+        if shape is None or len(shape) != 1 or not (varying or type_class & 15 == _STRING):
             raise ValueError(f"the attribute {name!r} of {self._path!r} is not a list of names")
         if not 0 < size * shape[0] <= len(attribute.data):
             raise ValueError(f"the attribute {name!r} of {self._path!r} has another size")
@@ -182,8 +182,8 @@ class Objects:
                     raise ValueError(f"{path!r} is there under another name as well")
                 seen.add(header)
                 messages = self.messages(header)
-                if any(each.kind == _LAYOUT for each in messages):
-                    found[path] = _dataset({each.kind: each for each in reversed(messages)}, path)
+                if any(each.type == _LAYOUT for each in messages):
+                    found[path] = _dataset({each.type: each for each in reversed(messages)}, path)
                 else:
                     groups.append((f"{path}/", Group(self, header, path, messages)))
         _require_separate(found, self._size)
@@ -198,10 +198,10 @@ class Objects:
         for block in blocks:
             data, begin = self._read(*block), 0
             while begin + 8 <= len(data):
-                kind, size, flags = struct.unpack_from("<HHB", data, begin)
+                message_type, size, flags = struct.unpack_from("<HHB", data, begin)
                 begin += 8 + size
-                message = _Message(kind, bool(flags & 2), data[begin - size : begin])
-                if kind == _CONTINUATION:
+                message = _Message(message_type, bool(flags & 2), data[begin - size : begin])
+                if message_type == _CONTINUATION:
                     blocks.append(struct.unpack_from("<QQ", message.data))
                     if blocks[-1] in blocks[:-1]:
                         raise ValueError("the header of an object leads into itself")
@@ -215,17 +215,17 @@ class Objects:
             raise ValueError(f"the names in {path!r} are not where it says")
         names = self._read(address, size)
         for entry in self._entries(tree, None):
-            at, header, kind = struct.unpack_from("<QQI", entry)
+            at, header, cache_type = struct.unpack_from("<QQI", entry)
             name = names[at : names.index(b"\0", at)].decode()
             if not name.isprintable() or "/" in name or name in ("", "."):
                 raise ValueError(f"{path!r} contains {name!r}, which no name can be")
-            if kind == _SOFT_LINK:
+            if cache_type == _SOFT_LINK:
                 raise ForeignError(f"{f'{path}/{name}'.lstrip('/')!r}, a link to somewhere else")
             yield name, header
 
     def _entries(self, address: int, level: int | None) -> Iterator[bytes]:
-        signature, kind, height, count = struct.unpack("<4sBBH", self._read(address, 8))
-        if signature != b"TREE" or kind or level not in (None, height):
+        signature, node_type, height, count = struct.unpack("<4sBBH", self._read(address, 8))
+        if signature != b"TREE" or node_type or level not in (None, height):
             raise ValueError("what is in a group is not where it says")
         keys_and_children = self._read(address + 24, 16 * count)
         for child in struct.unpack(f"<{2 * count}Q", keys_and_children)[1::2]:
@@ -265,7 +265,7 @@ class Objects:
 
     def _read(self, address: int, size: int) -> bytes:
         if address + size > self._size:
-            raise ValueError("a part of it would be behind its end")
+            raise ValueError("a part of it would be after its end")
         self._left -= size
         if self._left < 0:
             raise ValueError(f"its metadata take more than {_METADATA_BYTES} bytes")
@@ -295,8 +295,8 @@ def _attribute(message: _Message) -> tuple[str, _Attribute]:
 
 def _dataset(messages: dict[int, _Message], path: str) -> Dataset:
     layout = messages[_LAYOUT].data
-    version, kind = layout[:2]
-    if version not in (3, 4) or kind != 1 or {_EXTERNAL, _FILTERS} & messages.keys():
+    version, layout_class = layout[:2]
+    if version not in (3, 4) or layout_class != 1 or {_EXTERNAL, _FILTERS} & messages.keys():
         raise ForeignError(f"the values of {path!r} compressed, in chunks or in another file")
     if not {_DATATYPE, _DATASPACE} <= messages.keys():
         raise ValueError(f"{path!r} has no type or no shape")
@@ -315,15 +315,15 @@ def _dataset(messages: dict[int, _Message], path: str) -> Dataset:
 
 def _shape(dataspace: bytes) -> Shape | None:
     """The sides in a dataspace, None in one without values (IV.A.2.b)."""
-    version, rank, _, kind = dataspace[:4]
+    version, rank, _, space_type = dataspace[:4]
     if version not in (1, 2):
         raise ValueError(f"a shape has version {version}")
-    if version == 2 and kind == 2:
+    if version == 2 and space_type == 2:
         return None
     return struct.unpack_from(f"<{rank}Q", dataspace, 8 if version == 1 else 4)
 
 
-#: As what bfloat16 is stored, which HDF5 has not: two bytes without a meaning.
+#: HDF5 has no bfloat16; Keras stores two bytes without a meaning.
 _BFLOAT16 = np.dtype("<V2")
 
 
@@ -331,9 +331,9 @@ def _numbers() -> Iterator[tuple[bytes, np.dtype]]:
     """How HDF5 describes the numbers that NumPy has as well (IV.A.2.d)."""
     for order, code in enumerate("<>"):
         for size in (1, 2, 4, 8):
-            for kind, sign in (("u", 0), ("i", 8)):
+            for letter, sign in (("u", 0), ("i", 8)):
                 description = struct.pack("<4BIHH", 0, order | sign, 0, 0, size, 0, 8 * size)
-                yield description, np.dtype(f"{code}{kind}{size}")
+                yield description, np.dtype(f"{code}{letter}{size}")
         for size, exponent, mantissa in ((2, 5, 10), (4, 8, 23), (8, 11, 52)):
             bits, bias = 8 * size, 2 ** (exponent - 1) - 1
             places = (mantissa, exponent, 0, mantissa, bias)
@@ -348,10 +348,10 @@ def _dtype(message: _Message) -> np.dtype | None:
     """What a datatype is in NumPy, None for anything but a common number."""
     if message.shared:
         return None
-    kind = message.data[0] & 15
+    type_class = message.data[0] & 15
     # The version, in the upper half, changes nothing for numbers.
-    description = bytes([kind]) + message.data[1:]
-    if kind == _OPAQUE and description[4:8] == b"\2\0\0\0":
+    description = bytes([type_class]) + message.data[1:]
+    if type_class == _OPAQUE and description[4:8] == b"\2\0\0\0":
         return _BFLOAT16
     return _NUMBERS.get(description[:12], _NUMBERS.get(description[:20]))
 
@@ -362,7 +362,7 @@ def _require_separate(datasets: dict[str, Dataset], size: int) -> None:
         if not dataset.bytes:
             continue
         if not end <= dataset.offset <= size - dataset.bytes:
-            raise ValueError(f"the values of {path!r} are where others do, or behind the end")
+            raise ValueError(f"the values of {path!r} overlap others, or are after the end")
         end = dataset.offset + dataset.bytes
 
 

@@ -1,4 +1,4 @@
-"""Keras 3's own format, read without building a model or running what a file asks for.
+"""Keras 3's own format, read without building a model or running code.
 
 A `.keras` file is a zip archive. `config.json` describes the layers, and
 `model.weights.h5` contains their variables under numbers: those of the third `Dense` of a
@@ -68,7 +68,7 @@ class KerasArchive(DatasetFile):
         CheckpointError: As `KerasFile`, but for two layers of one name.
     """
 
-    kind = "keras"
+    file_format = "keras"
 
     def __init__(self, path: str | os.PathLike) -> None:
         super().__init__(path, "a Keras file")
@@ -184,8 +184,8 @@ def write_keras(
     """Writes a `.keras` file one array at a time, without a model that contains them.
 
     Args:
-        path: The file to create or to replace. Whole or absent; the disk needs twice its
-            size while it is written.
+        path: The file to create or to replace. Written atomically; the disk needs twice its
+            size meanwhile.
         config: Mapping. The model, as `keras.saving.serialize_keras_object` gives it.
         arrays: Arrays, by `layer/weight`.
         members: Mapping from name to text. What else to put into the archive.

@@ -51,7 +51,7 @@ class NpzFile(ArrayFile):
     ```
     """
 
-    kind = "npz"
+    file_format = "npz"
 
     def __init__(self, path: str | os.PathLike) -> None:
         super().__init__(path)
@@ -69,7 +69,7 @@ class NpzFile(ArrayFile):
         if not member.filename.endswith(".npy"):
             raise CheckpointError(
                 f"{self.path} contains {member.filename!r}, which is not an array; "
-                "an npz contains arrays alone."
+                "an npz contains only arrays."
             )
         name = member.filename.removesuffix(".npy")
         if name.startswith("/") or ".." in name.split("/"):

@@ -22,7 +22,7 @@ from bit_keras.registry import Shape
 MOST_BYTES, _MOST_STEPS = 16 << 20, 500_000
 
 #: What to do about whatever else than weights a file contains.
-ADVICE = "Save the weights alone: torch.save(model.state_dict(), path)."
+ADVICE = "Save only the weights: torch.save(model.state_dict(), path)."
 
 #: Of a module and a name, each: longer ones are not names.
 _NAME_BYTES = 1000
@@ -102,7 +102,7 @@ class PickleProgram:
     """What one pickle describes.
 
     Args:
-        file: The open file, at the start of the pickle; it is left behind the end.
+        file: The open file, at the start of the pickle; it is left after the end.
         path: Path. What to call the file in errors.
 
     Attributes:
@@ -111,7 +111,7 @@ class PickleProgram:
         steps: int. How many instructions the pickle has.
 
     Raises:
-        CheckpointError: The pickle asks for what is not a part of a list of weights, or for
+        CheckpointError: The pickle requests what is not a part of a list of weights, or for
             too much.
         ValueError: It is damaged.
     """

@@ -63,7 +63,7 @@ class SafetensorsFile(ArrayFile):
     ```
     """
 
-    kind = "safetensors"
+    file_format = "safetensors"
 
     def __init__(self, path: str | os.PathLike) -> None:
         super().__init__(path)

@@ -16,7 +16,7 @@ from bit_keras.checkpoints.files.array_file import (
 from bit_keras.checkpoints.files.tensor_bundle import Entry, checked_index
 from bit_keras.errors import CheckpointError
 
-# TensorFlow alone reads its own format; it is a requirement of this package, and imported on
+# Only TensorFlow reads its own format; it is a requirement of this package, and imported on
 # use, because the other backends have no need of it and it takes seconds.
 if TYPE_CHECKING:
     from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
@@ -64,7 +64,7 @@ class SavedModelFile(ArrayFile):
     ```
     """
 
-    kind = "SavedModel"
+    file_format = "SavedModel"
 
     def __init__(self, path: str | os.PathLike) -> None:
         super().__init__(path)

@@ -1,7 +1,7 @@
 """What torch.save writes, read without PyTorch and without unpickling.
 
 Since version 1.6 that is a zip of one pickle and a member per storage; before, it was a
-stream of pickles with the storages behind (`pytorch/pytorch`, `torch/serialization.py`,
+stream of pickles, then the storages (`pytorch/pytorch`, `torch/serialization.py`,
 `_save` and `_legacy_save`).
 """
 
@@ -61,8 +61,8 @@ class TorchFile(ArrayFile):
     """The tensors in a file of torch.save, such as a state dict or a training checkpoint.
 
     Names are the keys on the way to a tensor, joined by `"/"`; what is not a tensor is
-    passed over. The pickle in the file is read by a machine that knows tensors, dicts,
-    lists and numbers alone, and can run nothing. NumPy has no bfloat16: such a tensor is
+    passed over. The pickle in the file is read by a machine that knows only tensors, dicts,
+    lists and numbers, and can run nothing. NumPy has no bfloat16: such a tensor is
     read as float32, which contains every value of it.
 
     Args:
@@ -82,7 +82,7 @@ class TorchFile(ArrayFile):
     ```
     """
 
-    kind = "PyTorch"
+    file_format = "PyTorch"
 
     def __init__(self, path: str | os.PathLike) -> None:
         super().__init__(path)
@@ -192,7 +192,7 @@ class _Place:
 
 
 class _Stream:
-    """What PyTorch wrote before version 1.6: pickles, and the storages behind them."""
+    """What PyTorch wrote before version 1.6: pickles, then the storages."""
 
     #: On every machine (`pytorch/pytorch`, `torch/csrc/serialization.cpp`).
     byte_order: _ByteOrder = "<"
@@ -205,7 +205,7 @@ class _Stream:
         PickleProgram(file, path)  # The machine that wrote it, which nothing depends on.
         self.program = PickleProgram(file, path)
         keys = PickleProgram(file, path).result
-        self._places = _places_behind(file, keys, self.program.storages)
+        self._places = _places_after(file, keys, self.program.storages)
 
     def place(self, storage: Storage) -> _Place:
         return self._places[storage.key]
@@ -280,12 +280,10 @@ def _container(path: Path, file: IO[bytes]) -> _Zip | _Stream:
     )
 
 
-def _places_behind(
-    file: IO[bytes], keys: object, storages: dict[str, Storage]
-) -> dict[str, _Place]:
-    """Where the storages of a stream are, each behind the number of its values."""
+def _places_after(file: IO[bytes], keys: object, storages: dict[str, Storage]) -> dict[str, _Place]:
+    """Where the storages of a stream are, each after the number of its values."""
     if not isinstance(keys, list) or keys != sorted(storages):
-        raise ValueError("the storages behind its pickles are not those that the tensors view")
+        raise ValueError("the storages after its pickles are not those that the tensors view")
     places, end = {}, file.tell()
     for key in keys:
         file.seek(end)

@@ -253,7 +253,7 @@ def test_python_objects_are_refused_and_not_run(tmp_path):
     ],
     ids=["empty", "one byte", "text", "npy", "zip without index"],
 )
-def test_what_is_no_npz_is_named(tmp_path, content, words):
+def test_what_is_not_a_npz_is_named(tmp_path, content, words):
     (tmp_path / "x.npz").write_bytes(content)
     assert words in refusal(tmp_path / "x.npz")
 
@@ -295,7 +295,7 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path, forbidden):
         ("/etc/x.npy", "contains '/etc/x.npy', a name that leads out of the archive"),
     ],
 )
-def test_members_that_are_no_arrays_of_the_archive_are_refused(tmp_path, name, words):
+def test_members_that_are_not_arrays_of_the_archive_are_refused(tmp_path, name, words):
     path = archive(tmp_path / "x.npz", (f"{NAME}.npy", npy(np.ones(3, "f4"))), (name, npy(1.0)))
     assert words in refusal(path)
 

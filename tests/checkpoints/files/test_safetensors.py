@@ -155,7 +155,7 @@ def test_a_header_that_promises_more_than_the_file_is_refused(tmp_path, length):
 
 
 @pytest.mark.parametrize(("content", "words"), [(b"", "is empty"), (b"\x01", "damaged")])
-def test_what_is_no_safetensors_is_refused(tmp_path, content, words):
+def test_what_is_not_a_safetensors_is_refused(tmp_path, content, words):
     (tmp_path / "x").write_bytes(content)
     assert words in refusal(tmp_path / "x")
 

@@ -209,7 +209,7 @@ def _varint(number):
     return struct.pack(f"{len(parts) + 1}B", *parts, number)
 
 
-def test_what_is_no_saved_model_is_named(small, tmp_path):
+def test_what_is_not_a_saved_model_is_named(small, tmp_path):
     assert "is not a SavedModel with variables" in refusal(tmp_path)
     assert "is not a SavedModel with variables" in refusal(tmp_path / "nothing")
     (tmp_path / "file").write_bytes(b"nothing")

@@ -165,7 +165,7 @@ def test_a_state_dict_comes_back_to_the_bit(torch, saved):
     "dtype",
     ["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"],
 )
-def test_numbers_of_every_kind_keep_their_dtype(torch, saved, dtype):
+def test_numbers_of_every_type_keep_their_dtype(torch, saved, dtype):
     path = saved({"x": torch.arange(-2, 6).to(getattr(torch, dtype))})
     with TorchFile(path) as arrays:
         assert arrays.dtypes == {"x": dtype}
@@ -259,7 +259,7 @@ def test_the_states_of_other_optimizers_are_read(torch, saved, name):
     assert bits(arrays) == bits(flattened(torch.load(path)))
 
 
-def test_what_is_no_tensor_is_passed_over(torch, saved):
+def test_what_is_not_a_tensor_is_passed_over(torch, saved):
     values = {"lr": 0.1, "name": "bit", "flags": [True, None, 1 << 70], "empty": {}, "pair": (1, 2)}
     lists = {"history": [{"grad": torch.ones(2)}, 3, (torch.zeros(1), "end")], 7: torch.ones(1)}
     assert list(read_all(saved(values | lists))) == ["history/0/grad", "history/2/0", "7"]
@@ -334,7 +334,7 @@ def test_files_of_the_other_byte_order_are_converted(torch, tmp_path):
 def test_other_objects_are_refused_by_name(torch, saved, make, name):
     message = refusal(saved({"model": {"x": torch.ones(2)}, "more": make(torch)}))
     assert f"requests {name!r}, which is not part of a list of weights; it was not run" in message
-    assert "Save the weights alone: torch.save(model.state_dict(), path)." in message
+    assert "torch.save(model.state_dict(), path)" in message
 
 
 def test_a_whole_model_is_refused(torch, saved):
@@ -342,7 +342,7 @@ def test_a_whole_model_is_refused(torch, saved):
 
 
 def test_a_tensor_without_a_name_is_refused(torch, saved):
-    assert "contains neither a dict nor a list. Save the weights" in refusal(saved(torch.ones(2)))
+    assert "contains neither a dict nor a list" in refusal(saved(torch.ones(2)))
 
 
 def test_a_negated_view_is_refused(torch, saved):
@@ -529,7 +529,7 @@ def test_the_pickle_of_a_trap_would_have_run(tmp_path, monkeypatch):
     assert (tmp_path / "trapped").is_dir()
 
 
-def test_a_bare_pickle_is_refused_by_what_it_asks_for(tmp_path, monkeypatch):
+def test_a_bare_pickle_is_refused_by_what_it_requests(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "x.bin"
     path.write_bytes(program(HOSTILE["REDUCE"][0]))
@@ -679,7 +679,7 @@ def test_a_file_cut_short_anywhere_is_refused(written):
     ],
     ids=["empty", "text", "zip without index", "one byte"],
 )
-def test_what_is_no_file_of_torch_save_is_named(tmp_path, content, words):
+def test_what_is_not_a_file_of_torch_save_is_named(tmp_path, content, words):
     (tmp_path / "x.pth").write_bytes(content)
     assert words in refusal(tmp_path / "x.pth")
 

@@ -403,7 +403,7 @@ def test_a_file_that_is_too_large_is_not_begun(mirror, cache, large):
     assert kept(cache) == []
 
 
-def test_a_file_for_which_there_is_not_a_room_is_not_begun(mirror, cache, large, monkeypatch):
+def test_a_file_larger_than_the_disk_is_not_started(mirror, cache, large, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 1000))
     mirror.files[f"/{FILE}"] = large
     message = failure()

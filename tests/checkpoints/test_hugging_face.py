@@ -218,9 +218,7 @@ def test_other_names_are_refused_with_the_form(source):
 
 
 @pytest.mark.parametrize("source", [SOURCE, REPOSITORY])
-def test_the_first_use_downloads_and_the_second_only_compares(
-    hub, cache, weights, tiny_arrays, source
-):
+def test_the_first_use_downloads_and_the_second_compares(hub, cache, weights, tiny_arrays, source):
     folder = resolve(source).weights()
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     with open_checkpoint(folder) as arrays:

@@ -192,7 +192,7 @@ def test_another_network_is_shown_with_the_difference_to_the_nearest(tmp_path):
     assert json.loads(result.stdout)["architecture"] is None
 
 
-def test_arrays_without_a_known_name_is_refused(tmp_path):
+def test_arrays_without_a_known_name_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", **{"dense/kernel": np.zeros((2, 2), "float32")})
     assert "is not a network of the registry: of its 1 arrays (dense/kernel" in fails(
         "info", tmp_path / "a.npz"

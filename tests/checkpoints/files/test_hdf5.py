@@ -464,7 +464,7 @@ def test_values_that_share_a_place_are_refused(path):
     ],
     ids=["empty", "text", "signature", "zeros"],
 )
-def test_what_is_not_a_hdf5_is_named(tmp_path, content, words):
+def test_what_is_not_hdf5_is_named(tmp_path, content, words):
     (tmp_path / "x.h5").write_bytes(content)
     assert words in refusal(tmp_path / "x.h5")
 

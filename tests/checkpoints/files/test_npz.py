@@ -253,7 +253,7 @@ def test_python_objects_are_refused_and_not_run(tmp_path):
     ],
     ids=["empty", "one byte", "text", "npy", "zip without index"],
 )
-def test_what_is_not_a_npz_is_named(tmp_path, content, words):
+def test_what_is_not_an_npz_is_named(tmp_path, content, words):
     (tmp_path / "x.npz").write_bytes(content)
     assert words in refusal(tmp_path / "x.npz")
 

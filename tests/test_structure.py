@@ -1,6 +1,7 @@
 """The order of the parts: who may import whom, and what a quick command may cost."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -68,9 +69,14 @@ def part_of(path):
     return ROOT if first == "__init__.py" else first.removesuffix(".py")
 
 
+@functools.cache
+def tree_of(path):
+    return ast.parse(path.read_text())
+
+
 def imports_of(path, only_at_load=False):
     """Dotted names that a file imports; `from a.b import c` counts as `a.b.c`."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     for node in executed_at_load(tree) if only_at_load else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -101,15 +107,27 @@ def external_imports(path, only_at_load=False):
     return {name.partition(".")[0] for name in imports_of(path, only_at_load)} - {"bit_keras"}
 
 
-@pytest.fixture(params=FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def path(request):
-    return request.param
+def of_every_file(check):
+    """A test that makes a check of every file. One test for each of them took longer to start."""
+
+    def test():
+        for path in FILES:
+            try:
+                check(path)
+            except AssertionError as error:
+                error.add_note(path.relative_to(PACKAGE).as_posix())
+                raise
+
+    test.__name__ = check.__name__
+    return test
 
 
+@of_every_file
 def test_every_part_has_its_place_in_the_order(path):
     assert part_of(path) in HEIGHT
 
 
+@of_every_file
 def test_imports_point_down(path):
     part = part_of(path)
     upward = {
@@ -120,12 +138,14 @@ def test_imports_point_down(path):
     assert not upward
 
 
+@of_every_file
 def test_preprocessing_imports_only_the_registry(path):
     if part_of(path) == "preprocessing":
         services = {"documents", "errors", "extras"}
         assert set(parts_imported_by(path)) <= {"preprocessing", "registry", *services}
 
 
+@of_every_file
 def test_names_are_imported_by_string_only_where_laziness_needs_it(path):
     # What `importlib` imports by a string, the tests above cannot see.
     if re.search("import_module|resolve_name", path.read_text()):
@@ -140,6 +160,7 @@ def test_names_are_imported_by_string_only_where_laziness_needs_it(path):
         assert path.relative_to(PACKAGE).as_posix() in lazy
 
 
+@of_every_file
 def test_frameworks_are_imported_only_where_they_belong(path):
     part, external = part_of(path), external_imports(path)
     if path in READ_SAVED_MODELS:
@@ -150,10 +171,12 @@ def test_frameworks_are_imported_only_where_they_belong(path):
         assert not external & {"jax", "torch", "transformers"}
 
 
+@of_every_file
 def test_nothing_private_of_keras_is_imported(path):
     assert not [name for name in imports_of(path) if name.startswith("keras.src")]
 
 
+@of_every_file
 def test_what_every_command_loads_imports_nothing_heavy(path):
     if part_of(path) in {ROOT, "cli", "registry", "errors", "atomic"}:
         assert not external_imports(path, only_at_load=True) & HEAVY
@@ -199,6 +222,7 @@ def test_help_names_every_command_and_what_it_does():
     } <= set(commands)
 
 
+@of_every_file
 def test_h5py_opens_no_file_that_others_wrote(path):
     # The HDF5 library loops for ever on some files: ours are written by it, and others read by
     # our own reader. Keras opens what it is told to load, so only a clean copy is loaded.

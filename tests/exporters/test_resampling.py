@@ -75,6 +75,7 @@ def published_transforms():
     return {eval_transform(name): None for name in names}
 
 
+@pytest.mark.slow
 @needs_photos
 @pytest.mark.parametrize("transform", published_transforms(), ids=repr)
 def test_every_published_transform_gives_pillows_pixels_of_photographs(transform):

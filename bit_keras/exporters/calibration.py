@@ -30,7 +30,7 @@ def calibration_images(
         data: What `bit_keras.data.open_images` takes; or a folder of images, since
             classes do not matter here.
         transform: EvalTransform. Of the network.
-        count: int. How many; fewer where there are no more. Defaults to `200`.
+        count: int. How many; fewer where the source has fewer. Defaults to `200`.
         split: str. Which split of the data. Defaults to `train` where there is one, else
             to the first: what a network is tested on does not calibrate it.
         seed: int, not negative. The same images for the same seed. Defaults to `0`.

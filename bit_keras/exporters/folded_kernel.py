@@ -39,7 +39,7 @@ def with_folded_kernels(model: keras.Model) -> tuple[keras.Model, "KernelFiller"
 
 
 def _unsaved_variable(value: tf.Tensor, name: str) -> tf.Variable:
-    """An ordinary variable that the checkpoint of a SavedModel leaves out.
+    """An ordinary variable that the checkpoint of a SavedModel omits.
 
     A program that loads the SavedModel and saves it again does store it, as any other.
     """

@@ -40,11 +40,8 @@ def export_hub(
     `variables`, `trainable_variables` and `regularization_losses`, the signature
     `serving_default` (`inputs` -> `logits` or `features`) for any batch, height
     and width, and a stored input and output for `bit_keras.artifacts.Artifact.verify`. It
-    loads in TensorFlow 2.10 and later.
-
-    With `class_maps` it has the signature `class_maps` too: `inputs` -> `class_maps`,
-    float32 `(batch, height / 32, width / 32, classes)`, sides rounded up, what
-    `bit_keras.create_class_maps` gives. All signatures share the weights and the graph.
+    loads in TensorFlow 2.10 and later. Each further output level has a signature of its own:
+    `inputs` -> the output. All signatures share the weights and the graph.
 
     With `folded` it is also an artifact for servers, with the signatures of
     `bit_keras.exporters.serving.export_serving`. They use kernels that are standardised
@@ -52,39 +49,13 @@ def export_hub(
     callable root always uses the kernels as they are. OpenVINO, the converter of
     TensorFlow.js and the scope of a `tf.distribute` strategy do not take such an artifact.
 
-    Args:
-        model: From `create_classifier` or `create_feature_extractor`, on the
-            TensorFlow backend.
-        path: The folder to create; it must not exist. Written atomically.
-        input_range: `(-1.0, 1.0)`, BiT's own, or `(0.0, 1.0)`, the common image
-            range of TF Hub. Defaults to `(-1.0, 1.0)`.
-        spec: ClassifierSpec. The labels and the transform of a classifier, which travel in
-            the metadata. Defaults to what the registry knows of the model's name.
-        folded: bool. Add the signatures of a server. Defaults to `False`.
-        class_maps: bool. Add the signature `class_maps`. Defaults to `False`.
-        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to `False`.
-        max_pixels: int. With `folded`, the most pixels of an encoded image, which its
-            header states. Defaults to 25,000,000.
+    The options are described, and checked, by `bit_keras.export`, which calls this function.
 
     Returns:
         Metadata, as stored in the artifact.
 
     Raises:
-        ExportError: Another backend, an unknown range, a model that is not a BiT, a
-            task with another number of classes, class maps of a feature extractor, or
-            TensorFlow cannot write.
-        SizeError: `folded`, and the size of the images is not known.
-        BitKerasError: The path exists, or its parent does not; or `folded`, and the
-            network takes other images than RGB squares.
-
-    Example:
-
-    ```python
-    from bit_keras.exporters.hub import export_hub
-
-    model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
-    export_hub(model, "bit_tiny").variant  # 'classification'
-    ```
+        ExportError, SizeError, BitKerasError: As `bit_keras.export`.
     """
     network = ExportedNetwork.of(model)
     metadata = describe(network.model, "hub", input_range, spec, allow_nonfinite)
@@ -106,7 +77,7 @@ def export_hub(
 
 
 class ReusableModel(tf.train.Checkpoint):
-    """A Keras model behind the interface of a reusable SavedModel.
+    """A Keras model with the interface of a reusable SavedModel.
 
     `tf.train.Checkpoint`, not `tf.Module`: the variable lists of a module are
     properties, which are not saved.

@@ -97,7 +97,7 @@ def decode(data: tf.Tensor) -> tf.Tensor:
                 tf.io.is_jpeg(data),
                 lambda: tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"),
             ),
-            (_is("gif", octets), lambda: _decode_any(_first_frame(data).alone)),
+            (_is("gif", octets), lambda: _decode_any(_first_frame(data).single)),
             (_is("bmp", octets) & (octets[28] == 8), lambda: _decode_palette(data, octets)),
             (_is("webp", octets), lambda: _decode_webp(data)),
         ],
@@ -216,14 +216,14 @@ class _Frame(NamedTuple):
         height: int64 scalar. Of the canvas.
         width: int64 scalar. Of the canvas.
         fills: bool scalar. Whether the frame is whole and as large as the canvas.
-        alone: string scalar. A GIF of this frame only, without extensions, one of which
+        single: string scalar. A GIF of this frame only, without extensions, one of which
             makes a colour transparent: Pillow's RGB is that of the palette.
     """
 
     height: tf.Tensor
     width: tf.Tensor
     fills: tf.Tensor
-    alone: tf.Tensor
+    single: tf.Tensor
 
 
 def _gif(data: tf.Tensor) -> Header:
@@ -256,8 +256,8 @@ def _first_frame(data: tf.Tensor) -> _Frame:
     fills &= (two(start + 5) == width) & (two(start + 7) == height)
     whole = (at(start) == ord(",")) & (end <= size)
     frame = tf.strings.substr(data, start, tf.maximum(end - start, 0))
-    alone = tf.strings.join([tf.strings.substr(data, tf.zeros_like(header), header), frame, b";"])
-    return _Frame(height, width, whole & fills, alone)
+    single = tf.strings.join([tf.strings.substr(data, tf.zeros_like(header), header), frame, b";"])
+    return _Frame(height, width, whole & fills, single)
 
 
 def _after_blocks(at: Callable, position: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Target `keras`: a `.keras` file that knows its labels and its transform, and proves itself."""
+"""Target `keras`: a `.keras` file with its labels, its transform and reference outputs."""
 
 import os
 import zipfile
@@ -28,7 +28,7 @@ from bit_keras.models.finite import require_finite_weights
 from bit_keras.preprocessing import ClassifierSpec
 from bit_keras.registry import checkpoint_of
 
-#: Side of the images that prove a file, where the network takes any.
+#: Side of the reference images, where the network takes any.
 _REFERENCE_SIZE = 64
 
 
@@ -42,30 +42,17 @@ def export_keras(
 
     Keras loads the file as any other, since it reads its own members by their names;
     `load_predictor` also reads the spec, and `bit_keras.artifacts.Artifact.verify` a stored input
-    and output.
+    and output. The model is a network of this package, or a chain of `create_feature_extractor`
+    and a Dense layer, which becomes a classifier: see `bit_keras.models.with_own_head`. A file
+    that exists is replaced.
 
-    Args:
-        model: A network of this package, or a chain of `create_feature_extractor` and a Dense
-            layer, which becomes a classifier: see `bit_keras.models.with_own_head`.
-        path: The file to create or to replace; its name ends in `.keras`. Written atomically.
-        spec: ClassifierSpec. The labels and the transform of a classifier. Defaults to what
-            the registry knows of the model's name.
-        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to `False`.
+    The options are described, and checked, by `bit_keras.export`, which calls this function.
+
+    Returns:
+        Metadata, as stored in the artifact.
 
     Raises:
-        ExportError: The name does not end in `.keras`, or the spec has another
-            number of classes than the model.
-        BitKerasError: The file cannot be written.
-
-    Example:
-
-    ```python
-    from bit_keras.exporters.keras_archive import export_keras
-
-    model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None)
-    export_keras(model, "tiny.keras")
-    bit_keras.sources.resolve("tiny.keras").spec.labels.name  # 'cifar10'
-    ```
+        ExportError, SizeError, BitKerasError: As `bit_keras.export`.
     """
     require_keras_name(path)
     model, spec = as_built(ExportedNetwork.of(model).model, spec)
@@ -88,7 +75,7 @@ def convert_to_keras(
 ) -> None:
     """Writes weights as a `.keras` file, one array at a time, without a network.
 
-    What `export_keras` writes, without an input and output to prove it: no network
+    What `export_keras` writes, without reference outputs: no network
     computes anything.
 
     Args:
@@ -99,7 +86,7 @@ def convert_to_keras(
         spec: ClassifierSpec, as in `export_keras`.
 
     Raises:
-        CheckpointError: The arrays are not a network of the registry.
+        CheckpointError: The arrays do not match any registered architecture.
         BitKerasError: As `export_keras`.
     """
     require_keras_name(path)

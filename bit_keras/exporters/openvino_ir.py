@@ -43,47 +43,22 @@ def export_openvino(
     """Writes a model as a folder of OpenVINO IR: `model.xml` and `model.bin`.
 
     Input, outputs and names are those of `bit_keras.exporters.onnx.export_onnx`. The
-    labels of a classifier are in `labels.tsv`, what the folder is and a stored input
+    labels of a classifier are in `labels.tsv`, the metadata and a stored input
     and output for `bit_keras.artifacts.Artifact.verify` in `assets.extra`. What OpenVINO's Model
     API and Model Server need to know is in the graph: the layout, and below `model_info` the type
-    of the model, its labels, scale and mean, and how images are resized.
+    of the model, its labels, scale and mean, and how images are resized. With `quantize="float16"`
+    weights are stored in float16, and the device chooses what it computes in.
 
-    On a processor with bfloat16 OpenVINO computes in it unless it is told otherwise: set
-    `INFERENCE_PRECISION_HINT` to `f32` for the answers of Keras.
+    On a processor with bfloat16 OpenVINO computes in it by default: set
+    `INFERENCE_PRECISION_HINT` to `f32` for the outputs of Keras.
 
-    Args:
-        model: From `create_classifier` or `create_feature_extractor`, on the
-            TensorFlow backend. It is not changed.
-        path: The folder to create; it must not exist. Written atomically.
-        quantize: `"none"`, or `"float16"`: weights are stored in float16, half the
-            size, and the device chooses what it computes in. Defaults to `"none"`.
-        size: int. Side of the images. Defaults to that of the model, which may be any.
-        input_range: `(-1.0, 1.0)`, BiT's own, or `(0.0, 1.0)`. Defaults to
-            `(-1.0, 1.0)`.
-        spec: ClassifierSpec. The labels and the transform of a classifier. Defaults to what the
-            registry knows of the model's name.
-        class_maps: bool. Add the output `class_maps`. Defaults to `False`.
-        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to `False`.
+    The options are described, and checked, by `bit_keras.export`, which calls this function.
 
     Returns:
-        Metadata, as stored in the folder.
+        Metadata, as stored in the artifact.
 
     Raises:
-        ExportError: Another backend, an unknown range or quantisation, a model that is no
-            BiT, a spec with another number of classes, class maps of a feature extractor,
-            or the extra `openvino` is missing.
-        SizeError: The model takes another size than is given, or the size is below 32.
-        BitKerasError: The folder exists or cannot be written, or the network takes other
-            images than RGB squares.
-
-    Example:
-
-    ```python
-    from bit_keras.exporters.openvino_ir import export_openvino
-
-    model = bit_keras.create_classifier("bit_tiny.cifar10")
-    export_openvino(model, "bit_tiny", quantize="float16").precision  # 'float16'
-    ```
+        ExportError, SizeError, BitKerasError: As `bit_keras.export`.
     """
     require_extra(
         "openvino", "onnx", "openvino", purpose="Exporting to OpenVINO", error=ExportError

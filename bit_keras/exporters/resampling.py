@@ -14,11 +14,11 @@ import tensorflow as tf
 
 from bit_keras.preprocessing import EvalTransform
 
-#: Bits behind the point of a weight (`PRECISION_BITS` of `Resample.c`).
+#: Bits after the point of a weight (`PRECISION_BITS` of `Resample.c`).
 _ONE = float(1 << 22)
 
 #: Rows that are computed from one band of the image. Each row needs a few
-#: neighbours alone, and a product with the whole image would mostly add zeros.
+#: neighbours only, and a product with the whole image would mostly add zeros.
 _ROWS = 32
 
 

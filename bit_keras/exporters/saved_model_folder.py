@@ -39,11 +39,9 @@ def save(
     try:
         tf.saved_model.save(root, os.fspath(folder), signatures=dict(signatures))
     except tf.errors.OpError as error:
-        # Without the graph node in front and the name of the kernel behind.
+        # Without the graph node in front and the name of the kernel at the end.
         reason = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]", "", error.message)
-        raise ExportError(
-            f"{path} could not be written ({reason}); nothing was left behind."
-        ) from error
+        raise ExportError(f"{path} could not be written ({reason}); no files were kept.") from error
     _fix_fingerprint(folder / "fingerprint.pb")
 
 

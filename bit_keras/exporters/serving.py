@@ -54,57 +54,21 @@ def export_serving(
     - `image_bytes`: `image_bytes`, string `(batch,)`, encoded images of any size ->
       `scores`, float32, `classes` and `class_ids`, string, `(batch, 5)`, best first.
       Images go through the checkpoint's own evaluation transform, bit for bit,
-      without the turn that EXIF asks for;
-    - `class_maps`, where they are requested: `inputs` -> `class_maps`, float32 `(batch,
-      size / 32, size / 32, classes)`, what `bit_keras.create_class_maps` gives.
+      without the rotation of their EXIF metadata;
+    - each further output level: `inputs` -> the output.
 
     A feature extractor returns `features` from the first three. The labels are in
     `assets/labels.tsv`, requests to warm up with in
     `assets.extra/tf_serving_warmup_requests`, a stored input and output for
     `bit_keras.artifacts.Artifact.verify` next to them.
 
-    Args:
-        model: From `create_classifier` or `create_feature_extractor`, on the
-            TensorFlow backend. It is not changed.
-        path: The folder of all versions; `path/version` must not exist. Written atomically.
-        version: int. From 1. Defaults to `1`.
-        size: int. Side of the images. Defaults to that of the model or its spec.
-        precision: `"float32"`, or `"bfloat16"`: convolutions in bfloat16, half the
-            size, statistics and head in float32. Defaults to `"float32"`.
-        input_range: `(-1.0, 1.0)`, BiT's own, or `(0.0, 1.0)`. Defaults to
-            `(-1.0, 1.0)`.
-        spec: ClassifierSpec. The labels and the transform; of an extractor's, the transform.
-            Defaults to what the registry knows of the model's name.
-        batch_sizes: sequence of int. To warm up a server with; `()` writes no
-            requests. Defaults to `(1, 2, 4, 8)`.
-        class_maps: bool. Add the signature `class_maps`. Defaults to `False`.
-        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to `False`.
-        max_pixels: int. The most pixels of an encoded image, which its header states;
-            resizing one takes about 30 bytes a pixel. Defaults to 25,000,000.
-        default_signature: `"inputs"`, or `"image_bytes"`: `serving_default` takes encoded
-            images, for managed endpoints that call no other signature, and the signature
-            `inputs` takes what it takes otherwise. Defaults to `"inputs"`.
+    The options are described, and checked, by `bit_keras.export`, which calls this function.
 
     Returns:
         Metadata, as stored in the artifact.
 
     Raises:
-        ExportError: Another backend, an unknown range, precision or default signature, a
-            model that is not a BiT, a spec with another number of classes, class maps of a feature
-            extractor, a version or `max_pixels` below 1, the extra `serving` is missing,
-            or TensorFlow cannot write.
-        SizeError: No size is given and none is known, or it is below 32.
-        BitKerasError: The folder of the version exists, or the network takes other
-            images than RGB squares.
-
-    Example:
-
-    ```python
-    from bit_keras.exporters.serving import export_serving
-
-    model = bit_keras.create_classifier("bit_tiny.cifar10")
-    export_serving(model, "bit_tiny").size  # 64
-    ```
+        ExportError, SizeError, BitKerasError: As `bit_keras.export`.
     """
     require_warm_up(batch_sizes)  # Before the minutes that a large network takes.
     network = ExportedNetwork.of(model)
@@ -133,7 +97,7 @@ def export_serving(
 
 
 class ServingModel(tf.train.Checkpoint):
-    """A folded network behind the endpoints of a server.
+    """A folded network with the endpoints of a server.
 
     Args:
         network: ExportedNetwork. Each further level has an endpoint of its name.

@@ -53,7 +53,7 @@ def serving_signatures(
     levels: Sequence[str] = (),
     default: str = DEFAULT_SIGNATURES[0],
 ) -> dict[str, Any]:
-    """The endpoints of a network behind a server, as `tf.saved_model.save` takes them.
+    """The endpoints of a network on a server, as `tf.saved_model.save` takes them.
 
     - `serving_default`: `inputs` -> `logits` and `probabilities`, or `features`;
     - `features`: `inputs` -> `features`;

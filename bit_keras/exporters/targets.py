@@ -71,7 +71,7 @@ class Target:
         writes: str. What is written.
         writer: str. The function that writes it, as `module:function`.
         options: Mapping from the name of each option to the values that it can have, or to
-            None where these are no short list.
+            None where these cannot be listed.
         is_saved_model: bool. Whether it writes a SavedModel. Defaults to `False`.
     """
 

@@ -61,34 +61,20 @@ def export_triton(
     with a fixed batch. Edit `config.pbtxt` to change that.
 
     Args:
-        model: From `create_classifier` or `create_feature_extractor`, on the
-            TensorFlow backend. It is not changed.
+        model: The model.
         path: The folder of the model; its parent is the repository. It is created, or has
             the `config.pbtxt` of a former version. Written atomically.
         target: `"serving"` for a SavedModel, or `"onnx"`. Defaults to `"serving"`.
-        version: int. From 1; there must be no such version yet. Defaults to `1`.
+        version: int. From 1. Defaults to `1`.
         **options: Of `export_serving`, but for `batch_sizes`, or of `export_onnx`.
 
     Returns:
         Metadata, as stored in the artifact.
 
     Raises:
-        ExportError: An unknown target, a folder that is not a model of a repository, a version
-            with other inputs, outputs or labels than the former ones, and as `export_serving`
-            and `export_onnx`.
-        SizeError, BitKerasError: As `export_serving` and `export_onnx`.
-
-    Example:
-
-    ```python
-    from pathlib import Path
-
-    from bit_keras.exporters.triton import export_triton
-
-    Path("models").mkdir()
-    model = bit_keras.create_classifier("bit_tiny.cifar10")
-    export_triton(model, "models/tiny", target="onnx", size=64).size  # 64
-    ```
+        ExportError: A folder that is not a model of a repository, a version with other inputs,
+            outputs or labels than the former ones, and as `bit_keras.export`.
+        SizeError, BitKerasError: As `bit_keras.export`.
     """
     path = Path(path)
     if path.is_dir() and any(path.iterdir()) and not (path / CONFIG).is_file():

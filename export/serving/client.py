@@ -32,7 +32,7 @@ BATCH_SIZE = 8
 
 
 class ServingError(Exception):
-    """A request without an answer, in one sentence."""
+    """A request that failed, in one sentence."""
 
 
 class RefusedError(ServingError):
@@ -148,7 +148,7 @@ def _error(server: str, status: int, message: str) -> ServingError:
     problems = {
         404: "has no such model or version",
         503: "is not available",
-        504: "did not answer in time",
+        504: "did not respond in time",
     }
     return ServingError(f"{server} {problems.get(status, 'failed')}: {reason}")
 

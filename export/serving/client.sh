@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Asks TensorFlow Serving over REST, with curl and base64 alone.
+# Calls TensorFlow Serving over REST, with only curl and base64.
 #
 #   client.sh status             which versions are loaded
 #   client.sh metadata           the signatures
@@ -23,7 +23,7 @@ case "${1:-} $#" in
   "classify 2")
     image=$(base64 <"$2" | tr -d '\n')
     # The server decodes {"b64": ...} itself; the model gets the bytes of the file. Through a pipe,
-    # as a picture is longer than an argument may be.
+    # as an image is longer than an argument may be.
     printf '{"signature_name": "image_bytes", "instances": [{"b64": "%s"}]}' "$image" |
       "${curl[@]}" --data-binary @- "$model:predict"
     ;;

@@ -330,7 +330,7 @@ def test_unknown_models_versions_and_labels_get_a_sentence(way, photos):
 
 def test_a_server_that_is_not_there_gets_a_sentence():
     with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))  # Bound and not listening: nobody else answers there.
+        held.bind(("127.0.0.1", 0))  # Bound and not listening: nothing else responds there.
         address = f"127.0.0.1:{held.getsockname()[1]}"
         with pytest.raises(client.ServingError, match="is not available: is it running"):
             client.classify_rest(f"http://{address}", client.Model(), [b""], timeout=10)
@@ -354,9 +354,9 @@ def test_an_address_that_cannot_be_asked_gets_a_sentence():
 def test_a_server_that_is_too_slow_gets_a_sentence():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(client.ServingError, match="did not answer in time"):
+        with pytest.raises(client.ServingError, match="did not respond in time"):
             client.classify_rest(f"http://{address}", client.Model(), [b""], timeout=0.2)
-        with pytest.raises(client.ServingError, match=r"did not answer in time|is not available"):
+        with pytest.raises(client.ServingError, match=r"did not respond in time|is not available"):
             client.classify_grpc(address, client.Model(), [b""], timeout=0.2)
 
 

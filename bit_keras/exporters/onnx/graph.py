@@ -94,7 +94,7 @@ def onnx_model(
             weights.tensors,
         ),
         opset_imports=[operators],
-        # The version of the file format that came with the operators.
+        # The version of the file format that was released with the operators.
         ir_version=helper.find_min_ir_version_for([operators]),
         producer_name="bit_keras",
         producer_version=bit_keras.__version__,
@@ -149,9 +149,9 @@ class _Graph:
             # Nodes that are called like a layer keep their names.
             self.nodes.append(helper.make_node("Identity", [value], [output], name=value))
 
-    def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+    def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         """Adds a node that is called like its output, and returns that name."""
-        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
     def _images(self, input_range: tuple[float, float], layout: Layout) -> str:
@@ -255,7 +255,7 @@ class _Graph:
         return self._scale_and_shift(layer.name, images, scale, shift)
 
     def _scale_and_shift(self, name: str, images: str, scale: np.ndarray, shift: np.ndarray) -> str:
-        """By BatchNormalization: ONNX Runtime computes it and the ReLU behind it in one pass."""
+        """By BatchNormalization: ONNX Runtime computes it and the ReLU after it in one pass."""
         parameters = {
             "scale": scale,
             "shift": shift,
@@ -293,7 +293,7 @@ class _Graph:
 
     def _array(self, name: str, array: np.ndarray) -> str:
         if self._half:
-            # What is too large becomes infinite, and shows in the answers.
+            # What is too large becomes infinite, and shows in the outputs.
             with np.errstate(over="ignore"):
                 array = array.astype(np.float16)
         return self._weights.add(name, array)

@@ -46,64 +46,26 @@ def export_onnx(
 
     Its input is `inputs`, float32 `(batch, height, width, 3)`, or with the layout `"nchw"`
     `inputs_nchw`, `(batch, 3, height, width)`; any batch is taken unless `batch` is given, and
-    any height and width unless `size` is given. A classifier answers with `logits`,
-    `probabilities` and `features`, an extractor with `features`, all float32; with
-    `class_maps` also with these, `(batch, height / 32, width / 32, classes)` in either
-    layout, sides rounded up, what `bit_keras.create_class_maps` gives. Nodes
-    and weights are called like the layers. The metadata, and a stored input and output
-    for `bit_keras.artifacts.Artifact.verify`, are entries of the model's metadata; the last one
-    is a checksum of the file, which is refused where it differs.
+    any height and width unless `size` is given. A classifier has the outputs `logits`,
+    `probabilities` and `features`, an extractor `features`, all float32; further output levels
+    have their channels last in either layout. Nodes and weights are named like the layers. The
+    metadata, and a stored input and output for `bit_keras.artifacts.Artifact.verify`, are
+    entries of the model's metadata; the last one is a checksum, and a file that differs is refused.
 
-    Weights of 2 GB and more are in a second file, the name with `.data` behind it: the
+    With `quantize="float16"` weights and arithmetic are in float16, but for the statistics of
+    GroupNorm and the sums of the head; with `"int8"` the head and all convolutions but the first
+    are in 8 bits, weights by output channel, everything else in float32.
+
+    Weights of 2 GB and more are in a second file, the name with `.data` appended: the
     two belong together.
 
-    Args:
-        model: From `create_classifier` or `create_feature_extractor`, on the
-            TensorFlow backend. It is not changed.
-        path: The file to create; its name ends in `.onnx`, and it must not exist. Written
-            atomically.
-        quantize: `"none"`, or `"float16"`: weights and arithmetic in float16, but for the
-            statistics of GroupNorm and the sums of the head; or `"int8"`: head and
-            convolutions, but for the first one, in 8 bits, weights by output channel,
-            everything else in float32. Defaults to `"none"`.
-        size: int. Side of the images. Defaults to that of the model, which may be any.
-        input_range: `(-1.0, 1.0)`, BiT's own, or `(0.0, 1.0)`. Defaults to
-            `(-1.0, 1.0)`.
-        spec: ClassifierSpec. The labels and the transform of a classifier. Defaults to what the
-            registry knows of the model's name.
-        calibration: array `(n, size, size, 3)` or iterable of float32 images in [-1, 1]
-            whatever the range of the file, a hundred or more, for `"int8"`: images
-            such as the network is going to see, from
-            `bit_keras.exporters.calibration.calibration_images`.
-        class_maps: bool. Add the output `class_maps`. Defaults to `False`.
-        batch: int. The only number of images that the file takes at once, from 1 to 1024, for
-            what reads no open batch. Defaults to any.
-        opset: int. Version of the operators, from 11 (of `"int8"`, 13) to 23. Defaults to
-            17.
-        layout: `"nhwc"`, channels last, or `"nchw"`, channels first, as OpenCV and most
-            vision code in browsers have them. Defaults to `"nhwc"`.
-        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to `False`.
+    The options are described, and checked, by `bit_keras.export`, which calls this function.
 
     Returns:
-        Metadata, as stored in the file.
+        Metadata, as stored in the artifact.
 
     Raises:
-        ExportError: Another backend, an unknown range or quantisation, a model that is no
-            BiT, a spec with another number of classes, class maps of a feature extractor,
-            no calibration images or some of another shape, another batch, opset or layout, a
-            path that exists or does not end in `.onnx`, or the extra `onnx` is missing.
-        SizeError: The model takes another size than is given, or the size is below 32.
-        BitKerasError: The file cannot be written, or the network takes other images than
-            RGB squares.
-
-    Example:
-
-    ```python
-    from bit_keras.exporters.onnx import export_onnx
-
-    model = bit_keras.create_classifier("bit_tiny.cifar10")
-    export_onnx(model, "bit_tiny.onnx", size=64).size  # 64
-    ```
+        ExportError, SizeError, BitKerasError: As `bit_keras.export`.
     """
     path = Path(path)
     _require_new_onnx_file(path)
@@ -277,7 +239,7 @@ def difference(file: Path, reference: Mapping[str, np.ndarray]) -> float:
 
 
 def _add_entries(file: Path, metadata: Metadata, reference: Mapping[str, np.ndarray]) -> None:
-    """Adds what the file is, its proof and what people look for in any file; checks it all."""
+    """Adds the metadata, the reference outputs and the usual entries of a file; checks it all."""
     import onnx
 
     model = onnx.load(file, load_external_data=False)

@@ -50,7 +50,7 @@ def quantize_file(source: Path, target: Path, name: str, images: np.ndarray) -> 
 
 
 class _Images(CalibrationDataReader):
-    """Images as `quantize_static` asks for them: batch after batch, then None."""
+    """Images as `quantize_static` reads them: batch after batch, then None."""
 
     def __init__(self, name: str, images: np.ndarray) -> None:
         self._name = name

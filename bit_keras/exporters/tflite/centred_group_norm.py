@@ -26,7 +26,7 @@ class CentredGroupNorm(GroupNorm):
     def _mean_of_groups(self, x: Tensor) -> Tensor:
         """The mean of each group, `(batch, 1, 1, channels)`, the same for all its channels.
 
-        Four axes throughout: the converter leaves out a reshape of `(1, channels)` that changes
+        Four axes throughout: the converter omits a reshape of `(1, channels)` that changes
         nothing for one image, and callers may resize the batch.
         """
         channels = x.shape[-1]

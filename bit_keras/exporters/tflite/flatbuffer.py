@@ -4,7 +4,7 @@ What is added stands before the bytes that were there.
 
 A flatbuffer refers forwards only, so a new root in front can name every part of the old
 bytes where it is. They are copied once and keep their alignment; a model of a gigabyte
-takes no longer than that. What the old root alone referred to stays behind, some
+takes no longer than that. What only the old root referred to stays in the file, some
 kilobytes that nothing reads.
 
 Reference:

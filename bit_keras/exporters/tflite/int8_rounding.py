@@ -144,8 +144,8 @@ def observed_ranges(network: keras.Model, images: np.ndarray) -> dict[str, Range
         dict from the name of a layer to its Ranges.
     """
     observer = _Observer()
-    kinds = (_ObservedConv2D, _ObservedPooling, _ObservedDense)
-    observed = _with_layers(network, kinds, lambda name: {"observer": observer})
+    classes = (_ObservedConv2D, _ObservedPooling, _ObservedDense)
+    observed = _with_layers(network, classes, lambda name: {"observer": observer})
     for start in range(0, len(images), _BATCH):
         observed(images[start : start + _BATCH], training=False)
     return observer.ranges
@@ -160,8 +160,8 @@ def rounded(network: keras.Model, ranges: Mapping[str, Ranges]) -> keras.Model:
         network: keras.Model, folded.
         ranges: mapping from `observed_ranges`.
     """
-    kinds = (_RoundedConv2D, _RoundedDense)
-    return _with_layers(network, kinds, lambda name: {"ranges": ranges[name]})
+    classes = (_RoundedConv2D, _RoundedDense)
+    return _with_layers(network, classes, lambda name: {"ranges": ranges[name]})
 
 
 def rounded_features(features: tf.Tensor, ranges: Mapping[str, Ranges]) -> tf.Tensor:
@@ -171,16 +171,16 @@ def rounded_features(features: tf.Tensor, ranges: Mapping[str, Ranges]) -> tf.Te
 
 def _with_layers(
     network: keras.Model,
-    kinds: tuple[type[keras.layers.Layer], ...],
+    classes: tuple[type[keras.layers.Layer], ...],
     attributes: Callable[[str], dict[str, Any]],
 ) -> keras.Model:
     """A copy of a network with other classes of layers, which get attributes by their names."""
-    format_of = {kind.__base__: kind for kind in kinds}
+    format_of = {layer_class.__base__: layer_class for layer_class in classes}
 
     def swap(layer: keras.layers.Layer) -> keras.layers.Layer:
-        kind = format_of.get(type(layer), type(layer))
-        copy = kind.from_config(layer.get_config())
-        if kind in kinds:
+        layer_class = format_of.get(type(layer), type(layer))
+        copy = layer_class.from_config(layer.get_config())
+        if layer_class in classes:
             for name, value in attributes(layer.name).items():
                 setattr(copy, name, value)
         return copy

@@ -108,7 +108,7 @@ _SCORES = {
 class _Table:
     """A table of the schema: strings, lists, tables, and NumPy scalars by their dtype."""
 
-    kind: str
+    type: str
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -272,8 +272,10 @@ def _output(name: str, spec: ClassifierSpec | None) -> _Table:
     return _Table("TensorMetadata", fields)
 
 
-def _content(kind: np.uint8, properties: _Table) -> _Table:
-    return _Table("Content", {"content_properties_type": kind, "content_properties": properties})
+def _content(properties_type: np.uint8, properties: _Table) -> _Table:
+    return _Table(
+        "Content", {"content_properties_type": properties_type, "content_properties": properties}
+    )
 
 
 def _serialised(table: _Table) -> bytes:
@@ -301,7 +303,7 @@ def _vector(builder: flatbuffers.Builder, values: Sequence[Any]) -> int:
 
 
 def _table(builder: flatbuffers.Builder, table: _Table) -> int:
-    names = _FIELDS[table.kind]
+    names = _FIELDS[table.type]
     written = {name: _written(builder, value) for name, value in table.fields.items()}
     builder.StartObject(len(names))
     for name, value in written.items():

@@ -66,7 +66,7 @@ class Operator:
     Attributes:
         name: str. For example `"CONV_2D"`; what custom operators call themselves.
         builtin: bool. Whether every interpreter has it.
-        inputs: tuple of Tensor. Those that are left out are left out here too.
+        inputs: tuple of Tensor. Omitted ones are omitted here too.
         outputs: tuple of Tensor.
     """
 
@@ -152,7 +152,7 @@ def require_fits(model: keras.Model, quantize: str) -> None:
 def require_operators(model: bytes, quantize: str) -> None:
     """Refuses a model that does not compute as its quantisation promises.
 
-    Every model has builtin operators alone, tensors of at most 4 dimensions, and no
+    Every model has only builtin operators, tensors of at most 4 dimensions, and no
     operator that its interpreter would misread or die of. Then:
 
     - `"none"`: every tensor is in float32, but for indices and shapes;
@@ -161,10 +161,10 @@ def require_operators(model: bytes, quantize: str) -> None:
     - `"int8"`: convolutions and dense layers read, multiply and write int8, with a
       scale for every output channel; inputs and outputs are uint8; what stands between
       these layers may be in float;
-    - `"int8-pure"`: moreover, no tensor is in float, there is no DEQUANTIZE, and the
+    - `"int8-pure"`: moreover, no tensor is in float, without DEQUANTIZE, and the
       only QUANTIZE are those that turn a uint8 input of the model into int8 and int8
       into a uint8 output. (They add or take away 128. The converter makes 8-bit
-      interfaces of them, since kernels compute in int8 alone.)
+      interfaces of them, since kernels compute only in int8.)
 
     Kernels of fewer than 1024 values stay in float32 with `"dynamic"`.
 
@@ -337,7 +337,7 @@ def _stored_kernel(graph: Graph, operator: Operator) -> Tensor:
 
 def _operator_name(code: schema.OperatorCode) -> tuple[str, bool]:
     """The name of an operator, and whether it is a builtin one."""
-    # Older files have the first 127 in the older field alone (`schema.fbs`).
+    # Older files have the first 127 only in the older field (`schema.fbs`).
     builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
     if builtin == schema.BuiltinOperator.CUSTOM:
         return code.CustomCode().decode(), False
@@ -350,7 +350,7 @@ def _graph(subgraph: schema.SubGraph, names: list[tuple[str, bool]]) -> Graph:
     for index in range(subgraph.OperatorsLength()):
         operator = subgraph.Operators(index)
         name, builtin = names[operator.OpcodeIndex()]
-        # -1 stands for an optional input that is left out.
+        # -1 stands for an optional input that is omitted.
         inputs = tuple(
             tensors[operator.Inputs(number)]
             for number in range(operator.InputsLength())

@@ -1,6 +1,6 @@
 """The shapes that a TFLite model states for its tensors.
 
-The converter is given an open batch: for one image it leaves out or rewrites operations
+The converter is given an open batch: for one image it omits or rewrites operations
 whose effect on a single image is none, and the file then fails, or computes something
 else, where a caller resizes the batch. (`[b, H, W, C] - [b, C]` is broadcast along W
 where b = W.) Afterwards the file states a batch of one, since accelerators take no open

@@ -1,4 +1,4 @@
-"""Writes a model as a TFLite file that proves itself."""
+"""Writes a model as a TFLite file with reference outputs."""
 
 import dataclasses
 import os
@@ -41,12 +41,11 @@ def export_tflite(
     calibration: np.ndarray | None = None,
     allow_nonfinite: bool = False,
 ) -> Metadata:
-    """Writes a model as a TFLite file, of builtin operators alone.
+    """Writes a model as a TFLite file of builtin operators only.
 
     The signatures `serving_default` and `features` are the same, under two names: `inputs`,
     float32 `(1, size, size, 3)`, to `probabilities` and `logits`, float32 `(1, classes)`,
-    `features`, float32 `(1, channels)`, and with `class_maps` these, float32
-    `(1, size / 32, size / 32, classes)`, what `bit_keras.create_class_maps` gives. A feature
+    `features`, float32 `(1, channels)`, and the further output levels. A feature
     extractor returns `features` only. Callers may resize the batch. Kernels are
     standardised once, at export. What `quantize` does:
 
@@ -55,53 +54,21 @@ def export_tflite(
     - `"dynamic"`: weights in int8, a quarter of the size; activations are rounded to
       8 bits before each convolution, by what is in them;
     - `"int8"`: convolutions and head in int8 with scales from `calibration`; GroupNorm
-      stays in float, because 8 bits do not contain its variances. Images are 8-bit pixels,
-      answers are 8-bit too;
-    - `"int8-pure"`: no float between input and output, for accelerators that know
-      nothing else; it costs more accuracy (`docs/deploy.md` has how much).
+      stays in float, because 8 bits do not contain its variances. Images and outputs are
+      8-bit;
+    - `"int8-pure"`: no float between input and output, for accelerators that compute only
+      in integers; it costs more accuracy (`docs/deploy.md` has how much).
 
-    The file carries what MediaPipe's image tasks ask for: normalisation, labels, what
-    scores mean; and a stored input and output for `bit_keras.artifacts.Artifact.verify`.
+    The file contains the metadata that MediaPipe's image tasks read: normalisation, labels and
+    the meaning of scores; and a stored input and output for `bit_keras.artifacts.Artifact.verify`.
 
-    Args:
-        model: From `create_classifier` or `create_feature_extractor`, on the
-            TensorFlow backend. It is not changed.
-        path: The file to create or to replace. Written atomically.
-        quantize: See above. Defaults to `"none"`.
-        size: int or `"dynamic"`. Side of the images, or none in particular: callers
-            resize the input, which is a square of the side that is the default here
-            until then. Defaults to that of the model or its spec.
-        input_range: `(-1.0, 1.0)`, BiT's own, or `(0.0, 1.0)`, for images in float32.
-            Defaults to `(-1.0, 1.0)`.
-        spec: ClassifierSpec. The labels and the transform. Defaults to what the registry knows of
-            the model's name.
-        calibration: float32 array `(n, height, width, 3)` in [-1, 1], for `"int8"` and
-            `"int8-pure"`: images such as the network is going to see, from
-            `bit_keras.exporters.calibration.calibration_images`.
-        class_maps: bool. Add the output `class_maps`, with `"none"`, `"float16"` or
-            `"dynamic"`. Defaults to `False`.
-        allow_nonfinite: bool. Take weights that are infinite or not a number. Defaults to `False`.
+    The options are described, and checked, by `bit_keras.export`, which calls this function.
 
     Returns:
-        Metadata, as stored in the file.
+        Metadata, as stored in the artifact.
 
     Raises:
-        ExportError: Another backend, an unknown quantisation or range, no or other
-            calibration images, a model that is not a BiT, class maps of a feature extractor
-            or of a file in 8 bits, a network over the 2 GB that the format contains, an
-            operator that the quantisation rules out, or TensorFlow cannot convert it.
-        SizeError: No size is given and none is known, or it is below 32.
-        BitKerasError: The path cannot be written, or the network takes other images
-            than RGB squares.
-
-    Example:
-
-    ```python
-    from bit_keras.exporters.tflite import export_tflite
-
-    model = bit_keras.create_classifier("bit_tiny.cifar10")
-    export_tflite(model, "bit_tiny.tflite", quantize="dynamic").precision  # 'dynamic'
-    ```
+        ExportError, SizeError, BitKerasError: As `bit_keras.export`.
 
     Reference:
         [LiteRT's quantisation](https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/post_training_quantization).

@@ -7,6 +7,9 @@ fixtures uses one of these names; any other test that takes seconds has the mark
 import inspect
 import types
 
+import keras
+import pytest
+
 #: Names of what takes seconds.
 SECONDS = {
     "Popen",
@@ -31,7 +34,11 @@ SECONDS = {
     "wheel",
 }
 
-#: Folders whose tests check what takes seconds elsewhere, in a part of one.
+#: The mark of a file whose networks take JAX minutes to compile: `make test` runs it on TensorFlow,
+#: and `make test-long` on the other backends.
+LONG_ELSEWHERE = [] if keras.backend.backend() == "tensorflow" else [pytest.mark.long]
+
+#: Files whose tests check what takes seconds elsewhere, in a part of one.
 FAST = ("tests/test_structure.py",)
 
 

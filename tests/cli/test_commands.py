@@ -97,6 +97,7 @@ def test_predict_reads_grey_pictures(artifact, tmp_path):
     assert len(output.stdout.strip().splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_predict_agrees_whatever_the_network_is_stored_as(artifact, tiny_npz, tmp_path):
     common = tmp_path / "common"
     options = ["--weights", tiny_npz, "--input-range", "0,1", "--out", common]
@@ -135,6 +136,7 @@ def test_predict_names_what_is_wrong_with_its_source(artifact, tiny_npz, tmp_pat
     assert "is not a checkpoint of a known format" in fails("predict", text, CAT)
 
 
+@pytest.mark.slow
 def test_predict_refuses_feature_extractors(tiny_npz, tmp_path):
     out = tmp_path / "features"
     arguments = ["--variant", "feature_extraction", "--weights", tiny_npz, "--out", out]
@@ -145,6 +147,7 @@ def test_predict_refuses_feature_extractors(tiny_npz, tmp_path):
 # export and verify
 
 
+@pytest.mark.slow
 def test_export_says_what_it_wrote(tiny_npz, tmp_path):
     out = tmp_path / "tiny"
     result = run("export", "bit_tiny.cifar10", "--to", "hub", "--weights", tiny_npz, "--out", out)
@@ -194,6 +197,7 @@ def test_options_that_do_not_go_together_are_wrong_usage(options, sentence, tmp_
     assert sentence in result.stderr
 
 
+@pytest.mark.slow
 def test_export_with_random_weights_is_reproducible(tmp_path):
     reference = []
     for name in ("a", "b"):

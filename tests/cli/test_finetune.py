@@ -34,6 +34,7 @@ def photos(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_it_says_the_rule_trains_and_says_what_is_next(photos, tmp_path):
     out = tmp_path / "run"
     result = run("finetune", "bit_tiny.cifar10", "--data", photos, "--out", out, *SHORT)

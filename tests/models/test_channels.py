@@ -26,6 +26,9 @@ from bit_keras.models.resnet_v2 import feature_maps
 from bit_keras.registry import ARCHITECTURES
 from tests.models.networks import CLASSES, fill, narrow, relative_errors, run, to_numpy
 from tests.reference import oracle
+from tests.tiers import LONG_ELSEWHERE
+
+pytestmark = LONG_ELSEWHERE
 
 NAME = "bit_tiny.cifar10"
 STEM = "resnet/root_block/standardized_conv2d/kernel"

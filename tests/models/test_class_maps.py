@@ -9,6 +9,9 @@ from bit_keras.errors import BitKerasError
 from tests.models import networks
 from tests.models.networks import random_images, to_numpy
 from tests.reference import oracle
+from tests.tiers import LONG_ELSEWHERE
+
+pytestmark = LONG_ELSEWHERE
 
 NAME = "bit_tiny.cifar10"
 # Sides that stride 32 does not divide: the last positions see more of the border.

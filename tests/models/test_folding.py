@@ -14,6 +14,9 @@ from bit_keras.models import (
     fold_weight_standardization,
 )
 from bit_keras.models.folding import leaf_layers
+from tests.tiers import LONG_ELSEWHERE
+
+pytestmark = LONG_ELSEWHERE
 
 #: What standardising in one graph and in another may differ by in float32.
 TOLERANCE = 1e-6
@@ -35,6 +38,7 @@ def assert_same_function(model, folded, images):
         assert np.abs(got - want).max() <= TOLERANCE * np.abs(want).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "build", [create_classifier, create_feature_extractor, create_feature_maps]
 )
@@ -58,6 +62,7 @@ def test_names_and_weights_stay(images):
         assert np.array_equal(weight, old)
 
 
+@pytest.mark.slow
 def test_a_network_inside_another_model_folds(images):
     body = create_feature_extractor("bit_tiny.cifar10")
     own = keras.layers.Dense(3, name="own")
@@ -163,6 +168,7 @@ def test_convolutions_inside_of_other_layers_fold(wrapped, shape):
     assert_same_function(model, folded, small_images(2, *shape))
 
 
+@pytest.mark.slow
 def test_a_network_in_a_wrapper_folds():
     body = create_feature_extractor("bit_tiny.cifar10")
     model = keras.Sequential([keras.Input((2, 32, 32, 3)), keras.layers.TimeDistributed(body)])

@@ -16,6 +16,9 @@ from bit_keras.models import (
     with_own_head,
 )
 from bit_keras.registry import checkpoint_of
+from tests.tiers import LONG_ELSEWHERE
+
+pytestmark = LONG_ELSEWHERE
 
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype("float32")
 

@@ -1,6 +1,6 @@
-"""Zip archives that others wrote: checked before anything is read from them.
+"""Zip archives from other programs, which are checked before anything is read from them.
 
-npz files, `.keras` files, those of PyTorch, and what stands at the end of a TFLite file are
+npz files, `.keras` files, those of PyTorch, and what is appended to a TFLite file are
 zip archives (APPNOTE.TXT, PKWARE, 6.3). `zipfile` reads any compression into memory whatever
 the result takes, and raises errors of ten classes where an archive is damaged.
 """
@@ -59,7 +59,7 @@ def open_archive(source: Path | IO[bytes]) -> zipfile.ZipFile:
     """Opens an archive and compares what its index says with its size.
 
     Args:
-        source: Path, or a file that is open for reading. What stands in front of the
+        source: Path, or a file that is open for reading. What precedes the
             archive is skipped.
 
     Returns:
@@ -67,7 +67,7 @@ def open_archive(source: Path | IO[bytes]) -> zipfile.ZipFile:
         encrypted, and unpack to at most 100 MB and four times the bytes of the file more.
 
     Raises:
-        BadZipFile: It is something else, or damaged; with the reason.
+        BadZipFile: The file is not an archive, or is damaged; with the reason.
     """
     with damage_as_bad_zip(), contextlib.ExitStack() as stack:
         if isinstance(source, Path):

@@ -1,4 +1,4 @@
-"""Fonts for names in drawings: matplotlib's own has no Chinese, Japanese or Korean characters."""
+"""Fonts for names in plots: matplotlib's own has no Chinese, Japanese or Korean characters."""
 
 import functools
 import logging
@@ -50,7 +50,7 @@ def lettering_for(texts: Iterable[str]) -> Lettering:
             break
     if missing:
         _logger.warning(
-            "No installed font has the characters %s; drawings have their code points instead. "
+            "No installed font has the characters %s; plots have their code points instead. "
             "Install a font that has them, such as Noto Sans CJK.",
             " ".join(sorted(missing)[:10]) + (" ..." if len(missing) > 10 else ""),
         )

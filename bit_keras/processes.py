@@ -43,8 +43,8 @@ _results: IO[str] | None = None
 class Child:
     """A Python process that runs one function, and ends with this process.
 
-    Whatever ends this process ends the child and what the child started. Ctrl-C in the terminal
-    does not reach it. What libraries print there goes to its standard error.
+    However this process ends, the child ends too, and what the child started. Ctrl-C in the
+    terminal does not reach it. What libraries print there goes to its standard error.
 
     Args:
         function: str. `"package.module:function"`, a function of one argument. A generator
@@ -81,7 +81,7 @@ class Child:
         # A group of its own, to end with all that it starts; what a child starts is in its group.
         self._leads_group = _results is None and hasattr(os, "killpg")
         self._process = subprocess.Popen(
-            # The function is on the command line for those who look at a list of processes.
+            # The function is an argument so that a list of processes shows it.
             [sys.executable, "-m", "bit_keras.processes", function],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -133,7 +133,7 @@ class Child:
             if line is None:
                 raise ProcessError(f"it took longer than {timeout:.0f} seconds")
             if not line:
-                self._lines.put(b"")  # For whoever asks again.
+                self._lines.put(b"")  # For the next call.
                 raise ProcessError(self._last_words)
             message = json.loads(line)
             if "step" in message:
@@ -171,7 +171,7 @@ class Child:
                     self._process.kill()
             self._process.wait()
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # What was written last reaches nobody.
+        with contextlib.suppress(BrokenPipeError):  # The last message is lost.
             self._process.stdin.close()
         self._reader.join(1)
 
@@ -317,7 +317,7 @@ def _serve(function: str) -> None:
         _converse(function, call["argument"], messages)
     except BitKerasError as error:
         _write({"error": [type(error).__name__, str(error)]})
-    # Whatever a library raises is a reason for people, and a traceback for who looks for it.
+    # Libraries raise anything: the parent gets the reason, standard error the traceback.
     except Exception as error:
         traceback.print_exc()
         reason = f"it raised {type(error).__name__}: {reason_of(error)}"
@@ -363,5 +363,5 @@ def _limit_memory(limit: int) -> None:
 
 
 if __name__ == "__main__":
-    # This module again, as those who report their steps import it.
+    # The instance of this module that other modules import for `report_step`.
     importlib.import_module("bit_keras.processes")._serve(sys.argv[1])

@@ -97,7 +97,7 @@ class Architecture:
         groups: int. Groups of every GroupNorm.
         normalization: `"group"` for GroupNorm and weight standardisation (BiT),
             `"batch"` for BatchNorm and plain convolutions.
-        pool_border: float. What the stem's max-pool sees beyond the edge.
+        pool_border: float. The value that the stem's max-pool pads with.
     """
 
     name: str
@@ -679,7 +679,7 @@ CHECKPOINTS: Mapping[str, Checkpoint] = MappingProxyType(
 
 @functools.cache
 def _aliases() -> Mapping[str, str]:
-    """Every alias, normalised, with the name that it stands for."""
+    """Every alias, normalised, with the name that it resolves to."""
     return MappingProxyType(
         {
             _normalize(alias): checkpoint.name

@@ -23,14 +23,14 @@ COLOURS = {
     "Keras": "#56B4E9",
 }
 
-#: Of those that stand for peers, next to the full colour of artifacts.
+#: The opacity of the bars of peers; those of artifacts are opaque.
 _PEER_ALPHA = 0.45
 
 _INCHES_PER_BAR, _INCHES_AROUND, _WIDTH = 0.27, 1.3, 9.0
 
 
 def write_plot(benchmark: Benchmark, path: str | os.PathLike) -> None:
-    """Writes a plot of a benchmark: horizontal bars, the fastest above.
+    """Writes a plot of a benchmark: horizontal bars, the fastest at the top.
 
     Args:
         benchmark: Benchmark.

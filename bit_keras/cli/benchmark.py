@@ -1,4 +1,4 @@
-"""`bit-keras benchmark`: how fast is it?"""
+"""`bit-keras benchmark`: the speed of exported models."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     examples=(
         ("Measure one file", "bit-keras benchmark r50x1.tflite"),
         (
-            "Compare three formats on two cores, and plot that",
+            "Compare and plot three formats on two cores",
             "bit-keras benchmark r50x1.tflite r50x1.onnx serving/ --threads 2 \\\n"
             "    --plot speed.png",
         ),
         (
-            "Compare a file with what others offer, image by image",
+            "Compare a file with other programs, image by image",
             "bit-keras benchmark r50x1-int8.tflite --batch 1 --peers --json",
         ),
     ),
@@ -50,7 +50,9 @@ if TYPE_CHECKING:
     help="Threads of each program; by default as many as there are cores.",
 )
 @click.option(
-    "--peers", is_flag=True, help="Measure what others offer, too, as far as it is installed."
+    "--peers",
+    is_flag=True,
+    help="Also measure other installed programs for the network.",
 )
 @click.option(
     "--rounds",
@@ -58,13 +60,13 @@ if TYPE_CHECKING:
     show_default=True,
     metavar="N",
     type=click.IntRange(min=1),
-    help="How often each has its turn.",
+    help="Timed calls of each program.",
 )
 @click.option(
     "--plot",
     metavar="FILE.png",
     type=click.Path(path_type=Path),
-    help="Draw the result into this file, too.",
+    help="Also plot the result into this file.",
 )
 @trust_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with all times.")
@@ -114,7 +116,7 @@ def command(
 
 
 def _peers_of(entries: "list[Entry]", folder: Path, threads: int) -> "list[Entry]":
-    """The peers of every network that takes part."""
+    """The peers of every measured network."""
     from bit_keras.benchmark import peer_entries
 
     networks = dict.fromkeys(entry.network for entry in entries)

@@ -11,7 +11,7 @@ _SHELLS: dict[str, type[ShellComplete]] = {
     "fish": FishComplete,
 }
 
-#: Where click looks for a shell that asks: https://click.palletsprojects.com/shell-completion
+#: The variable by which a shell calls click: https://click.palletsprojects.com/shell-completion
 _VARIABLE = f"_{PROGRAM.replace('-', '_').upper()}_COMPLETE"
 
 
@@ -44,7 +44,7 @@ def command(ctx: click.Context, shell: str) -> None:
     has an older one. In ~/.zshrc the line has to come after `autoload -U compinit && compinit`,
     which turns completion on; add that before it where it is missing.
 
-    Where a model or a file can stand, zsh offers both, fish too from the first letter on, and
+    Where a model or a file can be given, zsh offers both, fish also from the first letter on, and
     bash offers files where what is typed does not begin the name of a model. Models fine-tuned on
     VTAB tasks are offered where no other name fits.
     """

@@ -39,7 +39,7 @@ def write_archive(folder: str | os.PathLike, path: str | os.PathLike) -> str:
     """Writes the files of a SavedModel as a `.tar.gz`, in little memory.
 
     The root of the archive is that of the SavedModel. Names are sorted; nothing in
-    it tells who wrote it, when or where.
+    it depends on the user, the time or the place.
 
     Args:
         folder: A SavedModel.

@@ -106,7 +106,7 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def require_whole(folder: Path, record: Record) -> None:
+def require_unchanged(folder: Path, record: Record) -> None:
     """Compares an artifact and its archive with the manifest, byte by byte.
 
     Args:
@@ -179,5 +179,5 @@ def verify_collection(
     """
     folder = Path(folder)
     for record in Manifest.read(folder).records:
-        require_whole(folder, record)
+        require_unchanged(folder, record)
         yield record, Artifact(saved_model_of(folder, record)).verify(trust)

@@ -46,8 +46,8 @@ _PACKAGED = Path(__file__).parent / _TEMPLATES
 #: Stored next to the pages: the facts in them about each artifact.
 RECORDS = "records.json"
 
-#: What no page may say, since it depends on the values of the weights or on the packages that
-#: wrote them; the values stand in for it in a Record.
+#: What no page contains, since it depends on the values of the weights or on the packages that
+#: wrote them; a Record has these values instead.
 _VARYING: Mapping[str, Any] = MappingProxyType(
     {
         "archive_bytes": 0,
@@ -95,7 +95,7 @@ class Dataset:
     """A data set that weights were trained on.
 
     Attributes:
-        token: str. What stands for it in the names of checkpoints.
+        token: str. Its part of the names of checkpoints.
         title: str. What descriptions of checkpoints call it.
         tfhub: str. Its id on tfhub.dev (`tags/dataset.yaml`).
         hugging_face: str. Its id on the Hugging Face hub.

@@ -28,7 +28,7 @@ from bit_keras.collection.manifest import (
     PAGES,
     Manifest,
     read_json,
-    require_whole,
+    require_unchanged,
     saved_model_of,
 )
 from bit_keras.collection.record import Record
@@ -135,7 +135,7 @@ class KaggleVariation(Upload):
     Attributes:
         folder: Path. The SavedModel.
         license: str. What Kaggle calls it.
-        sha256: str. Of the archive, which stands for the version in the receipts.
+        sha256: str. Of the archive, which identifies the version in the receipts.
         receipts: Path. The file that remembers what was sent.
     """
 
@@ -194,7 +194,7 @@ def plan(folder: str | os.PathLike, to: str, owner: str | None = None) -> list[U
             "The pages name the owner %s; they stay as they are for %s.", publisher, owner
         )
     for record in manifest.records:
-        require_whole(folder, record)
+        require_unchanged(folder, record)
     return [_PLANNERS[to](folder, record, owner or publisher) for record in manifest.records]
 
 

@@ -102,7 +102,7 @@ class Recipe:
     def read(cls, source: str | os.PathLike) -> "Recipe":
         """Reads a recipe.
 
-        Under `[collection]` stand the fields of this class, under each `[[models]]`
+        `[collection]` has the fields of this class, each `[[models]]`
         those of `Item`. `model` may also be an alias, or a shell pattern that stands
         for every checkpoint that it matches and that nothing above in the file names;
         `name` then contains `{model}` and, like `model`, is used once for each. `variant`
@@ -270,7 +270,7 @@ def _formatted(name: str, model: str, variant: str, where: str) -> str:
         return name.format(model=model, variant=variant)
     except (ValueError, KeyError, IndexError):
         raise ExportError(
-            f"{where} has the name {name!r}; {{model}} and {{variant}} can stand in it."
+            f"{where} has the name {name!r}; it may contain {{model}} and {{variant}}."
         ) from None
 
 

@@ -17,7 +17,7 @@ NAMES = [
 
 
 @pytest.mark.long
-def test_peers_answer_or_say_why_not(tmp_path):
+def test_peers_are_measured_or_say_why_not(tmp_path):
     pytest.importorskip("onnx", reason="two of the peers run an ONNX file")
     pytest.importorskip("transformers", reason="one of the peers")
     entries = peer_entries(Network("bit_tiny.cifar10", 64, 64, 10), tmp_path, 1)

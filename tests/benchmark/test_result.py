@@ -63,7 +63,7 @@ def test_ratios_are_to_the_first_that_has_times():
     assert [found.ratio(row) for row in found.rows[1:]] == [1.0, 2.0]
 
 
-def test_a_document_holds_every_time():
+def test_a_document_contains_every_time():
     found = benchmark(row("a", [0.2, 0.4]), row("b", [], failure="It fell."))
     document = json.loads(json.dumps(found.to_json()))
     assert document["machine"]["processor"] == "A processor"
@@ -85,7 +85,7 @@ def test_the_cells_of_a_table_fit_its_columns():
     assert cells["to the first"] == "1.00"
 
 
-def test_a_picture_is_written_whole_and_replaces_another(tmp_path):
+def test_a_plot_is_written_atomically_and_replaces_another(tmp_path):
     found = benchmark(row("a", [0.2, 0.4]), row("b", [0.1, 0.1], format="PyTorch"))
     path = tmp_path / "speed.png"
     path.write_text("an old one")
@@ -96,7 +96,7 @@ def test_a_picture_is_written_whole_and_replaces_another(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_without_times_there_is_no_picture(tmp_path):
+def test_a_plot_needs_times(tmp_path):
     with pytest.raises(BitKerasError, match="no entry has times"):
         write_plot(benchmark(row("a", [], failure="It fell.")), tmp_path / "speed.png")
     with pytest.raises(BitKerasError, match=r"ends in \.png"):

@@ -85,7 +85,7 @@ def test_a_file_that_tfhub_dev_refuses_is_named(classifier_artifact, tmp_path, n
     assert not (tmp_path / "a.tar.gz").exists()
 
 
-def test_a_folder_that_is_no_saved_model_is_refused(tmp_path):
+def test_a_folder_without_a_saved_model_is_refused(tmp_path):
     with pytest.raises(ExportError, match="is not a SavedModel"):
         write_archive(tmp_path, tmp_path / "a.tar.gz")
 

@@ -169,7 +169,7 @@ def test_nothing_tells_when_or_where_it_was_built(built):
     assert time.strftime("%Y-") not in text
 
 
-def test_the_pages_lie_beside(built):
+def test_the_pages_are_written(built):
     assert (built / "pages" / "huggingface" / "tiny_served" / "README.md").is_file()
 
 
@@ -198,7 +198,7 @@ def test_a_second_run_builds_nothing(recipe, copy, built):
     assert tree(copy) == tree(built)
 
 
-def test_one_that_fails_leaves_the_others_and_the_next_run_goes_on(built, tmp_path):
+def test_one_that_fails_leaves_the_others_and_the_next_run_continues(built, tmp_path):
     weights, out = tmp_path / "weights", tmp_path / "collection"
     weights.mkdir()
     (weights / "BiT-M-R50x1-CIFAR10.npz").write_bytes(b"PK\x03\x04 and then the line broke")
@@ -289,7 +289,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_what_is_damaged_is_built_again_alone(recipe, copy, worker, change):
+def test_only_what_is_damaged_is_built_again(recipe, copy, worker, change):
     change(copy / "models" / "tiny_classifier")
     assert started_for(Recipe.read(recipe), copy, worker) == ["tiny_classifier"]
     manifest = json.loads((copy / "manifest.json").read_text())
@@ -309,7 +309,7 @@ def test_what_is_damaged_is_built_again_alone(recipe, copy, worker, change):
     ],
     ids=str,
 )
-def test_what_the_recipe_changes_is_built_again_alone(recipe, copy, worker, fields):
+def test_only_what_the_recipe_changes_is_built_again(recipe, copy, worker, fields):
     recipe = Recipe.read(recipe)
     items = (recipe.items[0], dataclasses.replace(recipe.items[1], **fields))
     recipe = dataclasses.replace(recipe, items=items)
@@ -348,7 +348,7 @@ def test_what_the_recipe_no_longer_names_stays_but_is_not_listed(recipe, copy, w
     assert not (copy / "pages" / "huggingface" / "tiny_served").exists()
 
 
-def test_while_something_is_built_there_is_no_manifest(recipe, copy, worker, monkeypatch):
+def test_the_manifest_is_absent_while_something_is_built(recipe, copy, worker, monkeypatch):
     seen = []
     monkeypatch.setattr(
         worker, "__init__", lambda self, *job: seen.append((copy / "manifest.json").exists())
@@ -385,7 +385,7 @@ def test_as_many_are_built_at_once_as_fit(recipe, worker, tmp_path, monkeypatch)
         assert [outcome.error for outcome in outcomes] == ["It was not built."] * 6
 
 
-def test_what_does_not_fit_alone_is_refused_before_anything_starts(recipe, worker, tmp_path):
+def test_what_does_not_fit_is_refused_before_anything_starts(recipe, worker, tmp_path):
     item = Item("large", "bit_r152x4.in21k_ft_in1k", archive="large.tar.gz")
     recipe = Recipe.read(recipe)
     recipe = dataclasses.replace(recipe, items=(*recipe.items, item))
@@ -526,7 +526,7 @@ def test_verify_finds_what_is_damaged(copy, change, sentence):
         list(verify_collection(copy))
 
 
-def test_other_folders_are_no_collections(tmp_path, classifier_artifact):
+def test_other_folders_are_not_collections(tmp_path, classifier_artifact):
     assert not is_collection(tmp_path)
     assert not is_collection(classifier_artifact)
 
@@ -561,7 +561,7 @@ def wait_until(condition, seconds):
     [lambda out: len(processes_of(out)) >= 3, lambda out: any(out.glob("models/.*.partial/.1.*"))],
     ids=["workers start", "a SavedModel is written"],
 )
-def test_ctrl_c_ends_every_process_and_says_how_to_go_on(recipe, tmp_path, has_begun):
+def test_ctrl_c_ends_every_process_and_says_how_to_continue(recipe, tmp_path, has_begun):
     process = start(recipe, tmp_path / "c")
     assert wait_until(lambda: has_begun(tmp_path / "c"), 60)
     process.send_signal(signal.SIGINT)
@@ -602,7 +602,7 @@ def command_of(pid):
 
 @on_linux
 @pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.full)])
-def test_killed_at_any_moment_it_shows_whole_artifacts_and_ends_with_the_same(tmp_path, times):
+def test_killed_at_any_moment_it_shows_complete_artifacts_and_ends_with_the_same(tmp_path, times):
     recipe = write_recipe(tmp_path / "recipe", CLASSIFIER + SERVED + EXTRACTOR)
     begin = time.monotonic()
     assert run(recipe, tmp_path / "undisturbed")[0] == 0

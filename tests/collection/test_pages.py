@@ -521,7 +521,7 @@ def test_the_input_range_is_that_of_the_record(tmp_path):
     assert "**[-1, 1]**" not in text and "127.5" not in text
 
 
-def test_models_that_tensorflow_lite_cannot_hold_get_no_code_for_it(tmp_path):
+def test_models_that_tensorflow_lite_cannot_store_get_no_code_for_it(tmp_path):
     text = rendered(model("bit_r152x4.in21k"), tmp_path, bytes=4_430_000_000)
     assert "The weights do not fit into a TensorFlow Lite file" in text
     assert "about 4430 MB" in text and "TFLiteConverter" not in text
@@ -635,7 +635,7 @@ def test_the_code_runs_and_agrees_with_keras(
 
 
 @pytest.mark.parametrize("name", TINY_NAMES)
-def test_the_code_of_the_other_forms_differs_in_the_folder_alone(name, tiny_pages):
+def test_the_code_of_the_other_forms_differs_only_in_the_folder(name, tiny_pages):
     def code(text):
         lines = "".join(blocks(text)).splitlines()
         kept = [line for line in lines if not re.match(r"handle =|path =|import hugging", line)]

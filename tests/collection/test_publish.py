@@ -537,7 +537,7 @@ def test_repositories_are_equal_to_the_plan_and_sending_again_changes_nothing(bu
     }
 
 
-def test_a_refusal_says_what_was_sent_before_and_the_next_run_goes_on(built, stand_in_hub):
+def test_a_refusal_says_what_was_sent_before_and_the_next_run_continues(built, stand_in_hub):
     stand_in_hub.refused = REPOSITORIES[1]
     sentence = fails(built, "--to", "huggingface")
     assert f"Hugging Face did not allow writing to {REPOSITORIES[1]} (status 403); run" in sentence

@@ -94,7 +94,7 @@ def test_a_pattern_stands_for_what_nothing_above_names(tmp_path):
         "size = 16": "has the size 16; whole numbers from 32 up are allowed",
         'name = "../../tiny"': "has the name '../../tiny'; letters, digits",
         'name = ".."': "has the name '..'; letters, digits",
-        'name = "{size}"': "{model} and {variant} can stand in it",
+        'name = "{size}"': "{model} and {variant}",
         "name = 3": "has the name 3, which is not a text",
         'archive = "../tiny.tar.gz"': "has the archive '../tiny.tar.gz'; it is the name of a file",
         'archive = "tiny.zip"': "has the archive 'tiny.zip'; it is the name of a file that ends in",

@@ -97,8 +97,8 @@ def test_a_plot_is_written_atomically_and_replaces_another(tmp_path):
 
 
 def test_a_plot_needs_times(tmp_path):
-    with pytest.raises(BitKerasError, match="no entry has times"):
+    with pytest.raises(BitKerasError, match="No entry has times"):
         write_plot(benchmark(row("a", [], failure="It fell.")), tmp_path / "speed.png")
-    with pytest.raises(BitKerasError, match=r"ends in \.png"):
+    with pytest.raises(BitKerasError, match=r"end in \.png"):
         write_plot(benchmark(row("a", [0.2])), tmp_path / "speed.jpg")
     assert not list(tmp_path.iterdir())

@@ -147,7 +147,7 @@ def raw_bmp(bits, header=40, compression=0, top_down=False):
     if bits <= 8:
         colors = np.random.default_rng(1).integers(0, 256, (1 << bits, 3), np.uint8)
         palette = b"".join(color.tobytes() + b"\0" for color in colors)
-    if compression == 1:  # Runs of one length, a mark behind each row, and the end.
+    if compression == 1:  # Runs of one length, a mark after each row, and the end.
         runs = b"".join(bytes([WIDTH, y]) + b"\0\0" for y in range(HEIGHT))
         data = runs + b"\0\1"
     if compression == 3:  # Red, green and blue where blue, green and red usually are.
@@ -192,7 +192,7 @@ def moved_frame(data, width, height):
 
 
 def local_palette(data):
-    """A GIF with its palette behind the frame's descriptor instead of the header."""
+    """A GIF with its palette after the frame's descriptor instead of the header."""
     colors = 3 << ((data[10] & 7) + 1)
     palette, rest = data[13 : 13 + colors], data[13 + colors :]
     at = rest.index(b",")

@@ -2,8 +2,8 @@
 //
 //     loader MODEL REQUESTS
 //
-// Every file NUMBER.SIGNATURE.request in the folder REQUESTS holds a serialised TensorProto, the
-// only input of that signature. Each output is written to NUMBER.OUTPUT.answer, as a TensorProto
+// Every file NUMBER.SIGNATURE.request in the folder REQUESTS contains a serialised TensorProto, the
+// only input of that signature. Each output is written to NUMBER.OUTPUT.output, as a TensorProto
 // too; where the run fails, its message to NUMBER.error, and the next request is served.
 
 #include <algorithm>
@@ -26,7 +26,7 @@ tensorflow::Tensor Read(const fs::path& path) {
   tensorflow::TensorProto proto;
   tensorflow::Tensor tensor;
   if (!proto.ParseFromIstream(&file) || !tensor.FromProto(proto)) {
-    std::cerr << path << " holds no tensor\n";
+    std::cerr << path << " contains no tensor\n";
     std::exit(1);
   }
   return tensor;
@@ -50,15 +50,15 @@ void Serve(tensorflow::SavedModelBundle& bundle, const fs::path& request) {
     names.push_back(output);
     tensors.push_back(info.name());
   }
-  std::vector<tensorflow::Tensor> answers;
+  std::vector<tensorflow::Tensor> outputs;
   const auto status = bundle.GetSession()->Run(
-      {{signature.inputs().begin()->second.name(), Read(request)}}, tensors, {}, &answers);
+      {{signature.inputs().begin()->second.name(), Read(request)}}, tensors, {}, &outputs);
   if (!status.ok()) {
     std::ofstream(request.parent_path() / (number + ".error")) << status.message();
     return;
   }
   for (size_t i = 0; i < names.size(); ++i) {
-    Write(answers[i], request.parent_path() / (number + "." + names[i] + ".answer"));
+    Write(outputs[i], request.parent_path() / (number + "." + names[i] + ".output"));
   }
 }
 

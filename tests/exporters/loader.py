@@ -55,7 +55,7 @@ def ask(program, artifact, requests, folder):
         program: Path, from `compiled_loader`.
         artifact: Path.
         requests: list of (signature, array).
-        folder: Path. An empty folder for the requests and answers.
+        folder: Path. An empty folder for the requests and outputs.
 
     Returns:
         For each request a dict from output to array, or the message of its failure.
@@ -76,7 +76,7 @@ def output(folder, number):
     if error.exists():
         return error.read_text()
     outputs = {}
-    for path in folder.glob(f"{number:03d}.*.answer"):
+    for path in folder.glob(f"{number:03d}.*.output"):
         proto = tensor_pb2.TensorProto.FromString(path.read_bytes())
         outputs[path.name.split(".")[1]] = tf.make_ndarray(proto)
     return outputs

@@ -147,10 +147,10 @@ def wanted_versions(model):
     folders = Path(model.base_path).iterdir()
     found = {int(folder.name): folder for folder in folders if folder.name.isdigit()}
     policy = model.model_version_policy
-    kind = policy.WhichOneof("policy_choice")
-    if kind == "specific":
+    policy_name = policy.WhichOneof("policy_choice")
+    if policy_name == "specific":
         return {version: found[version] for version in policy.specific.versions if version in found}
-    count = len(found) if kind == "all" else max(policy.latest.num_versions, 1)
+    count = len(found) if policy_name == "all" else max(policy.latest.num_versions, 1)
     return {version: found[version] for version in sorted(found)[-count:]}
 
 
@@ -232,7 +232,7 @@ class RestHandler(http.server.BaseHTTPRequestHandler):
                 "model_spec": {"name": spec.name, "signature_name": "", "version": str(number)},
                 "metadata": {"signature_def": printed(signatures)},
             }
-        # As the server does, a label asks for the status of every version.
+        # As the server does, a label requests the status of every version.
         versions = models.models.get(spec.name, {})
         if match["version"]:
             versions = [number for number in versions if number == spec.version.value]
@@ -264,7 +264,7 @@ class RestHandler(http.server.BaseHTTPRequestHandler):
         return {"outputs": unnamed({n: json_values(n, value) for n, value in outputs.items()})}
 
     def log_message(self, *args):
-        """The tests' output is no place for a server's log."""
+        """Keeps the server's log out of the output of the tests."""
 
 
 def model_spec(match):
@@ -357,7 +357,7 @@ def json_values(name, value):
             return [text(part) for part in item]
         if not isinstance(item, bytes):
             return item
-        # A string whose name says that it is binary goes out as it came in.
+        # A string whose name says that it is binary is returned as it was received.
         return (
             {"b64": base64.b64encode(item).decode()} if name.endswith("_bytes") else item.decode()
         )

@@ -1,4 +1,4 @@
-"""Programs that are not this one give Keras's answers, on real images.
+"""Other programs compute what Keras does, on real images.
 
 The C++ loader that TensorFlow Serving calls, OpenVINO, and TF Hub under tf_keras.
 """
@@ -26,7 +26,7 @@ TOLERANCE = 1e-5
 
 
 class Case:
-    """A network, its artifacts, and what Keras answers to the images."""
+    """A network, its artifacts, and the outputs of Keras for the images."""
 
     def __init__(self, name, folder, build=lambda builder, name: builder(name)):
         classifier, extractor = (

@@ -171,13 +171,13 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("kind", BROKEN)
-def test_broken_pictures_are_named_by_their_place(decode, kind):
+@pytest.mark.parametrize("broken", BROKEN)
+def test_broken_images_are_named_by_their_place(decode, broken):
     good = saved(photo(), "PNG")
     with pytest.raises(
         tf.errors.InvalidArgumentError,
         match=r"counted from 0:\] \[1 3\] \[.*\] \[JPEG, PNG, GIF, BMP and WebP",
     ):
-        decode([good, BROKEN[kind], good, BROKEN[kind]])
+        decode([good, BROKEN[broken], good, BROKEN[broken]])
     # What comes after is not disturbed.
     assert decode([good]).shape == (1, 32, 32, 3)

@@ -95,11 +95,11 @@ def test_a_changed_file_fails(classifier, tmp_path):
     other = create_classifier("bit_tiny.cifar10")
     other.save(tmp_path / "b.keras")
     with (
-        zipfile.ZipFile(tmp_path / "a.keras") as proven,
+        zipfile.ZipFile(tmp_path / "a.keras") as exported,
         zipfile.ZipFile(tmp_path / "b.keras", "a") as changed,
     ):
         for name in ("assets.extra/bit_keras.json", "assets.extra/golden.npz"):
-            changed.writestr(name, proven.read(name))
+            changed.writestr(name, exported.read(name))
     assert not Artifact(tmp_path / "b.keras").verify().passed
 
 
@@ -130,7 +130,7 @@ def test_a_converted_file_is_the_network_to_the_bit(tmp_path, architecture, clas
     for theirs, ours in zip(found.weights, expected.weights, strict=True):
         assert theirs.path == ours.path
         np.testing.assert_array_equal(theirs.numpy(), ours.numpy())
-    # Also what a weight would begin with, were it drawn again.
+    # Also what a weight would begin with, were it initialised again.
     assert found.get_layer("stem_conv").get_config() == expected.get_layer("stem_conv").get_config()
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".h5"] == []
 

@@ -1,4 +1,4 @@
-"""The target `openvino`: a folder that OpenVINO runs, with Keras's answers."""
+"""The target `openvino`: a folder that OpenVINO runs, with the outputs of Keras."""
 
 import importlib.metadata
 import sys

@@ -36,7 +36,7 @@ SHAPES = [
 
 
 def pixels_of(transform, image):
-    """The 8-bit pixels behind the transform's floats."""
+    """The 8-bit pixels of the transform's floats."""
     return np.rint((transform(image) + 1) * 127.5).astype(np.uint8)
 
 
@@ -80,7 +80,7 @@ def published_transforms():
 @pytest.mark.parametrize("transform", published_transforms(), ids=repr)
 def test_every_published_transform_gives_pillows_pixels_of_photographs(transform):
     resize = in_the_graph(transform)
-    # All 64 for one transform; the others differ in numbers alone.
+    # All 64 for one transform; the others differ only in numbers.
     files = photo_files() if transform.size == 224 else photo_files()[::8]
     for path in files:
         image = np.asarray(load_image(path))

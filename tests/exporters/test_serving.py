@@ -266,7 +266,7 @@ def test_only_the_batch_sizes_that_are_asked_for_are_warmed_up(classifier, tmp_p
 
 
 def both(artifact, x):
-    """What the signature with folded kernels and the callable root answer."""
+    """The outputs of the signature with folded kernels and of the callable root."""
     signature = artifact.signatures["serving_default"](inputs=tf.constant(x))["logits"]
     return signature.numpy(), artifact(tf.constant(x)).numpy()
 

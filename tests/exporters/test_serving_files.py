@@ -91,7 +91,7 @@ def batching_parameters():
         dependency=["google/protobuf/wrappers.proto"],
     )
     message = file.message_type.add(name="BatchingParameters")
-    for number, name, kind in (
+    for number, name, message_name in (
         (1, "max_batch_size", "Int64Value"),
         (2, "batch_timeout_micros", "Int64Value"),
         (3, "max_enqueued_batches", "Int64Value"),
@@ -105,7 +105,7 @@ def batching_parameters():
             number=number,
             type="TYPE_MESSAGE",
             label="LABEL_OPTIONAL",
-            type_name=f".google.protobuf.{kind}",
+            type_name=f".google.protobuf.{message_name}",
         )
     message.field.add(
         name="allowed_batch_sizes", number=6, type="TYPE_INT64", label="LABEL_REPEATED"

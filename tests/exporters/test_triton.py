@@ -57,16 +57,16 @@ def model_config():
 
     def message(name, *fields):
         added = file.message_type.add(name=name)
-        for number, field, kind in fields:
-            repeated = kind.endswith("*")
-            kind = kind.removesuffix("*")
+        for number, field, field_type in fields:
+            repeated = field_type.endswith("*")
+            field_type = field_type.removesuffix("*")
             entry = added.field.add(name=field, number=number)
             entry.label = entry.LABEL_REPEATED if repeated else entry.LABEL_OPTIONAL
-            if kind.startswith("TYPE_"):
-                entry.type = entry.Type.Value(kind)
+            if field_type.startswith("TYPE_"):
+                entry.type = entry.Type.Value(field_type)
             else:
-                entry.type = entry.TYPE_ENUM if kind == "DataType" else entry.TYPE_MESSAGE
-                entry.type_name = f".inference.{kind}"
+                entry.type = entry.TYPE_ENUM if field_type == "DataType" else entry.TYPE_MESSAGE
+                entry.type_name = f".inference.{field_type}"
 
     common = (1, "name", "TYPE_STRING"), (2, "data_type", "DataType")
     message("ModelInput", *common, (4, "dims", "TYPE_INT64*"))

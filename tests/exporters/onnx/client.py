@@ -54,8 +54,8 @@ def main(library, folder):
     """Runs all files of a folder and prints what happened."""
     errors = {}
     for entry in sorted(os.listdir(folder)):  # noqa: PTH208
-        stem, *kind = entry.split(".")
-        if kind != ["npz"]:  # Neither a model nor the outputs of a library.
+        stem, *ending = entry.split(".")
+        if ending != ["npz"]:  # Neither a model nor the outputs of a library.
             continue
         stem = os.path.join(folder, stem)  # noqa: PTH118
         path = next(stem + end for end in (".onnx", ".xml") if os.path.exists(stem + end))  # noqa: PTH110

@@ -1,4 +1,4 @@
-"""The target `onnx`: ONNX Runtime and OpenVINO answer like Keras; files are atomic."""
+"""The target `onnx`: ONNX Runtime and OpenVINO compute what Keras does; files are atomic."""
 
 import signal
 import subprocess
@@ -39,7 +39,7 @@ def images(*shape):
 
 
 def outputs_of(classifier, x):
-    """What Keras answers, by the names of the outputs."""
+    """What Keras returns, by the names of the outputs."""
     features = keras.Model(classifier.input, classifier.get_layer("features").output)
     logits = classifier.predict(x, verbose=0)
     return {
@@ -174,11 +174,11 @@ def properties(path):
 
 def test_nodes_and_weights_are_called_like_the_layers(classifier, dynamic_file):
     graph = onnx.load(dynamic_file).graph
-    kinds = {node.name: node.op_type for node in graph.node}
-    assert kinds["stem_conv"] == kinds["block2_unit01_proj"] == "Conv"
-    assert kinds["block1_unit01_norm1_relu"] == "Relu"
-    assert kinds["block4_unit01_add"] == "Add"
-    assert len(kinds) == len(graph.node)
+    operators = {node.name: node.op_type for node in graph.node}
+    assert operators["stem_conv"] == operators["block2_unit01_proj"] == "Conv"
+    assert operators["block1_unit01_norm1_relu"] == "Relu"
+    assert operators["block4_unit01_add"] == "Add"
+    assert len(operators) == len(graph.node)
     arrays = {tensor.name: tensor.dims for tensor in graph.initializer}
     assert arrays["stem_conv/kernel"] == [
         classifier.get_layer("stem_conv").filters,
@@ -312,7 +312,7 @@ def test_a_large_network_is_quantised_into_one_file(trained, sample_images, tmp_
     assert open_program(tmp_path / "a.onnx")(sample_images)["logits"].shape == (10, 10)
 
 
-# Bad input, and what is left behind.
+# Bad input, and the files after it.
 
 
 def test_mistakes_are_named_and_leave_nothing(classifier, extractor, tmp_path):
@@ -453,7 +453,7 @@ def all_test_images(transform):
 @pytest.mark.long
 @needs_photos
 def test_the_full_network_agrees_with_keras_on_the_photographs(tmp_path):
-    # Its weights are drawn, since the published ones are not at hand.
+    # Its weights are random, since the published ones are not at hand.
     name = "bit_r50x1.distilled_in1k_224"
     model = create_classifier(name, weights=None)
     fill_with_seeded_values(model)

@@ -1,4 +1,4 @@
-"""ONNX files with a fixed batch, another opset or channels first, alone and together."""
+"""ONNX files with a fixed batch, another opset or channels first, each and together."""
 
 import itertools
 import json
@@ -99,7 +99,7 @@ def test_an_extractor_takes_them_too(extractor, options, shape, tmp_path):
 def test_images_in_the_other_layout_meet_another_name(classifier, tmp_path):
     export_onnx(classifier, tmp_path / "a.onnx", layout="nchw")
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
-    # Height 3: the shape alone would not tell.
+    # Height 3: the shape does not tell.
     with pytest.raises(ValueError, match="inputs_nchw"):
         session.run(["logits"], {"inputs": images(1, 3, 64, 64)})
 

@@ -53,7 +53,7 @@ def results():
 
 @functools.cache
 def model_of(quantize):
-    """The network with all its outputs, quantised by the converter alone, and signatures."""
+    """The network with all its outputs, quantised only by the converter, and signatures."""
     both = in_integers(network()) if quantize == "int8-pure" else network()
 
     def outputs(inputs):
@@ -75,8 +75,8 @@ def extractor():
 
 def in_integers(both):
     def swap(layer):
-        kind = CentredGroupNorm if isinstance(layer, GroupNorm) else layer.__class__
-        return kind.from_config(layer.get_config())
+        layer_class = CentredGroupNorm if isinstance(layer, GroupNorm) else layer.__class__
+        return layer_class.from_config(layer.get_config())
 
     copy = clone_with(both, swap)
     copy.set_weights(both.get_weights())

@@ -1,4 +1,4 @@
-"""An image gives the same in a batch of any size as alone, in every form of file."""
+"""An image gives the same in a batch of any size as on its own, in every form of file."""
 
 import numpy as np
 import pytest
@@ -44,11 +44,11 @@ class Resized:
 def require_same_in_every_batch(path, size):
     run = Resized(path)
     batch = images(size, run.input["dtype"])
-    alone = [
+    single = [
         np.concatenate(outputs) for outputs in zip(*(run(one[None]) for one in batch), strict=True)
     ]
     for count in range(1, LARGEST + 1):
-        for found, expected in zip(run(batch[:count]), alone, strict=True):
+        for found, expected in zip(run(batch[:count]), single, strict=True):
             np.testing.assert_array_equal(found, expected[:count], f"batch of {count}")
 
 
@@ -73,9 +73,9 @@ def test_predictions_do_not_depend_on_the_batch(form, file_of_form):
     """15 and 16 images, the second of which were broadcast along the width of 16."""
     program = open_program(file_of_form(form, 32))
     batch = images(32, np.uint8)
-    alone = np.concatenate([program(one[None])["logits"] for one in batch])
+    single = np.concatenate([program(one[None])["logits"] for one in batch])
     for count in (8, 15, 16, 32):
-        np.testing.assert_array_equal(program(batch[:count])["logits"], alone[:count])
+        np.testing.assert_array_equal(program(batch[:count])["logits"], single[:count])
 
 
 @pytest.mark.long

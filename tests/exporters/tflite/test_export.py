@@ -1,4 +1,4 @@
-"""The target `tflite`: what a file answers, what it promises, what is refused."""
+"""The target `tflite`: what a file returns, what it promises, what is refused."""
 
 import keras
 import numpy as np
@@ -89,15 +89,15 @@ def test_the_interpreters_agree(quantize, files, images):
 
 
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")
-@pytest.mark.parametrize("kind", ["int8", "int8-pure"])
-def test_the_interpreters_own_kernels_agree_to_the_bit(kind, files, images):
+@pytest.mark.parametrize("quantize", ["int8", "int8-pure"])
+def test_the_interpreters_own_kernels_agree_to_the_bit(quantize, files, images):
     from ai_edge_litert import interpreter as litert
 
     features = []
-    for module, kinds in ((litert, litert), (tf.lite, tf.lite.experimental)):
+    for module, resolvers in ((litert, litert), (tf.lite, tf.lite.experimental)):
         interpreter = module.Interpreter(
-            str(files[kind]),
-            experimental_op_resolver_type=kinds.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            str(files[quantize]),
+            experimental_op_resolver_type=resolvers.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         )
         runner = interpreter.get_signature_runner("serving_default")
         pixels = np.rint((images[:1] + 1) * 127.5).astype("uint8")

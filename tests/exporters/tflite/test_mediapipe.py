@@ -1,4 +1,4 @@
-"""MediaPipe's image tasks take the files as they are, and answer as Keras does."""
+"""MediaPipe's image tasks take the files as they are, and return what Keras does."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ mediapipe = pytest.importorskip("mediapipe", reason="mediapipe is not installed"
 
 
 def classify(content, images=None, **options):
-    """The heads that ImageClassifier answers with, of each image."""
+    """The heads that ImageClassifier returns, of each image."""
     from mediapipe.tasks.python import BaseOptions, vision
 
     options = vision.ImageClassifierOptions(BaseOptions(model_asset_buffer=content), **options)
@@ -38,7 +38,7 @@ def wrapped(images=None):
 
 
 def scores(head):
-    """What a head answers, in the order of the classes."""
+    """The scores of a head, in the order of the classes."""
     return [entry.score for entry in sorted(head.categories, key=lambda entry: entry.index)]
 
 
@@ -94,7 +94,7 @@ def test_labels_come_with_the_scores_best_first():
 
 
 def test_images_in_another_range_are_what_the_file_says():
-    # The network still takes [-1, 1], so the answers to [0, 1] are others: the file is believed.
+    # The network still takes [-1, 1], so the outputs for [0, 1] differ: the metadata are used.
     _, expected = results()
     other = classify(file_of("none", input_range=(0.0, 1.0)))
     worst = np.abs(np.array([scores(heads[0]) for heads in other]) - expected).max()
@@ -122,6 +122,6 @@ def test_a_classifier_gives_the_embedder_its_features_too():
 
 
 def test_without_metadata_the_classifier_refuses_the_model():
-    # It answers so with the kind of error that it has for a missing file.
+    # It raises the error that it has for a missing file.
     with pytest.raises(FileNotFoundError, match="NormalizationOptions"):
         classify(model_of("none"))

@@ -45,11 +45,11 @@ def test_an_old_interpreter_runs_what_the_page_says(python, file_of_form, tmp_pa
     paths = [file_of_form(form) for form in FORMS]
     jobs = {f"inputs_{n}": read_reference(path)["inputs"] for n, path in enumerate(paths)}
     np.savez(tmp_path / "jobs.npz", paths=[str(path) for path in paths], **jobs)
-    command = [python, SCRIPT, tmp_path / "jobs.npz", tmp_path / "answers.npz"]
+    command = [python, SCRIPT, tmp_path / "jobs.npz", tmp_path / "outputs.npz"]
     # Without the path of the tests, which other Pythons cannot import.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run(command, check=True, timeout=600, env=environment)
-    outputs = dict(np.load(tmp_path / "answers.npz"))
+    outputs = dict(np.load(tmp_path / "outputs.npz"))
     client, version = str(outputs["client"]), str(outputs["version"])
     numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
     for number, (form, path) in enumerate(zip(FORMS, paths, strict=True)):

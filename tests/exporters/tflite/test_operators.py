@@ -164,7 +164,7 @@ def test_one_scale_for_a_whole_kernel_is_too_few():
 
 
 def test_an_interface_in_int8_is_refused():
-    # MediaPipe takes uint8 and float32 alone.
+    # MediaPipe takes only uint8 and float32.
     def strip(unpacked):
         graph = unpacked.subgraphs[0]
         first = operators_named(unpacked, "QUANTIZE")[0]

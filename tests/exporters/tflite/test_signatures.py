@@ -1,4 +1,4 @@
-"""Several signatures over one subgraph, which has the weights once: what each answers."""
+"""Several signatures over one subgraph, which has the weights once: what each returns."""
 
 import numpy as np
 import pytest

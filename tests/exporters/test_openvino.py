@@ -181,6 +181,6 @@ def test_a_conversion_that_fails_leaves_nothing(classifier, tmp_path, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(openvino, "save_model", fail)
-    with pytest.raises(BitKerasError, match=r"No space left on device\); nothing was left behind"):
+    with pytest.raises(BitKerasError, match="No space left on device"):
         export_openvino(classifier, tmp_path / "a")
     assert list(tmp_path.iterdir()) == []

@@ -83,7 +83,7 @@ def test_what_cannot_be_a_classifier_gets_a_way_to_go_on(tmp_path):
     layers = [keras.Input((64, 64, 3)), body, hidden, keras.layers.Dense(2)]
     keras.Sequential(layers).save(tmp_path / "deep.keras")
     body.save(tmp_path / "body.keras")
-    for name, words in (("deep", "at 'hidden'"), ("body", "Put a Dense layer behind it")):
+    for name, words in (("deep", "at 'hidden'"), ("body", "Put a Dense layer")):
         with pytest.raises(BitKerasError, match=words):
             load_predictor(tmp_path / f"{name}.keras")
 

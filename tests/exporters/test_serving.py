@@ -184,7 +184,7 @@ def test_common_image_range_is_taken_where_it_is_asked_for(classifier, tmp_path)
 def test_a_fixed_network_is_served_at_its_own_size(tmp_path):
     model = create_classifier("bit_tiny.cifar10", input_shape=(48, 48, 3))
     assert export_serving(model, tmp_path / "a", batch_sizes=()).size == 48
-    with pytest.raises(SizeError, match="takes images of 48 pixels alone, and 64 were requested"):
+    with pytest.raises(SizeError, match=r"48.*64"):
         export_serving(model, tmp_path / "b", size=64)
 
 

@@ -17,7 +17,7 @@ from bit_keras.archives import damage_as_bad_zip, is_archive, open_archive
 from bit_keras.errors import ExportError
 from bit_keras.extras import require_extra
 
-#: The files of an artifact that say what it is and prove it; members of a `.keras` file.
+#: The metadata and the reference inputs and outputs of an artifact; members of a `.keras` file.
 METADATA = "assets.extra/bit_keras.json"
 
 REFERENCE = "assets.extra/golden.npz"
@@ -93,7 +93,7 @@ def onnx_entries(members: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def _members_of_onnx(artifact: Path) -> io.BytesIO:
-    """What `onnx_entries` wrote, as the archive that other single files hold."""
+    """What `onnx_entries` wrote, as the archive that other single files contain."""
     require_extra("onnx", "onnx", purpose=f"Reading {artifact}", error=ExportError)
     import onnx
 

@@ -17,7 +17,7 @@ Variant = Literal["classification", "feature_extraction"]
 
 VARIANTS: tuple[Variant, ...] = ("classification", "feature_extraction")
 
-#: The kinds of SavedModel, the numbers that one computes with.
+#: The types of artifact.
 TARGETS = ("hub", "serving", "tflite", "onnx", "openvino", "keras")
 
 CALIBRATED = ("int8", "int8-pure")

@@ -21,14 +21,14 @@ from bit_keras.registry import RGB, model_info
 if TYPE_CHECKING:
     import keras
 
-#: Five times the images and class maps that prove the largest artifact.
+#: Five times the reference images and class maps of the largest artifact.
 _REFERENCE_BYTES = 100_000_000
 
-#: Side of the images that prove an artifact, where nothing says how large they should be.
+#: Side of the reference images, where nothing states their size.
 REFERENCE_SIZE = 224
 
-#: Classes whose maps are stored to prove an artifact: all of an ImageNet-21k network take 8 MB.
-#: The others are proven by their means, which are the logits.
+#: Classes whose maps are stored as reference: all of an ImageNet-21k network take 8 MB. The means
+#: of the others are checked, which are the logits.
 REFERENCE_CLASSES = 10
 
 #: Largest relative difference between an artifact that computes in float32 and Keras,
@@ -75,7 +75,7 @@ def encoded_reference_images(size: int) -> list[bytes]:
 
 
 def reference_size(input_shape: Sequence[int | None], metadata: Metadata) -> tuple[int, int]:
-    """Height and width of the images that prove an artifact."""
+    """Height and width of the reference images of an artifact."""
     height, width = input_shape[1:3]
     size = metadata.size or (metadata.task and metadata.task["transform"]["size"])
     if size is None:
@@ -85,14 +85,14 @@ def reference_size(input_shape: Sequence[int | None], metadata: Metadata) -> tup
 
 
 def reference_bytes(arrays: Mapping[str, Any]) -> bytes:
-    """Inputs and what Keras answers to them, as the file that `read_reference` finds."""
+    """Reference inputs and outputs as the file that `read_reference` reads."""
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)
     return file.getvalue()
 
 
 def has_reference(artifact: Path) -> bool:
-    """Whether an artifact carries inputs and outputs that prove it."""
+    """Whether an artifact contains reference inputs and outputs."""
     return read_inside(artifact, REFERENCE, _REFERENCE_BYTES) is not None
 
 
@@ -111,7 +111,7 @@ def read_reference(artifact: Path) -> dict[str, np.ndarray]:
                 raise ValueError("it contains something else than arrays")
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 return {name: array for name, array in arrays.items() if _is_numeric(name, array)}
-    # The headers of arrays are expressions of Python, and may be no such thing.
+    # The headers of arrays are expressions of Python, and may be anything else.
     except (zipfile.BadZipFile, SyntaxError, TypeError, tokenize.TokenError) as error:
         raise ExportError(f"{artifact / REFERENCE} is damaged ({error}).") from error
 
@@ -166,7 +166,7 @@ def named_outputs(model: "keras.Model", images: np.ndarray) -> dict[str, np.ndar
     import keras
 
     # One layer after the other: TensorFlow's graph would standardise all kernels at once,
-    # and hold a second copy of the weights.
+    # and keep a second copy of the weights.
     result = model if keras.backend.backend() == "tensorflow" else model.predict_on_batch
     outputs = keras.tree.flatten(result(images))
     return {

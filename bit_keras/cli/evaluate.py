@@ -1,4 +1,4 @@
-"""`bit-keras evaluate`: how often is it right?"""
+"""`bit-keras evaluate`: measure accuracy on labelled images."""
 
 import logging
 from pathlib import Path
@@ -63,7 +63,7 @@ _logger = logging.getLogger("bit_keras")
 @click.option(
     "--skip-unreadable-classes",
     is_flag=True,
-    help="Leave out classes of which no image can be read, instead of stopping.",
+    help="Skip classes without a readable image, instead of stopping.",
 )
 @click.option(
     "--real",
@@ -111,7 +111,7 @@ def command(
     NAME is a model name. ARTIFACT is the folder of a fine-tuning run, of a SavedModel or of
     OpenVINO IR, a .keras, TFLite or ONNX file, or weights of any format.
 
-    Every image that can be read counts once; the others are named.
+    Every image that can be read counts once; the others are listed.
     """
     with progress(f"Loading {source}"):
         start_keras(data=True)
@@ -133,7 +133,7 @@ def command(
     with progress_bar("Evaluating", len(images)) as advance:
         evaluation = evaluate(predictor.network, predictor.spec, images, batch, real, advance)
 
-    # Before the report, whatever becomes of that.
+    # Before the report, which may fail.
     if as_json:
         print_json({"model": source, "data": described, **evaluation.to_json()})
     else:
@@ -164,8 +164,8 @@ def _summary(evaluation: "Evaluation") -> Table:
         table.add_row("ReaL", f"{100 * evaluation.real:.2f} %")
     table.add_row("images", f"{evaluation.images:,}")
     table.add_row("unreadable", f"{len(evaluation.unreadable):,}")
-    table.add_row("pictures/s", f"{evaluation.images_per_second:,.0f}")
-    table.add_row("network alone", f"{evaluation.network_images_per_second:,.0f}")
+    table.add_row("images/s", f"{evaluation.images_per_second:,.0f}")
+    table.add_row("network only", f"{evaluation.network_images_per_second:,.0f}")
     return table
 
 
@@ -174,7 +174,7 @@ def _print_worst(evaluation: "Evaluation") -> None:
     table.add_column("worst classes")
     table.add_column("accuracy", justify="right", no_wrap=True)
     table.add_column("images", justify="right", no_wrap=True)
-    table.add_column("most often taken for")
+    table.add_column("most often predicted as")
     for result in sorted(evaluation.classes, key=lambda result: result.accuracy)[:_WORST]:
         mistake = f"{result.mistaken_for} ({result.mistaken})" if result.mistaken_for else ""
         share = f"{100 * result.accuracy:.1f} %"

@@ -28,7 +28,7 @@ def accept_any_name() -> None:
 
 
 def console() -> rich.console.Console:
-    """Standard output; wide where nobody looks, so that a pipe gets whole rows."""
+    """Standard output; wide where it is not a terminal, so that a pipe gets whole rows."""
     # Names of classes and files are text: `[x]` in them is not markup, `:cat:` not an emoji.
     return rich.console.Console(
         width=None if sys.stdout.isatty() else 240,
@@ -40,13 +40,13 @@ def console() -> rich.console.Console:
 
 
 def progress(step: str) -> rich.status.Status:
-    """Shows what is going on while a block runs; nothing where nobody looks."""
+    """Shows a step while a block runs; hidden where stderr is not a terminal."""
     return bit_keras.progress.console().status(rich.text.Text(step))
 
 
 @contextlib.contextmanager
 def progress_bar(step: str, total: int) -> Iterator[Callable[..., None]]:
-    """Shows how many of a number of things are done; nothing where nobody looks.
+    """Shows how many of a number of things are done; hidden where stderr is not a terminal.
 
     Yields what to tell how many more are: `advance(count)`, and `advance(1, step)` where
     another step begins.
@@ -71,10 +71,10 @@ class LogHandler(logging.Handler):
 
 
 def start_keras(*, data: bool = False) -> None:
-    """Imports Keras, with `data` also what reads data, and starts its backend without a word.
+    """Imports Keras, with `data` also what reads data, and starts its backend without messages.
 
-    TensorFlow, which data goes through under every backend, is what speaks: its
-    C++ prints notes on oneDNN and CUDA to file descriptor 2, some of them before
+    TensorFlow, which reads data under every backend, prints the messages: its
+    C++ writes notes on oneDNN and CUDA to file descriptor 2, some of them before
     it looks at any setting of the log level.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -1,4 +1,4 @@
-"""`bit-keras verify`: does the artifact still compute what Keras computed?"""
+"""`bit-keras verify`: compare an artifact with its reference outputs."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -59,8 +59,8 @@ def command(
     """Reload ARTIFACT in a fresh process and compare it with its reference output.
 
     ARTIFACT is a SavedModel, a folder of its versions, of which the newest counts, a .keras,
-    TFLite or ONNX file, or a folder of OpenVINO IR. Each carries inputs and what Keras answered
-    to them; what counts is the largest relative difference. A TFLite file is run by LiteRT and
+    TFLite or ONNX file, or a folder of OpenVINO IR. Each contains inputs and the outputs of
+    Keras for them; the largest relative difference counts. A TFLite file is run by LiteRT and
     by TensorFlow.
 
     COLLECTION is a folder that `bit-keras collection` wrote. All of its artifacts are compared,
@@ -94,7 +94,7 @@ def command(
 
 def _require_usage(by_layer: bool, against: str | None, in_collection: bool) -> None:
     if against is not None and not by_layer:
-        raise click.UsageError("--against goes with --layers.")
+        raise click.UsageError("--against requires --layers.")
     if by_layer and in_collection:
         raise click.UsageError("--layers takes a TFLite or ONNX file, not a collection.")
 
@@ -173,7 +173,7 @@ def _layers_document(errors: "LayerErrors") -> list[dict[str, Any]]:
 def _print_layers(errors: "LayerErrors") -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("layer", no_wrap=True)
-    table.add_column("held in", no_wrap=True)
+    table.add_column("stored in", no_wrap=True)
     table.add_column("relative RMS error", justify="right", no_wrap=True)
     for error in errors.errors:
         table.add_row(error.layer, error.dtype, f"{error.error:.1e}")

@@ -1,4 +1,4 @@
-"""Explanations as a image: class maps over the photos that they belong to."""
+"""Explanations as a figure: class maps over the photos that they belong to."""
 
 import math
 import os
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: What the suffix of the file may be.
 FORMATS = (".png", ".jpg", ".svg", ".pdf")
 
-# The layout, in inches: the width of a panel and the heights between which a image has its own
+# The layout, in inches: the width of a panel and the heights between which an image has its own
 # shape, the space between and around panels, a line of scores and one of names above them, and
 # the colour bar with its numbers.
 _PANEL = 2.0
@@ -35,8 +35,8 @@ _FIGURES, _LINE = 0.2, 0.15
 _BAR = 0.65
 _DPI = 120
 
-#: Matplotlib draws no side of 2^16 pixels, and Pillow warns of files with more pixels than its
-#: MAX_IMAGE_PIXELS.
+#: Matplotlib does not draw sides of 2^16 pixels, and Pillow warns of files with more pixels than
+#: its MAX_IMAGE_PIXELS.
 _LONGEST_SIDE = 2**16 - 1
 _MOST_PIXELS = 89_478_485
 
@@ -231,7 +231,7 @@ def _draw_photo(axes: "Axes", pixels: np.ndarray, **options: Any) -> "AxesImage"
 def _draw_map(
     axes: "Axes", explanation: Explanation, grey: np.ndarray, class_map: np.ndarray, limit: float
 ) -> "AxesImage":
-    """A class map over a image without its colours, which is pale where it was cropped away."""
+    """A class map over an image in grey, which is pale where it was cropped away."""
     from matplotlib.patches import Rectangle
 
     left, top, right, bottom = explanation.region

@@ -1,4 +1,4 @@
-"""Where a network looks: what every position of its last map adds to a class."""
+"""Class activation maps: what every position of the last feature map adds to a class."""
 
 import dataclasses
 import os
@@ -25,7 +25,7 @@ _LONGEST_SIDE = 512
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """What a network answers to a image, and where in the image the answer comes from.
+    """The prediction for an image, and the class activation maps that it comes from.
 
     Attributes:
         name: str. The file name of the image; empty where it is not a file.
@@ -88,10 +88,10 @@ def explanation_of(
     """What the class maps of one image say.
 
     Args:
-        source: What the image came from, which names it.
+        source: The image as the caller gave it, which names it.
         image: PIL image. The image as `load_image` gives it.
         spec: ClassifierSpec. Of the classifier.
-        maps: array `(rows, columns, classes)`. What the network answers.
+        maps: array `(rows, columns, classes)`. The output of the network.
         top: int. How many classes to keep.
     """
     # The head is linear and follows the mean over the positions, so this is its output.

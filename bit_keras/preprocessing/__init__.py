@@ -1,4 +1,4 @@
-"""From a image to the network's input, and from its logits to names."""
+"""From an image to the network's input, and from its logits to class names."""
 
 from bit_keras.preprocessing.classifier_spec import ClassifierSpec as ClassifierSpec
 from bit_keras.preprocessing.classifier_spec import spec_of as spec_of

@@ -22,7 +22,7 @@ class ClassifierSpec:
 
     Args:
         labels: Labels. In the order of the logits.
-        transform: EvalTransform. From a image to float32 in [-1, 1].
+        transform: EvalTransform. From an image to float32 in [-1, 1].
         activation: `"softmax"` or `"sigmoid"`: what turns logits into scores.
             Defaults to `"softmax"`.
 
@@ -156,11 +156,11 @@ def spec_for(
     """The spec of a classifier at the size that is requested.
 
     Args:
-        name: str. What the network calls itself.
+        name: str. The name of the network.
         spec: ClassifierSpec or None. What is stored with it.
         classes: int. Width of its head.
         side: int or None. The only side of images that it takes.
-        size: int or None. The side that the user asks for.
+        size: int or None. The side that the user requests.
 
     Raises:
         SizeError: The two sides differ, or none is given and none is known.
@@ -179,7 +179,7 @@ def size_for(name: str, side: int | None, size: int | None) -> int | None:
         SizeError: The two differ.
     """
     if side is not None and size not in (None, side):
-        raise SizeError(f"{name} takes images of {side} pixels alone, and {size} were requested.")
+        raise SizeError(f"{name} takes only images of {side} pixels. Received: size={size}.")
     return side or size
 
 

@@ -46,7 +46,7 @@ def decode_predictions(
     Raises:
         DecodingError: The logits have another number of classes than the list,
             another rank, or values that are not finite; `top` is below 1; or
-            `name` is none of the four.
+            `name` is none of these.
         UnknownModelError: No model has that name.
         BitKerasError: There is no id in `classes`, one comes twice, or is not an id of
             `name`.
@@ -92,8 +92,8 @@ def _as_batch(logits: Any) -> np.ndarray:
         raise DecodingError(f"The logits are not an array of numbers: {error}") from error
     if values.ndim not in (1, 2) or values.shape[-1] == 0:
         raise DecodingError(
-            f"Logits have the shape (batch, classes), or (classes,) for one image; "
-            f"{values.shape} came."
+            f"Logits have the shape (batch, classes), or (classes,) for one image. "
+            f"Received: shape={values.shape}."
         )
     values = np.atleast_2d(values)
     broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
@@ -121,8 +121,9 @@ def _classes(
     is_list = isinstance(name, list | tuple | np.ndarray)
     if not is_list or not all(isinstance(label, str) for label in name):
         raise DecodingError(
-            f"`name` must be a model name, a ClassifierSpec, a list of strings or a Labels; "
-            f"{type(name).__name__} came{', with entries that are no strings' if is_list else ''}."
+            f"`name` must be a model name, a ClassifierSpec, a list of strings or a Labels. "
+            f"Received: {type(name).__name__}"
+            f"{' with entries that are not strings' if is_list else ''}."
         )
     own = tuple(str(label) for label in name)
     return Labels("the list of labels", own, own), "softmax", "the list of labels"

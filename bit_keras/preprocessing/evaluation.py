@@ -131,7 +131,7 @@ class EvalTransform:
         return np.asarray(image, np.float32) / 127.5 - 1
 
     def region(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """The part of a image that the crop covers, and so all that a network sees of it.
+        """The part of an image that the crop covers, and so all that a network sees of it.
 
         Args:
             width: int. Of the upright image, in pixels.
@@ -152,7 +152,7 @@ class EvalTransform:
         ```
         """
         if min(width, height) < 1:
-            raise ImageError(f"A image of {width}x{height} pixels has no pixels.")
+            raise ImageError(f"An image of {width}x{height} pixels has no pixels.")
         resized_width, resized_height = self._resized_size(width, height)
         left, top = self._corner(resized_width, resized_height)
         return (
@@ -220,7 +220,7 @@ def eval_transform(name: str, size: int | None = None) -> EvalTransform:
 
 
 def load_image(source: ImageSource) -> Image.Image:
-    """Decodes a image to an upright 8-bit RGB image.
+    """Decodes an image to an upright 8-bit RGB image.
 
     Photographs up to Pillow's hard limit (179 megapixels by default) are read
     without a warning; damaged metadata does not matter, damaged pixels do.
@@ -234,7 +234,7 @@ def load_image(source: ImageSource) -> Image.Image:
         A new PIL image of mode RGB.
 
     Raises:
-        ImageError: The file is missing, a folder, no image, damaged or too
+        ImageError: The file is missing, a folder, not an image, damaged or too
             large; or the array has another dtype or shape.
 
     Example:

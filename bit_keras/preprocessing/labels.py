@@ -49,7 +49,7 @@ class Labels:
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.names):
             raise ValueError(
-                f"A class has one id and one name; {self.name!r} came with "
+                f"A class has one id and one name; {self.name!r} has "
                 f"{len(self.ids)} ids and {len(self.names)} names."
             )
 
@@ -74,19 +74,19 @@ class Labels:
                 f"{[self.ids[0]]}. Received: {ids!r}"
             )
         index = {own: number for number, own in enumerate(self.ids)}
-        unknown = [asked for asked in ids if asked not in index]
+        unknown = [id for id in ids if id not in index]
         if unknown:
             raise BitKerasError(
                 f"{len(unknown)} of the {len(ids)} classes requested are not among the "
                 f"{len(self)} classes of {self.name} ({_shortened(unknown)}); leave them out."
             )
-        repeated = [asked for asked, count in Counter(ids).items() if count > 1]
+        repeated = [id for id, count in Counter(ids).items() if count > 1]
         if repeated:
             raise BitKerasError(
                 f"{len(repeated)} of the classes requested come more than once "
                 f"({_shortened(repeated)}); a head has each class once."
             )
-        return [index[asked] for asked in ids]
+        return [index[id] for id in ids]
 
     def select(self, ids: Sequence[str]) -> "Labels":
         """The classes of a head that was cut down to some of these.
@@ -201,7 +201,7 @@ def load_real_labels() -> tuple[tuple[int, ...], ...]:
     Returns:
         50,000 tuples of indices of `"imagenet_1k"`. Entry `i` belongs to the
         image `ILSVRC2012_val_{i+1:08d}.JPEG`; 3,163 are empty, and their
-        images are left out of averages.
+        images are excluded from averages.
 
     Example:
 

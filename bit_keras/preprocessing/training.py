@@ -1,4 +1,4 @@
-"""The training transforms of the papers: a random part of a image, perhaps mirrored."""
+"""The training transforms of the papers: a random part of an image, perhaps mirrored."""
 
 import dataclasses
 import math
@@ -31,7 +31,7 @@ class TrainTransform:
     - `crop="random"`, BiT's: squash both sides to `precrop`, whatever the
       aspect, and cut `size` x `size` pixels from anywhere in it.
     - `crop="inception"`, FunMatch's: a box of 5 to 100 % of the area, width over
-      height from 3/4 to 4/3, both uniform; boxes that do not fit are drawn
+      height from 3/4 to 4/3, both uniform; boxes that do not fit are sampled
       again, up to 100 times, and then the whole image is taken. The box is
       squashed to `size`.
 
@@ -86,8 +86,8 @@ class TrainTransform:
             raise BitKerasError(f"`crop` is 'random' or 'inception'; got {self.crop!r}.")
         if not _is_integer(self.size) or self.size < MINIMUM_SIZE:
             raise SizeError(
-                f"The training size must be an integer of at least {MINIMUM_SIZE} pixels; "
-                f"{self.size!r} came."
+                f"The training size must be an integer of at least {MINIMUM_SIZE} pixels. "
+                f"Received: size={self.size!r}."
             )
         if self.crop == "inception":
             if self.precrop is not None:
@@ -100,8 +100,8 @@ class TrainTransform:
             object.__setattr__(self, "precrop", round(self.size * DEFAULT_PRECROP_RATIO))
         elif not _is_integer(self.precrop) or self.precrop < self.size:
             raise SizeError(
-                f"A crop of {self.size} pixels needs a precrop of at least as many; "
-                f"{self.precrop!r} came."
+                f"A crop of {self.size} pixels needs a precrop of at least as many. "
+                f"Received: precrop={self.precrop!r}."
             )
 
     def __call__(self, source: ImageSource, generator: np.random.Generator) -> np.ndarray:
@@ -128,7 +128,7 @@ class TrainTransform:
 def _inception_box(
     width: int, height: int, generator: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """A random box (left, top, right, bottom) in a image, or all of it."""
+    """A random box (left, top, right, bottom) in an image, or all of it."""
     for _ in range(_ATTEMPTS):
         area = generator.uniform(*_AREA) * width * height
         aspect = generator.uniform(*_ASPECT)

@@ -20,6 +20,7 @@ from bit_keras.errors import ExportError
 from bit_keras.exporters.onnx import export_onnx
 from bit_keras.exporters.openvino_ir import export_openvino
 from bit_keras.exporters.tflite.tflite_export import export_tflite
+from bit_keras.preprocessing import spec_of
 
 
 @pytest.fixture
@@ -32,6 +33,17 @@ def flip_bit(path, position):
     data = bytearray(path.read_bytes())
     data[position] ^= 0x10
     path.write_bytes(data)
+
+
+def test_an_artifact_describes_itself(artifact):
+    described = Artifact(artifact)
+    assert described.path == artifact
+    assert described.metadata.model == "bit_tiny.cifar10"
+    assert described.spec == spec_of("bit_tiny.cifar10")
+    assert described.has_reference
+    reference = described.read_reference()
+    outputs = described.open_program()(reference["inputs"])
+    assert relative_difference(outputs["logits"], reference["logits"]) < 1e-5
 
 
 def test_an_untouched_artifact_passes(artifact):
@@ -47,14 +59,14 @@ def test_an_untouched_artifact_passes(artifact):
     assert verification.largest < 1e-5
 
 
-def test_the_golden_output_is_that_of_keras(classifier, classifier_artifact):
+def test_the_reference_output_is_that_of_keras(classifier, classifier_artifact):
     reference = read_reference(classifier_artifact)
     assert reference["inputs"].shape == (2, 64, 64, 3)
     output = classifier.predict(reference["inputs"], verbose=0)
     assert relative_difference(output, reference["logits"]) < 1e-5
 
 
-def test_the_golden_images_are_no_noise_and_fill_their_range():
+def test_the_reference_images_are_not_noise_and_fill_their_range():
     for low, high in ((-1.0, 1.0), (0.0, 1.0)):
         images = reference_images(64, 64, (low, high))
         assert images.dtype == np.float32
@@ -65,7 +77,7 @@ def test_the_golden_images_are_no_noise_and_fill_their_range():
 
 
 @pytest.mark.long
-def test_another_answer_fails(artifact):
+def test_another_output_fails(artifact):
     reference = read_reference(artifact)
     reference["logits"][1, 3] += 1e-4 * np.abs(reference["logits"]).max()
     (artifact / REFERENCE).write_bytes(reference_bytes(reference))
@@ -117,14 +129,14 @@ def test_metadata_of_another_version_is_refused(artifact):
         Artifact(artifact).verify()
 
 
-def test_differences_that_are_no_numbers_are_infinite():
+def test_differences_that_are_not_numbers_are_infinite():
     reference = np.ones((2, 3), "float32")
     assert relative_difference(reference * np.nan, reference) == np.inf
     assert relative_difference(reference[:1], reference) == np.inf
     assert relative_difference(reference * 1.5, reference) == 0.5
     assert (
         relative_difference(reference * 0, reference * 0) == np.inf
-    )  # Says nothing, so proves nothing.
+    )  # Zeros compare with nothing.
 
 
 # Files for other engines
@@ -132,7 +144,7 @@ def test_differences_that_are_no_numbers_are_infinite():
 
 @pytest.fixture(scope="module")
 def files(classifier, tmp_path_factory):
-    """One artifact of each kind that is not a SavedModel, and what it is replayed in."""
+    """One artifact of each format that is not a SavedModel, and what it is replayed in."""
     folder = tmp_path_factory.mktemp("files")
     export_tflite(classifier, folder / "tiny.tflite")
     export_onnx(classifier, folder / "tiny.onnx")
@@ -158,7 +170,7 @@ def test_every_kind_of_file_passes_in_the_engines_that_are_made_for_it(files):
 
 
 @pytest.mark.long
-def test_another_answer_of_another_engine_fails(files, tmp_path):
+def test_another_output_of_another_engine_fails(files, tmp_path):
     openvino = next(path for path in files if path.name == "openvino")
     artifact = shutil.copytree(openvino, tmp_path / "artifact")
     reference = read_reference(artifact)

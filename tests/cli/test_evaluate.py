@@ -82,16 +82,16 @@ def close(document):
 @pytest.mark.long
 def test_every_form_of_a_network_gets_the_same_result(sources, images, monkeypatch):
     monkeypatch.setattr("bit_keras.checkpoints.download.pretrained_path", lambda _: sources["npz"])
-    documents = {kind: evaluated(path, images) for kind, path in sources.items()}
+    documents = {name: evaluated(path, images) for name, path in sources.items()}
     documents["name"] = evaluated(TINY, images)
     loss, scores, rest = close(documents.pop("npz"))
     assert rest["images"] == 10
-    for kind, document in documents.items():
+    for name, document in documents.items():
         other_loss, other_scores, other = close(document)
         # Rescaling to [0, 1] and back rounds twice in float32.
-        assert other_loss == pytest.approx(loss, rel=1e-4), kind
-        assert other_scores == pytest.approx(scores, rel=1e-3), kind
-        assert other == rest, kind
+        assert other_loss == pytest.approx(loss, rel=1e-4), name
+        assert other_scores == pytest.approx(scores, rel=1e-3), name
+        assert other == rest, name
 
 
 def test_the_table_names_what_matters(sources, images, tmp_path):
@@ -99,7 +99,7 @@ def test_the_table_names_what_matters(sources, images, tmp_path):
     result = succeeds("evaluate", sources["npz"], "--data", images, "--batch", 4, "--out", out)
     lines = result.stdout.splitlines()
     assert lines[0].startswith(f"{sources['npz']} on {images}, all of it, at ")
-    for word in ("top-1", "top-5", "images", "unreadable", "pictures/s", "worst classes"):
+    for word in ("top-1", "top-5", "images", "unreadable", "images/s", "worst classes"):
         assert any(line.startswith(word) for line in lines), word
     assert lines[-1] == f"The report is {out / 'report.html'}."
     assert sorted(path.name for path in out.iterdir()) == ["evaluation.json", "report.html"]
@@ -144,7 +144,7 @@ def test_another_size_is_a_matter_of_an_option(sources, images, tmp_path):
     fixed.save(tmp_path / "fixed.keras")
     assert load_predictor(tmp_path / "fixed.keras", 48).spec.transform.size == 48
     arguments = (tmp_path / "fixed.keras", "--data", images, "--size", 40)
-    assert "takes images of 48 pixels alone, and 40 were requested" in fails("evaluate", *arguments)
+    assert "takes only images of 48 pixels" in fails("evaluate", *arguments)
 
 
 def test_mistakes_are_sentences(sources, images, tmp_path):

@@ -116,12 +116,12 @@ def test_an_artifact_with_class_maps_is_explained(classifier, tmp_path, name):
 def test_an_artifact_without_class_maps_says_how_to_get_them(classifier_artifact):
     predictor = load_predictor(classifier_artifact)
     assert predictor.class_maps is None
-    with pytest.raises(BitKerasError, match="carries no class maps; export the model again with"):
+    with pytest.raises(BitKerasError, match="has no class maps; export the model again with"):
         predictor.explain(photo())
 
 
 def test_a_picture_that_cannot_be_read_is_named(tmp_path):
-    (tmp_path / "notes.jpg").write_text("not a image")
+    (tmp_path / "notes.jpg").write_text("not an image")
     with pytest.raises(ImageError, match=r"notes\.jpg is not an image"):
         load_predictor("bit_tiny.cifar10").explain(tmp_path / "notes.jpg")
 
@@ -149,7 +149,7 @@ def test_position_i_is_centred_on_pixel_32_i():
         of_mirrored = network.predict_on_batch(images[:, :, ::-1])
         return np.abs(of_mirrored[:, :, ::-1] - maps).max() / np.abs(maps).max()
 
-    # The middles 0, 32, 64, 96 and 128 are symmetrically in 129 pixels alone; they would in 160
+    # The middles 0, 32, 64, 96 and 128 are only symmetric in 129 pixels; they would in 160
     # if the middle of a position were that of 32 pixels.
     assert mirrored_difference(129) < 1e-5
     assert mirrored_difference(160) > 1e-2
@@ -229,7 +229,7 @@ def test_a_map_lies_on_the_region_and_nowhere_else(tmp_path):
     pixels = without_bar(drawn(explanation(1.0, colour=BLACK), tmp_path))
     red = pixels[..., 0] - pixels[..., 2] > 60
     left, top, right, bottom = box(red)
-    # The right half of a image that is twice as wide as high; its frame covers the edges.
+    # The right half of an image that is twice as wide as high; its frame covers the edges.
     assert right - left == pytest.approx(INCH, abs=3)
     assert bottom - top == pytest.approx(INCH, abs=3)
     photo = box((pixels == 0).all(axis=2) & (np.arange(pixels.shape[1]) < 2.16 * INCH))

@@ -31,16 +31,16 @@ def saved(folder, **arguments):
     return folder / "model.keras"
 
 
-def test_many_images_are_classified_as_each_alone(tmp_path):
+def test_many_images_are_classified_as_each_by_itself(tmp_path):
     predictor = load_predictor(saved(tmp_path))
     photos = np.random.default_rng(0).integers(0, 256, (37, 40, 50, 3), np.uint8)
     images = [predictor.spec.transform(photo) for photo in photos]
     together = predictor(images, top=10)
     assert len(together) == 37
     for image, ranked in zip(images, together, strict=True):
-        (alone,) = predictor([image], top=10)
+        (single,) = predictor([image], top=10)
         # Batches sum float32 in another order.
-        assert dict_of(ranked) == pytest.approx(dict_of(alone), rel=1e-4)
+        assert dict_of(ranked) == pytest.approx(dict_of(single), rel=1e-4)
 
 
 def dict_of(ranked):
@@ -288,7 +288,7 @@ def test_a_file_of_another_program_has_no_labels(artifacts, tmp_path):
 
 
 def test_a_size_that_an_artifact_does_not_take_is_refused(artifacts):
-    with pytest.raises(BitKerasError, match="takes images of 64 pixels alone, and 40"):
+    with pytest.raises(BitKerasError, match=r"takes only images of 64 pixels.*size=40"):
         load_predictor(artifacts["tiny.tflite"], 40)
 
 

@@ -1,4 +1,4 @@
-"""decode_predictions: hand-computed scores, every kind of name, every mistake."""
+"""decode_predictions: hand-computed scores, every type of name, every mistake."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The evaluation transform: exact pixels, every kind of image, every mistake."""
+"""The evaluation transform: exact pixels, every type of image, every mistake."""
 
 import io
 import logging
@@ -40,7 +40,7 @@ def encode(image, file_format, **options):
 
 
 def unchanged(size):
-    """A transform that neither resizes nor crops a image of `size`."""
+    """A transform that neither resizes nor crops an image of `size`."""
     return EvalTransform(size, Resizing("squash", size, "bilinear", "test"))
 
 
@@ -179,7 +179,7 @@ def test_resizing_agrees_with_float64_matrices(interpolation, kernel, old):
     assert np.mean(np.abs(difference) > 0.5) < (1e-2 if interpolation == "bilinear" else 1e-3)
 
 
-# Every kind of image
+# Every type of image
 
 
 def mode_cases():

@@ -1,4 +1,4 @@
-"""The training transform: which part of a image it shows, and how often mirrored."""
+"""The training transform: which part of an image it shows, and how often mirrored."""
 
 import io
 
@@ -37,14 +37,14 @@ def test_random_crop_is_an_untouched_part_of_the_squashed_picture():
 def test_random_crop_reaches_every_offset():
     cuts = views(TrainTransform(32, precrop=36, flip=False), coordinates(36, 36), 1000)
     offsets = {(int(view[0, 0, 1]), int(view[0, 0, 0])) for view in cuts}
-    # 25 offsets: one is missed in 1,000 draws with a chance of 25 * 0.96^1000 = 5e-17.
+    # 25 offsets: one is missed in 1,000 samples with a chance of 25 * 0.96^1000 = 5e-17.
     assert offsets == {(top, left) for top in range(5) for left in range(5)}
 
 
 def test_mirrors_about_every_second_picture():
     cuts = views(TrainTransform(32, precrop=32), coordinates(32, 32), 1000)
     mirrored = sum(int(view[0, 0, 0]) == 31 for view in cuts)
-    # Six standard deviations of a fair coin, sqrt(1000) / 2 = 16; the draws are seeded.
+    # Six standard deviations of a fair coin, sqrt(1000) / 2 = 16; the samples are seeded.
     assert abs(mirrored - 500) < 95
     assert {view.tobytes() for view in cuts} == {
         coordinates(32, 32).tobytes(),

@@ -31,13 +31,13 @@ from bit_keras.progress import without_native_notes
 #: The file identifier of the format, at bytes 4 to 8 (`tensorflow/lite/schema/schema.fbs`).
 IDENTIFIER = b"TFL3"
 
-#: Largest difference of one image in a batch and alone, in units of the largest value. The files
-#: of this package give the same bits; one step of 8 bits is more.
+#: Largest difference between an image in a batch and the same image by itself, in units of the
+#: largest value. The files of this package give the same bits; one step of 8 bits is more.
 _ROUNDING = 1e-4
 
 
 class LiteRTProgram(Program):
-    """A TFLite file behind its signatures; one without any answers as `serving_default`.
+    """A TFLite file with its signatures; one without any runs as `serving_default`.
 
     Args:
         path: The file.
@@ -85,16 +85,16 @@ class LiteRTProgram(Program):
         return None if self._resizable[trial] else batch
 
     def _can_be_resized(self, images: np.ndarray, signature: str) -> bool:
-        """Whether a batch of other images gives what the last of them gives alone.
+        """Whether a batch of other images gives the same as its last image by itself.
 
         A graph that was converted for one image may take others without an error and
         broadcast values of one image along the width of another, where the batch is as
         large as the width.
         """
         batch = _noise(images.shape, images.dtype)
-        alone = np.repeat(batch[-1:], self.signatures[signature].input_shape[0] or 1, axis=0)
+        single = np.repeat(batch[-1:], self.signatures[signature].input_shape[0] or 1, axis=0)
         try:
-            outputs, expected = self._run(batch, signature), self._run(alone, signature)
+            outputs, expected = self._run(batch, signature), self._run(single, signature)
         # What an operation with a shape of its own raises when it is prepared for another.
         except (RuntimeError, ValueError):
             return False
@@ -114,9 +114,9 @@ def _noise(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return (255 * noise if np.issubdtype(dtype, np.integer) else noise).astype(dtype)
 
 
-def _are_alike(output: np.ndarray, alone: np.ndarray) -> bool:
+def _are_alike(output: np.ndarray, single: np.ndarray) -> bool:
     """Whether they differ by rounding at most."""
-    return bool(np.abs(output - alone).max() <= _ROUNDING * np.abs(alone).max())
+    return bool(np.abs(output - single).max() <= _ROUNDING * np.abs(single).max())
 
 
 class _Runner:
@@ -169,7 +169,7 @@ def _signed(interpreter: Any, name: str) -> _Runner | None:
     ((key, details),) = inputs.items()
     outputs = runner.get_output_details()
     if name == FEATURES and FEATURES in outputs:
-        # Every signature of a file names all outputs; whoever asks for features wants these.
+        # Every signature of a file names all outputs; `features` returns only these.
         outputs = {FEATURES: outputs[FEATURES]}
     return _Runner(details, outputs, lambda images: runner(**{key: images}))
 
@@ -210,7 +210,7 @@ def run_once(path: str) -> None:
 
 
 def intermediate_tensors(path: os.PathLike, images: np.ndarray) -> Iterator[Intermediate]:
-    """The result of every operation behind `serving_default`, in the order of execution.
+    """The result of every operation of `serving_default`, in the order of execution.
 
     The kernels are those of the interpreter itself: a delegate such as XNNPACK keeps what
     it computes between its own operations to itself.

@@ -14,7 +14,7 @@ from bit_keras.extras import is_importable
 #: The file formats that programs run.
 Format = Literal["saved_model", "tflite", "onnx", "openvino"]
 
-#: What runs each kind, the usual engine first.
+#: What runs each format, the default engine first.
 ENGINES: Mapping[Format, tuple[str, ...]] = MappingProxyType(
     {
         "saved_model": ("tensorflow", "openvino", "openvino-bfloat16"),
@@ -56,7 +56,7 @@ def open_program(
 
     Args:
         path: The folder of a SavedModel, a TFLite file, an ONNX file, or a folder of
-            OpenVINO IR. What it is, its content tells.
+            OpenVINO IR. Its content tells the format.
         threads: int. How many threads compute, from 1. Defaults to all cores. TensorFlow
             takes the number once per process.
         engine: str. `"tensorflow"`, `"litert"`, `"tf.lite"`, `"onnxruntime"`, `"openvino"`
@@ -70,8 +70,8 @@ def open_program(
 
     Raises:
         ExportError: No such file, none of these formats, a damaged file, one that has to be
-            trusted, an engine that does not run it or is not installed, or no number of
-            threads.
+            trusted, an engine that does not run it or is not installed, or an invalid number
+            of threads.
 
     Example:
 
@@ -88,16 +88,16 @@ def open_program(
     """
     path = Path(path)
     threads = checked_threads(threads)
-    kind = format_of(path)
-    if kind is None:
+    file_format = format_of(path)
+    if file_format is None:
         what = "is not there" if not path.exists() else "is not a file that a program can run"
-        raise ExportError(f"{path} {what}; {_FORMATS} is taken.")
-    engine = engine or ENGINES[kind][0]
-    if engine not in ENGINES[kind]:
+        raise ExportError(f"{path} {what}; expected {_FORMATS}.")
+    engine = engine or ENGINES[file_format][0]
+    if engine not in ENGINES[file_format]:
         raise ExportError(
-            f"The engine {engine!r} does not run {path}; {' and '.join(ENGINES[kind])} do."
+            f"The engine {engine!r} does not run {path}; {' and '.join(ENGINES[file_format])} do."
         )
-    if kind in CHECKED:
+    if file_format in CHECKED:
         require_intact(path.parent if path.suffix == ".xml" else path)
     return _open(path, threads, engine, trust)
 
@@ -165,7 +165,7 @@ def format_of(path: Path) -> Format | None:
 
 
 def _is_onnx(head: bytes) -> bool:
-    """Whether bytes can be the start of an ONNX model, a protobuf message without a mark.
+    """Whether bytes can be the start of an ONNX model, a protobuf message without an identifier.
 
     Its field 1, an integer, is the version of the format, at least 3 (`onnx/onnx.proto`).
     Every writer starts with it: protobuf sorts fields.

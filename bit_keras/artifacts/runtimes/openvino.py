@@ -65,14 +65,14 @@ class OpenVinoProgram(Program):
         request = self._request(images.shape)
         results = request.infer([images], share_inputs=True)
         outputs = {_name(output): output for output in request.model_outputs}
-        # A copy: the next images are answered in the same memory.
+        # A copy: the outputs of the next images are written to the same memory.
         return {
             name: np.array(results[outputs[name]], np.float32)
             for name in self.signatures[signature].outputs
         }
 
     def _request(self, shape: tuple[int, ...]) -> Any:
-        """What answers images of a shape; the last one is kept.
+        """The compiled model for images of a shape; the last one is kept.
 
         A graph that leaves the batch open runs an R50x1 at 3/4 of the speed in float32, and
         at 3/5 in bfloat16 (OpenVINO 2026.4).

@@ -1,4 +1,4 @@
-"""What all runtimes have in common: a file that answers images with named arrays."""
+"""The interface of all runtimes: images in, named arrays out."""
 
 import abc
 import dataclasses
@@ -11,7 +11,7 @@ import numpy as np
 from bit_keras.errors import ExportError, reason_of
 from bit_keras.registry import RGB
 
-#: The signature that is asked unless another is named, as TensorFlow calls it.
+#: The signature that runs unless another is named, as TensorFlow calls it.
 DEFAULT_SIGNATURE = "serving_default"
 
 #: The input of SavedModels that takes images, and the signature that has it where the default
@@ -34,12 +34,12 @@ LAYOUTS: tuple[Layout, ...] = ("nhwc", "nchw")
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """One of the ways to ask a program.
+    """One of the ways to call a program.
 
     Attributes:
         input_shape: tuple. `(batch, height, width, channels)`; None where anything goes.
         input_dtype: str. That of the images, `"float32"` or `"uint8"`.
-        outputs: tuple of str. The names of the arrays that come back.
+        outputs: tuple of str. The names of the arrays that are returned.
         layout: str. The order of the axes in the file, `"nhwc"` or `"nchw"`. A program takes
             channels last in either case. Defaults to `"nhwc"`.
     """
@@ -66,7 +66,7 @@ class Intermediate:
 
 
 class Program(abc.ABC):
-    """A file that answers: images in, named arrays out.
+    """A file that an engine runs: images in, named arrays out.
 
     Attributes:
         engine: str. What runs the file, with its version.
@@ -81,8 +81,8 @@ class Program(abc.ABC):
 
         Args:
             images: array `(batch, height, width, channels)` of the shape and the dtype that
-                the signature states. Any number of them is answered: where a file takes a
-                certain number alone, they go through it in pieces.
+                the signature states. Any number of images is accepted: where a file
+                only takes a certain number, they go through it in pieces.
             signature: str. One of `signatures`. Defaults to the first of them, which is
                 `"serving_default"` wherever that takes images.
 
@@ -106,7 +106,7 @@ class Program(abc.ABC):
 
     @abc.abstractmethod
     def _run(self, images: np.ndarray, signature: str) -> dict[str, np.ndarray]:
-        """Answers images in the layout of the file, as many as it takes at once."""
+        """Runs images in the layout of the file, as many as it takes at once."""
 
     def _piece(self, images: np.ndarray, signature: str) -> int | None:
         """How many of the images the file takes at once; None for all of them."""
@@ -148,8 +148,8 @@ class Program(abc.ABC):
             "any" if side is None else str(side) for side in ("batch", *expected.input_shape[1:])
         )
         raise ExportError(
-            f"{signature} takes {expected.input_dtype} images of the shape ({shape}); "
-            f"{images.dtype} of the shape {images.shape} came."
+            f"{signature} takes {expected.input_dtype} images of the shape ({shape}). Received: "
+            f"{images.dtype} images of the shape {images.shape}."
         )
 
 
@@ -204,6 +204,6 @@ def loaded(path: os.PathLike, engine: str, load: Callable[[], Any]) -> Any:
     # Every engine has exceptions of its own, some of them not even exported.
     except Exception as error:
         raise ExportError(
-            f"{path} cannot be loaded by {engine} ({reason_of(error)}); it is damaged or no "
-            "model, so export it again."
+            f"{path} cannot be loaded by {engine} ({reason_of(error)}); it is damaged or not "
+            "a model; export it again."
         ) from error

@@ -70,7 +70,7 @@ def require_same_graph(saved_model: Path) -> None:
 def operations_of(saved_model: Path) -> set[str]:
     """The operations in a SavedModel that loading or calling it can run.
 
-    Those of its saver are left out where nothing but the saver can call them.
+    Those of its saver are omitted where nothing but the saver can call them.
 
     Args:
         saved_model: Path of the folder.

@@ -26,7 +26,7 @@ from bit_keras.errors import ExportError
 
 
 class SavedModelProgram(Program):
-    """A SavedModel behind its signatures that take `inputs`.
+    """A SavedModel with its signatures that take `inputs`.
 
     Args:
         path: The folder.
@@ -51,9 +51,7 @@ class SavedModelProgram(Program):
             if list(functions[name].structured_input_signature[1]) == [INPUTS]
         }
         if not self._functions:
-            raise ExportError(
-                f"{path} has no signature that takes images alone, called {INPUTS!r}."
-            )
+            raise ExportError(f"{path} has no signature that takes only images, called {INPUTS!r}.")
         self.signatures = {name: _signature(function) for name, function in self._functions.items()}
 
     def _run(self, images: np.ndarray, signature: str) -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
 """Which exported files are run, and which only where a user says that they are trusted.
 
-Who wrote a file cannot be proven. What it is made of can be seen: the operations that
+Who wrote a file cannot be verified. Its operations can be read: the operations that
 this package and ordinary layers of Keras are exported to compute and do nothing else, so a
 file with only these is run. Others may read and write files or run code.
 """

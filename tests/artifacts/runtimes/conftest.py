@@ -19,7 +19,7 @@ def weights():
 
 @pytest.fixture(scope="session")
 def expected(weights):
-    """What the network answers to `IMAGES`, in float64."""
+    """The outputs of the network for `IMAGES`, in float64."""
     padded = np.pad(IMAGES.astype("float64"), ((0, 0), (1, 1), (1, 1), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
     maps = np.einsum("nyxchw,hwco->nyxo", windows, weights["kernel"])
@@ -29,7 +29,7 @@ def expected(weights):
 
 @pytest.fixture(scope="session")
 def module(weights):
-    """The network in TensorFlow, behind three signatures of which one takes no images."""
+    """The network in TensorFlow, with three signatures of which one takes no images."""
     tf = pytest.importorskip("tensorflow")
     root = tf.Module()
     root.kernel, root.head = tf.Variable(weights["kernel"]), tf.Variable(weights["head"])
@@ -50,7 +50,7 @@ def module(weights):
         input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")],
     )
     # A number of images that the graph itself insists on.
-    root.alone = tf.function(
+    root.fixed = tf.function(
         lambda inputs: {
             "logits": tf.reshape(features_of(inputs), (1, 4)) @ root.head,
         },
@@ -109,7 +109,7 @@ def single_tflite(module, tmp_path_factory):
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [module.alone.get_concrete_function()], module
+        [module.fixed.get_concrete_function()], module
     )
     return converted(converter, tmp_path_factory.mktemp("tflite") / "single.tflite")
 

@@ -37,7 +37,7 @@ def outcomes(argument):
 
     Returns:
         dict: `counts` of "refused", "same" logits, "other" logits and names of exceptions that
-        are not of this package; the damages behind all but the first two as `worth_a_look`; the
+        are not of this package; the damages after all but the first two as `worth_a_look`; the
         `slowest` in seconds; and the growth of `memory` in bytes. (What a process that tries a
         file may take is limited by `require_loadable`; Linux counts the memory of the process
         that started it as its own.)

@@ -161,7 +161,7 @@ def test_a_pipe_in_place_of_a_file_is_refused(folder, name):
 
 
 def constant_of(shape):
-    """A graph that answers with zeros of a shape, whatever it is given."""
+    """A graph that returns zeros of a shape, whatever its input."""
     nodes = [
         helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
         helper.make_node("ReduceSum", ["zeros"], ["zero"], keepdims=0),

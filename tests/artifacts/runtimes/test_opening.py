@@ -1,4 +1,4 @@
-"""Every file format is known by its content, answers the same, and fails in one sentence."""
+"""Every file format is recognised by its content, predicts the same, and fails in one sentence."""
 
 import shutil
 import sys
@@ -207,5 +207,5 @@ def test_a_graph_that_takes_no_images_is_refused(weights, saved_model, tmp_path)
     loaded = tf.saved_model.load(saved_model)
     signatures = {"serving_default": loaded.signatures["image_bytes"]}
     tf.saved_model.save(loaded, tmp_path / "bytes", signatures=signatures)
-    with pytest.raises(ExportError, match="has no signature that takes images alone"):
+    with pytest.raises(ExportError, match="has no signature that takes only images"):
         open_program(tmp_path / "bytes")

@@ -17,7 +17,6 @@ from bit_keras.artifacts.members import METADATA, located
 from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.runtimes import format_of
 from bit_keras.checkpoints.files import is_keras_file
-from bit_keras.checkpoints.hugging_face import is_repository
 from bit_keras.errors import (
     BitKerasError,
     CheckpointError,
@@ -145,7 +144,6 @@ class Source:
             )
         if self.path is not None:
             return self.path / RUN_WEIGHTS if self.format == "run" else self.path
-        # huggingface_hub and the client of HTTP are not needed for anything local.
         if self.format == "repository":
             from bit_keras.checkpoints.hugging_face import repository_weights
 
@@ -184,6 +182,9 @@ def resolve(source: str | os.PathLike | Source) -> Source:
     name, path = os.fspath(source), Path(source)
     if path.exists():
         return _local(name, path)
+    # Here: it imports the client of HTTP, which nothing local needs.
+    from bit_keras.checkpoints.hugging_face import is_repository
+
     if is_repository(name):
         return Source(name, "repository", checkpoint=_known(name))
     try:

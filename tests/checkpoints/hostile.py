@@ -26,7 +26,7 @@ def outcomes(reader, opened, count, seed, damaged=None):
     Args:
         reader: str. The class in `bit_keras.checkpoints.files`, or `"load"` for a SavedModel
             that TensorFlow loads and runs.
-        opened: Path. What the reader is given, a file or a folder; it is left alone.
+        opened: Path. What the reader is given, a file or a folder; it is not changed.
         count: int.
         seed: int.
         damaged: str. The file in the folder that is damaged.

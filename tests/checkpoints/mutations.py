@@ -14,8 +14,8 @@ def mutated(data: bytes, count: int, seed: int = 0) -> Iterator[tuple[str, bytes
     """`count` damaged versions of a file's bytes, each with what was done to it."""
     for number in range(count):
         draw = random.Random(f"{seed} {number}")
-        kind = draw.choice(_KINDS)
-        yield f"{kind.__name__} {number}", kind(data, draw)
+        change = draw.choice(_CHANGES)
+        yield f"{change.__name__} {number}", change(data, draw)
 
 
 def _flipped_bits(data, draw):
@@ -71,7 +71,7 @@ def _slice(data, draw):
     return start, min(draw.choice((1, 2, 8, 64, 1024)), len(data) - start)
 
 
-_KINDS = (
+_CHANGES = (
     _flipped_bits,
     _flipped_bits_at_an_end,
     _flipped_bits_at_an_end,

@@ -39,11 +39,11 @@ class Server(http.server.ThreadingHTTPServer):
         files: dict from path to bytes.
         requests: list of (path, range), one for each request.
         headers_seen: list of the headers of each request.
-        ignores_range: answers with the whole file whatever is requested.
+        ignores_range: responds with the whole file whatever is requested.
         states_length: sends a Content-Length.
         cut_after: closes the connection after so many bytes of a body.
         hold_after: sets `holding` after so many bytes and waits for `release`.
-        status: answers with it, whatever is requested.
+        status: responds with it, whatever is requested.
         headers: dict of headers that take the place of others, or None to leave them out.
         endless: sends the body again and again.
     """
@@ -61,13 +61,13 @@ class Server(http.server.ThreadingHTTPServer):
 
     @property
     def ranges(self):
-        return [asked for _, asked in self.requests]
+        return [requested for _, requested in self.requests]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        asked, files = self.headers.get("Range"), self.server.files
-        self.server.requests.append((self.path, asked))
+        requested, files = self.headers.get("Range"), self.server.files
+        self.server.requests.append((self.path, requested))
         self.server.headers_seen.append(self.headers)
         body = files.get(self.path)
         if body is None:
@@ -77,10 +77,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             for name, value in self.server.headers.items():
                 self.send_header(name, value)
             return self.end_headers()
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        start = int(requested.removeprefix("bytes=").removesuffix("-")) if requested else 0
         if self.server.ignores_range:
             start = 0
-        elif asked and start >= len(body):
+        elif requested and start >= len(body):
             return self.send_error(416)
         self.send_response(206 if start else 200)
         if start:
@@ -174,7 +174,7 @@ def failure(checkpoint=None):
 
 
 def partial_file(cache, data):
-    """Leaves the beginning of a download behind."""
+    """Leaves the beginning of a download."""
     partial = cache / "distill" / ".R50x1_224.npz.partial"
     partial.parent.mkdir(parents=True)
     partial.write_bytes(data)
@@ -240,7 +240,7 @@ def test_the_cache_is_a_folder_of_the_user_by_default(tmp_path, monkeypatch):
 
 
 def test_the_small_network_comes_with_the_package(monkeypatch, tmp_path):
-    # Neither a mirror nor a cache is asked.
+    # Neither a mirror nor a cache is consulted.
     monkeypatch.setenv("BIT_KERAS_WEIGHTS", str(tmp_path))
     checkpoint = bit_keras.model_info("bit_tiny.cifar10")
     path = pretrained_path(checkpoint)

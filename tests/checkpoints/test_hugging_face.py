@@ -44,7 +44,7 @@ class Hub(http.server.ThreadingHTTPServer):
         sent: dict from name to what is sent in the place of the content.
         cut_after: closes the connection once after so many bytes of a body.
         refusal: a status and the code that the hub gives for it, for every request.
-        hold: sets `holding` before a large body, and waits for `release`.
+        pause: sets `holding` before a large body, and waits for `release`.
     """
 
     daemon_threads = True
@@ -55,13 +55,16 @@ class Hub(http.server.ThreadingHTTPServer):
         self.commits, self.files = {"main": FIRST}, {FIRST: {}}
         self.requests, self.sent = [], {}
         self.cut_after = self.refusal = None
-        self.hold = False
+        self.pause = False
         self.holding, self.release = threading.Event(), threading.Event()
 
     def downloads(self, name):
         """The ranges that were requested of the content of a file."""
-        ends = [(path.endswith(f"/{name}"), method, asked) for method, path, asked in self.requests]
-        return [asked for ours, method, asked in ends if ours and method == "GET"]
+        ends = [
+            (path.endswith(f"/{name}"), method, requested)
+            for method, path, requested in self.requests
+        ]
+        return [requested for ours, method, requested in ends if ours and method == "GET"]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -74,13 +77,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.output()
 
     def output(self):
-        hub, asked = self.server, self.headers.get("Range")
-        hub.requests.append((self.command, self.path, asked))
+        hub, requested = self.server, self.headers.get("Range")
+        hub.requests.append((self.command, self.path, requested))
         if hub.refusal:
             return self.refuse(*hub.refusal)
         if self.path.startswith("/storage/"):
             _, _, commit, name = self.path.split("/")
-            return self.send(hub.sent.get(name, hub.files[commit][name]), asked)
+            return self.send(hub.sent.get(name, hub.files[commit][name]), requested)
         if not self.path.startswith(f"/{REPOSITORY}/resolve/"):
             return self.refuse(404, "RepoNotFound")
         revision, name = self.path.split("/")[-2:]
@@ -90,13 +93,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         content = hub.files[commit].get(name)
         if content is None:
             return self.refuse(404, "EntryNotFound", commit)
-        self.point_to(name, content, commit, asked)
+        self.point_to(name, content, commit, requested)
 
-    def point_to(self, name, content, commit, asked):
+    def point_to(self, name, content, commit, requested):
         headers = {"X-Repo-Commit": commit}
-        if name.endswith(".json"):  # In git, whose digest is not the content's alone.
+        if name.endswith(".json"):  # In git, whose digest is not only of the content.
             headers["ETag"] = f'"{hashlib.sha1(content).hexdigest()}"'
-            return self.send(content, asked, headers)
+            return self.send(content, requested, headers)
         headers["X-Linked-ETag"] = f'"{hashlib.sha256(content).hexdigest()}"'
         headers["X-Linked-Size"] = str(len(content))
         # Another host: the client follows redirections to the hub itself for the headers.
@@ -104,8 +107,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         headers["Location"] = f"{storage}/{commit}/{name}"
         self.reply(302, headers, b"")
 
-    def send(self, content, asked, headers=None):
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+    def send(self, content, requested, headers=None):
+        start = int(requested.removeprefix("bytes=").removesuffix("-")) if requested else 0
         self.reply(206 if start else 200, headers or {}, content[start:])
 
     def refuse(self, status, code, commit=None):
@@ -122,7 +125,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD" or not body:
             return
-        if self.server.hold and self.path.startswith("/storage/"):
+        if self.server.pause and self.path.startswith("/storage/"):
             self.server.holding.set()
             self.server.release.wait(60)
         cut, self.server.cut_after = self.server.cut_after, None
@@ -348,9 +351,9 @@ def test_a_server_that_is_not_a_hub_is_named(hub, cache, monkeypatch):
 def test_without_a_network_the_cache_is_taken(hub, cache, weights, monkeypatch):
     path = repository_weights(SOURCE)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    asked = len(hub.requests)
+    requested = len(hub.requests)
     assert repository_weights(SOURCE) == path
-    assert len(hub.requests) == asked
+    assert len(hub.requests) == requested
     assert failure("hf://timm/another").startswith(
         f"{hub.url}/timm/another cannot be fetched (HF_HUB_OFFLINE is set), and its weights"
     )
@@ -412,7 +415,7 @@ def test_two_processes_at_once_leave_one_whole_file(hub, cache, weights):
         f"print(repository_weights({SOURCE!r}))"
     )
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(cache)}
-    hub.hold = True
+    hub.pause = True
     with subprocess.Popen(
         [sys.executable, "-c", script],
         env=environment,

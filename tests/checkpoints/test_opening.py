@@ -154,7 +154,7 @@ def test_big_vision_files_leave_the_optimizer_out_and_say_so(tmp_path, arrays, p
 
 
 def test_bfloat16_in_an_npz_is_read_as_jax_wrote_it(tmp_path, arrays):
-    ml_dtypes = pytest.importorskip("ml_dtypes", reason="NumPy alone has no bfloat16")
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="NumPy has no bfloat16")
     halves = {name: array.astype(ml_dtypes.bfloat16) for name, array in arrays.items()}
     np.savez(tmp_path / "x.npz", **halves)
     assert_same(tmp_path / "x.npz", {name: half.astype("float32") for name, half in halves.items()})

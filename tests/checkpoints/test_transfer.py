@@ -237,7 +237,7 @@ def test_nothing_but_the_head_is_skipped(extractor, tiny_arrays, write):
 
 
 # The last large array that is assigned, and the last one in the file; opening reads their
-# first 10,000 bytes alone, so that the damage shows later.
+# first 10,000 bytes, so that the damage shows later.
 @pytest.mark.parametrize("name", [HEAD[0], STEM])
 def test_a_damaged_last_array_changes_no_weight(classifier, tiny_file, tmp_path, name):
     damaged = bytearray(tiny_file.read_bytes())
@@ -350,11 +350,11 @@ def test_seeded_values_are_the_same_everywhere(architecture, name, first, total,
 
 def test_seeded_values_depend_on_name_and_seed_only():
     shapes = official_shapes(ARCHITECTURES["bit_tiny"], 10)
-    alone = SeededArrays({BETA: shapes[BETA]})[BETA]
+    single = SeededArrays({BETA: shapes[BETA]})[BETA]
     backwards = {name: SeededArrays(shapes)[name] for name in reversed(shapes)}
-    assert np.array_equal(backwards[BETA], alone)
-    assert not np.array_equal(SeededArrays(shapes, seed=1)[BETA], alone)
-    assert not np.array_equal(backwards[BETA.replace("block2", "block1")][:32], alone[:32])
+    assert np.array_equal(backwards[BETA], single)
+    assert not np.array_equal(SeededArrays(shapes, seed=1)[BETA], single)
+    assert not np.array_equal(backwards[BETA.replace("block2", "block1")][:32], single[:32])
 
 
 def test_filling_a_network_equals_loading_the_same_values(classifier, tiny_arrays):

@@ -273,11 +273,11 @@ def test_values_that_are_not_numbers_are_refused(path, dtype):
 
 
 def test_numbers_whose_bits_are_arranged_differently_are_refused(path):
-    kind = h5py.h5t.IEEE_F32LE.copy()
-    kind.set_ebias(120)
+    datatype = h5py.h5t.IEEE_F32LE.copy()
+    datatype.set_ebias(120)
     with h5py.File(path, "a") as root:
         space = h5py.h5s.create_simple((4,))
-        h5py.h5d.create(root["block1"].id, b"extra", kind, space)
+        h5py.h5d.create(root["block1"].id, b"extra", datatype, space)
     assert "not numbers of a common type" in refusal(path)
 
 

@@ -22,7 +22,7 @@ tf = pytest.importorskip("tensorflow", reason="reads and writes the format")
 
 needs_backend = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow",
-    reason="A network is exported as a SavedModel with the TensorFlow backend alone.",
+    reason="A network is exported as a SavedModel only with the TensorFlow backend.",
 )
 
 

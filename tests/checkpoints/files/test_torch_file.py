@@ -92,8 +92,8 @@ def streamed(path, data, storages=STORAGES, item=4):
     pickles = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
     before = b"".join(pickle.dumps(value, 2) for value in pickles)
     keys = pickle.dumps([key for key, _ in storages], 2)
-    behind = b"".join(struct.pack("<q", len(values) // item) + values for _, values in storages)
-    path.write_bytes(before + data + keys + behind)
+    after = b"".join(struct.pack("<q", len(values) // item) + values for _, values in storages)
+    path.write_bytes(before + data + keys + after)
     return path
 
 

@@ -37,7 +37,7 @@ def test_the_task_travels_along(classifier, extractor, tmp_path):
     assert resolve(tmp_path / "b.keras").spec is None
 
 
-def test_files_that_keras_wrote_alone_have_no_task(classifier, tmp_path):
+def test_files_that_only_keras_wrote_have_no_task(classifier, tmp_path):
     classifier.save(tmp_path / "a.keras")
     assert resolve(tmp_path / "a.keras").spec is None
 

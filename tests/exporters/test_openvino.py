@@ -161,7 +161,7 @@ def test_mistakes_are_named_and_leave_nothing(classifier, extractor, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_exists_is_left_alone(classifier, tmp_path):
+def test_a_folder_that_exists_is_not_changed(classifier, tmp_path):
     (tmp_path / "mine").write_text("")
     with pytest.raises(BitKerasError, match="exists already; remove it or choose another path"):
         export_openvino(classifier, tmp_path)

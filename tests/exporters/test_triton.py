@@ -21,6 +21,7 @@ from bit_keras.artifacts.reference import relative_difference
 from bit_keras.artifacts.runtimes import open_program
 from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.exporters import export
+from bit_keras.exporters.outputs import ExportedNetwork
 from bit_keras.exporters.triton import export_triton
 from bit_keras.inference import load_predictor
 from bit_keras.models import create_classifier
@@ -110,7 +111,7 @@ def shapes_of(values):
     "options",
     [
         {},
-        {"size": 64, "class_maps": True},
+        {"size": 64, "levels": ("class_maps",)},
         {"layout": "nchw", "size": 64},
         {"layout": "nchw", "size": 64, "batch": 2},
     ],
@@ -118,7 +119,9 @@ def shapes_of(values):
 )
 def test_the_config_describes_the_onnx_file(options, trained, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    export_triton(trained, tmp_path / "tiny", target="onnx", **options)
+    levels = options.get("levels", ())
+    options = {name: value for name, value in options.items() if name != "levels"}
+    export_triton(ExportedNetwork(trained, levels), tmp_path / "tiny", target="onnx", **options)
     config = config_of(tmp_path / "tiny")
     assert config.platform == "onnxruntime_onnx"
     session = onnxruntime.InferenceSession(tmp_path / "tiny" / "1" / "model.onnx")
@@ -276,8 +279,11 @@ def test_the_command_writes_a_model_that_the_others_read(tmp_path):
     ("options", "sentence"),
     [
         (["--to", "hub", "--layout", "triton"], "--layout goes with --to serving or onnx"),
-        (["--to", "serving", "--layout", "nchw"], "--layout nchw goes with --to onnx"),
-        (["--to", "onnx", "--version", "2"], "--version goes with --to serving or --layout triton"),
+        (
+            ["--to", "serving", "--layout", "nchw"],
+            "--layout must be triton with --to serving. Received: --layout nchw",
+        ),
+        (["--to", "onnx", "--version", "2"], "--version goes with --layout triton"),
         (
             ["--to", "serving", "--layout", "triton", "--batch-sizes", "1"],
             "--batch-sizes is for TensorFlow Serving",

@@ -87,7 +87,7 @@ def test_a_classifier_answers_like_keras(classifier, dynamic_file, engine, shape
     require_equal(open_program(dynamic_file, engine=engine)(x), outputs_of(classifier, x))
 
 
-def test_an_extractor_answers_with_features_alone(extractor, tmp_path):
+def test_an_extractor_has_only_features(extractor, tmp_path):
     metadata = export_onnx(extractor, tmp_path / "a.onnx", size=48)
     assert (metadata.size, metadata.variant, metadata.task) == (48, "feature_extraction", None)
     x = images(3, 48, 48, 3)
@@ -344,7 +344,7 @@ def test_mistakes_are_named_and_leave_nothing(classifier, extractor, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_path_that_exists_is_left_alone(classifier, tmp_path):
+def test_a_path_that_exists_is_not_changed(classifier, tmp_path):
     (tmp_path / "a.onnx").write_bytes(b"mine")
     with pytest.raises(ExportError, match=r"a\.onnx exists already; remove it"):
         export_onnx(classifier, tmp_path / "a.onnx")

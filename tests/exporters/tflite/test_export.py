@@ -194,7 +194,7 @@ def test_another_size_and_range_are_stored(trained, images, outputs, tmp_path):
 
 
 @pytest.mark.long
-def test_an_extractor_has_features_alone(extractor, calibration, tmp_path):
+def test_an_extractor_has_only_features(extractor, calibration, tmp_path):
     for name in ("none", "int8"):
         path = tmp_path / f"{name}.tflite"
         metadata = export_tflite(extractor, path, quantize=name, calibration=calibration)

@@ -372,7 +372,7 @@ def test_one_call_passes_crop_and_flip_on(photos):
         image_dataset(photos, precrop=16, **options)
 
 
-def test_keras_trains_on_it_whatever_the_backend(photos):
+def test_keras_trains_on_it_on_every_backend(photos):
     model = keras.Sequential([keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)])
     model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
     history = model.fit(

@@ -99,7 +99,7 @@ def test_equal_logits_are_resolved_as_decode_predictions_does(made_up):
 
 
 @pytest.mark.parametrize("batch", [1, 7, 32, 103, 500])
-def test_every_picture_counts_once_whatever_the_batch(made_up, batch):
+def test_every_image_counts_once_for_any_batch(made_up, batch):
     logits, targets = made_up
     seen, told = [], []
 

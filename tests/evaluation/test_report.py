@@ -57,7 +57,7 @@ def evaluated(labels, targets, seed=0):
     return evaluate(lambda x: np.stack([next(rows) for _ in x]), spec, images), images
 
 
-def test_the_page_stands_alone_and_holds_every_class(tmp_path):
+def test_the_page_is_self_contained_and_has_every_class(tmp_path):
     labels = Labels("marks", ("<a>", "b&b", "c"), ("<a>", "bed & breakfast", "C"))
     evaluation, images = evaluated(labels, [0, 0, 1, 1, 2, 2])
     write_report(evaluation, images, tmp_path / "report", "net <1>", "data & more")
@@ -81,7 +81,7 @@ def test_the_page_stands_alone_and_holds_every_class(tmp_path):
     assert document == {"model": "net <1>", "data": "data & more", **evaluation.to_json()}
 
 
-def test_equal_evaluations_give_equal_pictures(tmp_path):
+def test_equal_evaluations_give_equal_plots(tmp_path):
     evaluation, images = evaluated(load_labels("cifar10"), [0, 3, 3, 9])
     pages = []
     for name in ("a", "b"):

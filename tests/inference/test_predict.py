@@ -238,7 +238,7 @@ def test_every_format_of_artifact_predicts_what_keras_does(artifacts, classifier
 
 
 def in_pixels(source, path):
-    """The same network behind 8-bit pixels."""
+    """The same network, for 8-bit pixels."""
     import onnx
 
     model = onnx.load(source)

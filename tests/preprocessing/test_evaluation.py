@@ -290,7 +290,7 @@ def test_arrays_with_strides():
 
 def test_all_sources_of_one_picture_agree(tmp_path):
     pixels = photo(300, 401)
-    path = tmp_path / "a image.png"
+    path = tmp_path / "an image.png"
     Image.fromarray(pixels).save(path)
     transform = eval_transform(STUDENT)
     expected = transform(pixels)

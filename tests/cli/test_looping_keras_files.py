@@ -40,8 +40,8 @@ def looping_header(hdf5):
     """The header of the outermost group continues with itself."""
     (header,) = struct.unpack_from("<Q", hdf5, 64)
     (size,) = struct.unpack_from("<I", hdf5, header + 8)
-    (kind,) = struct.unpack_from("<H", hdf5, header + 16)
-    if kind == 0x10:
+    (message,) = struct.unpack_from("<H", hdf5, header + 16)
+    if message == 0x10:
         struct.pack_into("<QQ", hdf5, header + 24, header + 16, size)
     else:
         struct.pack_into("<HHB3xQQ", hdf5, header + 16, 0x10, 16, 0, header + 16, size)

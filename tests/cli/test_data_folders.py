@@ -103,7 +103,7 @@ def test_without_validation_the_last_weights_are_the_best(odd):
     assert "is finished" in trains(data, out, "--skip-unreadable-classes", "--validation", 0).stderr
     patient = ("--validation", 0, "--patience", 1)
     arguments = (TINY, "--data", data / "Testing", "--out", out.with_name("other"), *SHORT)
-    assert "`patience` counts validations" in fails("finetune", *arguments, *patient)
+    assert "`patience` needs validation" in fails("finetune", *arguments, *patient)
 
 
 def test_the_next_commands_can_be_pasted(odd):

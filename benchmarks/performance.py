@@ -22,17 +22,11 @@ import numpy as np
 
 from bit_keras.artifacts.reference import REFERENCE_SIZE, reference_images
 from bit_keras.atomic import replaced_file
-from bit_keras.benchmark import (
-    Benchmark,
-    Entry,
-    Row,
-    artifact_entry,
-    peer_entries,
-    ratio_to,
-    run_benchmark,
-    write_plot,
-)
+from bit_keras.benchmark import Benchmark, Entry, artifact_entry, run_benchmark
 from bit_keras.benchmark.entries import FORMATS, Network
+from bit_keras.benchmark.peers import peer_entries
+from bit_keras.benchmark.plot import write_plot
+from bit_keras.benchmark.result import Row, ratio_to
 from bit_keras.benchmark.table import COLUMNS, cells_of
 from bit_keras.cli.printing import progress, start_keras
 from bit_keras.registry import model_info

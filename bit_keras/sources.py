@@ -15,7 +15,7 @@ from typing import Any, Literal
 from bit_keras import documents
 from bit_keras.artifacts.members import METADATA, located
 from bit_keras.artifacts.metadata import Metadata
-from bit_keras.artifacts.runtimes import format_of
+from bit_keras.artifacts.runtimes.opening import format_of
 from bit_keras.checkpoints.files import is_keras_file
 from bit_keras.errors import (
     BitKerasError,

@@ -3,12 +3,10 @@
 import keras
 import pytest
 
-from bit_keras.checkpoints import (
-    SeededArrays,
-    fill_with_seeded_values,
-    official_shapes,
-    write_npz,
-)
+from bit_keras.checkpoints import fill_with_seeded_values
+from bit_keras.checkpoints.files import write_npz
+from bit_keras.checkpoints.names import official_shapes
+from bit_keras.checkpoints.seeded import SeededArrays
 from bit_keras.registry import ARCHITECTURES
 from tests.clients import ClientRecord
 from tests.installing import Environment, build_wheel, checkout

@@ -82,7 +82,8 @@ _FIRST_STEPS = """
 import json
 import numpy as np
 import bit_keras
-from bit_keras.collection import Recipe, list_recipes
+from bit_keras.collection import Recipe
+from bit_keras.collection.recipe import list_recipes
 from bit_keras.preprocessing.labels import LISTS
 
 names = {name: len(bit_keras.preprocessing.load_labels(name).names) for name in LISTS}

@@ -6,7 +6,7 @@ import math
 import pytest
 
 import bit_keras
-from bit_keras.checkpoints import official_shapes
+from bit_keras.checkpoints.names import official_shapes
 from bit_keras.errors import BitKerasError, UnknownModelError
 from bit_keras.registry import ARCHITECTURES, CHECKPOINTS, OFFICIAL_ROOT
 

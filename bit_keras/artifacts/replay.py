@@ -18,7 +18,8 @@ from bit_keras.artifacts.reference import (
     reference_difference,
     relative_difference,
 )
-from bit_keras.artifacts.runtimes import Program, is_installed
+from bit_keras.artifacts.runtimes import Program
+from bit_keras.artifacts.runtimes.opening import is_installed
 from bit_keras.artifacts.runtimes.program import CLASS_MAPS
 from bit_keras.preprocessing import ClassifierSpec
 from bit_keras.preprocessing.decoding import scores_of

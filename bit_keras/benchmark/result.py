@@ -29,7 +29,7 @@ def ratio_to(reference: Sequence[float], seconds: Sequence[float]) -> float:
     Example:
 
     ```python
-    bit_keras.benchmark.ratio_to([0.2, 0.4, 0.2], [0.1, 0.2, 0.4])  # 2.0
+    bit_keras.benchmark.result.ratio_to([0.2, 0.4, 0.2], [0.1, 0.2, 0.4])  # 2.0
     ```
     """
     return statistics.median(theirs / ours for theirs, ours in zip(reference, seconds, strict=True))

@@ -9,37 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bit_keras.checkpoints.download import pretrained_path as pretrained_path
-    from bit_keras.checkpoints.files import write_npz as write_npz
     from bit_keras.checkpoints.keras_model import load_keras_model as load_keras_model
-    from bit_keras.checkpoints.names import official_shapes as official_shapes
     from bit_keras.checkpoints.opening import CheckpointFile as CheckpointFile
     from bit_keras.checkpoints.opening import open_checkpoint as open_checkpoint
-    from bit_keras.checkpoints.seeded import SeededArrays as SeededArrays
     from bit_keras.checkpoints.seeded import fill_with_seeded_values as fill_with_seeded_values
     from bit_keras.checkpoints.transfer import load_weights as load_weights
-    from bit_keras.checkpoints.transfer import require_known as require_known
     from bit_keras.checkpoints.transfer import save_weights as save_weights
-    from bit_keras.checkpoints.transfer import take_arrays as take_arrays
     from bit_keras.checkpoints.writing import FORMATS as FORMATS
-    from bit_keras.checkpoints.writing import keras_arrays as keras_arrays
     from bit_keras.checkpoints.writing import write_checkpoint as write_checkpoint
 
 _HOMES = {
     "CheckpointFile": "opening",
     "FORMATS": "writing",
-    "SeededArrays": "seeded",
     "fill_with_seeded_values": "seeded",
-    "keras_arrays": "writing",
     "load_keras_model": "keras_model",
     "load_weights": "transfer",
-    "official_shapes": "names",
     "open_checkpoint": "opening",
     "pretrained_path": "download",
-    "require_known": "transfer",
     "save_weights": "transfer",
-    "take_arrays": "transfer",
     "write_checkpoint": "writing",
-    "write_npz": "files",
 }
 
 __all__ = list(_HOMES)

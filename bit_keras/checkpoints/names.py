@@ -72,7 +72,7 @@ def official_shapes(
 
     ```python
     architecture = bit_keras.model_info("bit_tiny.cifar10").architecture
-    shapes = bit_keras.checkpoints.official_shapes(architecture, classes=10)
+    shapes = bit_keras.checkpoints.names.official_shapes(architecture, classes=10)
     shapes["resnet/root_block/standardized_conv2d/kernel"]  # (7, 7, 3, 32)
     ```
     """

@@ -32,7 +32,9 @@ class SeededArrays(Arrays):
     Example:
 
     ```python
-    from bit_keras.checkpoints import SeededArrays, official_shapes, write_npz
+    from bit_keras.checkpoints.seeded import SeededArrays
+    from bit_keras.checkpoints.names import official_shapes
+    from bit_keras.checkpoints.files import write_npz
 
     architecture = bit_keras.model_info("bit_tiny.cifar10").architecture
     write_npz("tiny.npz", SeededArrays(official_shapes(architecture, classes=10)))

@@ -85,7 +85,8 @@ def keras_arrays(arrays: Arrays) -> ArraysInDialect:
     Example:
 
     ```python
-    from bit_keras.checkpoints import keras_arrays, open_checkpoint, pretrained_path
+    from bit_keras.checkpoints import open_checkpoint, pretrained_path
+    from bit_keras.checkpoints.writing import keras_arrays
 
     with open_checkpoint(pretrained_path(bit_keras.model_info("bit_tiny.cifar10"))) as arrays:
         keras_arrays(arrays)["stem_conv/kernel"].shape  # (7, 7, 3, 32)

@@ -89,10 +89,10 @@ def command(
     --peers adds timm, transformers, ONNX Runtime and OpenVINO with the same network. Nothing
     else should keep the cores busy meanwhile.
     """
-    from bit_keras.benchmark import artifact_entry, run_benchmark, write_plot
+    from bit_keras.benchmark import artifact_entry, run_benchmark
     from bit_keras.benchmark.entries import require_distinct
     from bit_keras.benchmark.measurement import steps_of
-    from bit_keras.benchmark.plot import require_plot
+    from bit_keras.benchmark.plot import require_plot, write_plot
     from bit_keras.processes import available_cores
 
     if plot is not None:
@@ -117,7 +117,7 @@ def command(
 
 def _peers_of(entries: "list[Entry]", folder: Path, threads: int) -> "list[Entry]":
     """The peers of every measured network."""
-    from bit_keras.benchmark import peer_entries
+    from bit_keras.benchmark.peers import peer_entries
 
     networks = dict.fromkeys(entry.network for entry in entries)
     peers = []

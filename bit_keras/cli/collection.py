@@ -13,7 +13,7 @@ from bit_keras.cli.printing import console, megabytes, print_json, progress, sta
 from bit_keras.collection import Recipe
 
 if TYPE_CHECKING:
-    from bit_keras.collection import Outcome
+    from bit_keras.collection.builder import Outcome
 
 _UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 

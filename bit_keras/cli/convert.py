@@ -96,8 +96,9 @@ def _convert(
     trust: bool,
     allow_nonfinite: bool,
 ) -> None:
-    from bit_keras.checkpoints import open_checkpoint, require_known, write_checkpoint
+    from bit_keras.checkpoints import open_checkpoint, write_checkpoint
     from bit_keras.checkpoints.published import published_spec
+    from bit_keras.checkpoints.transfer import require_known
     from bit_keras.exporters.keras_archive import convert_to_keras, export_keras, require_keras_name
     from bit_keras.inference import load_network
     from bit_keras.sources import resolve

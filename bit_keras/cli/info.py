@@ -170,8 +170,7 @@ def _weights_rows(document: dict[str, Any], arrays: "CheckpointFile") -> list[tu
 
 def _refuse(arrays: "CheckpointFile") -> None:
     """Raises CheckpointError with the difference to the nearest network."""
-    from bit_keras.checkpoints import official_shapes
-    from bit_keras.checkpoints.names import head_classes, input_channels
+    from bit_keras.checkpoints.names import head_classes, input_channels, official_shapes
     from bit_keras.checkpoints.transfer import require_equal
 
     classes, channels = head_classes(arrays.shapes), input_channels(arrays.shapes)

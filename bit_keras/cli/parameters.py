@@ -86,7 +86,7 @@ def complete_recipes(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Names of packaged recipes, and files."""
-    from bit_keras.collection import list_recipes  # Here: most commands need no collections.
+    from bit_keras.collection.recipe import list_recipes
 
     names = [name for name in list_recipes() if name.startswith(incomplete)]
     return [_files(incomplete), *map(CompletionItem, names)]

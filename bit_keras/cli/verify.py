@@ -66,7 +66,7 @@ def command(
     COLLECTION is a folder that `bit-keras collection` wrote. All of its artifacts are compared,
     and their archives checked.
     """
-    from bit_keras.collection import is_collection
+    from bit_keras.collection.manifest import is_collection
 
     in_collection = is_collection(artifact)
     _require_usage(by_layer, against, in_collection)

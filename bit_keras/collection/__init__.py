@@ -1,11 +1,6 @@
 """Collections of artifacts: recipe in, SavedModels, archives, pages and a manifest out."""
 
-from bit_keras.collection.builder import Outcome as Outcome
 from bit_keras.collection.builder import build_collection as build_collection
 from bit_keras.collection.manifest import Manifest as Manifest
-from bit_keras.collection.manifest import is_collection as is_collection
 from bit_keras.collection.manifest import verify_collection as verify_collection
-from bit_keras.collection.recipe import Item as Item
 from bit_keras.collection.recipe import Recipe as Recipe
-from bit_keras.collection.recipe import list_recipes as list_recipes
-from bit_keras.collection.record import Record as Record

@@ -148,7 +148,7 @@ def is_collection(path: str | os.PathLike) -> bool:
     Example:
 
     ```python
-    bit_keras.collection.is_collection(".")  # False
+    bit_keras.collection.manifest.is_collection(".")  # False
     ```
     """
     return (Path(path) / MODELS).is_dir()

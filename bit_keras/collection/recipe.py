@@ -177,7 +177,7 @@ def list_recipes() -> list[str]:
     Example:
 
     ```python
-    from bit_keras.collection import list_recipes
+    from bit_keras.collection.recipe import list_recipes
 
     list_recipes()  # ['bit-all', 'bit-resnet']
     ```

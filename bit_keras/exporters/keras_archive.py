@@ -18,8 +18,8 @@ from bit_keras.artifacts.reference import (
     tolerance_of,
 )
 from bit_keras.atomic import replaced_file, scratch_directory
-from bit_keras.checkpoints import keras_arrays
 from bit_keras.checkpoints.files import ArrayFile, write_keras
+from bit_keras.checkpoints.writing import keras_arrays
 from bit_keras.errors import ExportError
 from bit_keras.exporters.outputs import ExportedNetwork
 from bit_keras.exporters.specs import as_built, checked_spec

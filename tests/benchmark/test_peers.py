@@ -3,8 +3,9 @@
 import keras
 import pytest
 
-from bit_keras.benchmark import peer_entries, run_benchmark
+from bit_keras.benchmark import run_benchmark
 from bit_keras.benchmark.entries import Network
+from bit_keras.benchmark.peers import peer_entries
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="The peers' file needs the exporters."

@@ -5,9 +5,11 @@ import json
 import pytest
 from PIL import Image
 
-from bit_keras.benchmark import Benchmark, Entry, Row, ratio_to, write_plot
+from bit_keras.benchmark import Benchmark, Entry
 from bit_keras.benchmark.entries import Network
 from bit_keras.benchmark.machine import Machine
+from bit_keras.benchmark.plot import write_plot
+from bit_keras.benchmark.result import Row, ratio_to
 from bit_keras.benchmark.table import COLUMNS, cells_of
 from bit_keras.errors import BitKerasError
 

@@ -2,7 +2,9 @@
 
 import pytest
 
-from bit_keras.checkpoints import SeededArrays, official_shapes, write_npz
+from bit_keras.checkpoints.files import write_npz
+from bit_keras.checkpoints.names import official_shapes
+from bit_keras.checkpoints.seeded import SeededArrays
 from bit_keras.registry import ARCHITECTURES
 
 

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
-from bit_keras.checkpoints import SeededArrays, official_shapes, open_checkpoint, write_npz
+from bit_keras.checkpoints import open_checkpoint
 from bit_keras.checkpoints.channels import (
     ArraysWithChannels,
     spread_over_channels,
     standardized,
 )
-from bit_keras.checkpoints.names import identify
+from bit_keras.checkpoints.files import write_npz
+from bit_keras.checkpoints.names import identify, official_shapes
+from bit_keras.checkpoints.seeded import SeededArrays
 from bit_keras.errors import CheckpointError
 from bit_keras.registry import ARCHITECTURES
 from tests.reference import oracle

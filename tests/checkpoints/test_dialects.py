@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bit_keras.checkpoints import SeededArrays, official_shapes
 from bit_keras.checkpoints.dialects import (
     BIT_PYTORCH,
     DIALECTS,
@@ -20,6 +19,8 @@ from bit_keras.checkpoints.dialects import (
     rearranged,
     rearranged_shape,
 )
+from bit_keras.checkpoints.names import official_shapes
+from bit_keras.checkpoints.seeded import SeededArrays
 from bit_keras.checkpoints.writing import ArraysInDialect
 from bit_keras.registry import ARCHITECTURES
 

@@ -21,9 +21,9 @@ import rich.console
 
 import bit_keras
 import bit_keras.progress
-from bit_keras.checkpoints import open_checkpoint, pretrained_path, write_npz
+from bit_keras.checkpoints import open_checkpoint, pretrained_path
 from bit_keras.checkpoints.download import cache_folder
-from bit_keras.checkpoints.files import NpzFile
+from bit_keras.checkpoints.files import NpzFile, write_npz
 from bit_keras.errors import DownloadError
 
 NAME = "bit_r50x1.distilled_in1k_224"

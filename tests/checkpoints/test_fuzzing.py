@@ -9,14 +9,11 @@ import random
 import numpy as np
 import pytest
 
-from bit_keras.checkpoints import (
-    SeededArrays,
-    names,
-    official_shapes,
-    open_checkpoint,
-    require_known,
-)
+from bit_keras.checkpoints import names, open_checkpoint
 from bit_keras.checkpoints.dialects import BIT_PYTORCH, FLAX, OFFICIAL, TIMM, TRANSFORMERS
+from bit_keras.checkpoints.names import official_shapes
+from bit_keras.checkpoints.seeded import SeededArrays
+from bit_keras.checkpoints.transfer import require_known
 from bit_keras.checkpoints.writing import ArraysInDialect
 from bit_keras.errors import CheckpointError
 from bit_keras.registry import ARCHITECTURES

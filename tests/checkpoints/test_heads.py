@@ -5,8 +5,11 @@ import re
 import numpy as np
 import pytest
 
-from bit_keras.checkpoints import SeededArrays, official_shapes, open_checkpoint, write_npz
+from bit_keras.checkpoints import open_checkpoint
+from bit_keras.checkpoints.files import write_npz
 from bit_keras.checkpoints.heads import ArraysWithClasses
+from bit_keras.checkpoints.names import official_shapes
+from bit_keras.checkpoints.seeded import SeededArrays
 from bit_keras.errors import CheckpointError
 from bit_keras.preprocessing import load_labels
 from bit_keras.registry import ARCHITECTURES

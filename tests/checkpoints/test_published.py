@@ -2,7 +2,7 @@
 
 import pytest
 
-from bit_keras.checkpoints import official_shapes
+from bit_keras.checkpoints.names import official_shapes
 from bit_keras.checkpoints.published import published_checkpoint, published_spec
 from bit_keras.preprocessing import spec_of
 from bit_keras.registry import ARCHITECTURES

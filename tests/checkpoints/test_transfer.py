@@ -9,16 +9,15 @@ import pytest
 
 import bit_keras
 from bit_keras.checkpoints import (
-    SeededArrays,
     fill_with_seeded_values,
     load_weights,
-    official_shapes,
     open_checkpoint,
-    require_known,
     save_weights,
-    write_npz,
 )
-from bit_keras.checkpoints.transfer import ModelArrays
+from bit_keras.checkpoints.files import write_npz
+from bit_keras.checkpoints.names import official_shapes
+from bit_keras.checkpoints.seeded import SeededArrays
+from bit_keras.checkpoints.transfer import ModelArrays, require_known
 from bit_keras.errors import BitKerasError, CheckpointError
 from bit_keras.models.builders import network_of_file
 from bit_keras.registry import ARCHITECTURES

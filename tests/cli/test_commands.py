@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from bit_keras.checkpoints import SeededArrays, official_shapes, write_npz
+from bit_keras.checkpoints.files import write_npz
+from bit_keras.checkpoints.names import official_shapes
+from bit_keras.checkpoints.seeded import SeededArrays
 from bit_keras.cli import main
 from bit_keras.registry import ARCHITECTURES
 from tests.cli.running import fails, run, run_in_a_shell

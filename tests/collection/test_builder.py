@@ -20,7 +20,8 @@ import pytest
 from click.testing import CliRunner
 
 from bit_keras.cli import main
-from bit_keras.collection import build_collection, builder, is_collection, verify_collection
+from bit_keras.collection import build_collection, builder, verify_collection
+from bit_keras.collection.manifest import is_collection
 from bit_keras.collection.memory import estimated_memory
 from bit_keras.collection.recipe import Item, Recipe
 from bit_keras.collection.record import Record

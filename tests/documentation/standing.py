@@ -8,14 +8,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import bit_keras
-from bit_keras.checkpoints import (
-    SeededArrays,
-    official_shapes,
-    open_checkpoint,
-    write_checkpoint,
-    write_npz,
-)
-from bit_keras.collection import Recipe, list_recipes
+from bit_keras.checkpoints import open_checkpoint, write_checkpoint
+from bit_keras.checkpoints.files import write_npz
+from bit_keras.checkpoints.names import official_shapes
+from bit_keras.checkpoints.seeded import SeededArrays
+from bit_keras.collection import Recipe
+from bit_keras.collection.recipe import list_recipes
 from bit_keras.errors import UnknownModelError
 from bit_keras.registry import PACKAGED
 from bit_keras.sources import resolve

@@ -8,7 +8,10 @@ import pytest
 
 from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.metadata import Metadata
-from bit_keras.checkpoints import SeededArrays, official_shapes, open_checkpoint, write_npz
+from bit_keras.checkpoints import open_checkpoint
+from bit_keras.checkpoints.files import write_npz
+from bit_keras.checkpoints.names import official_shapes
+from bit_keras.checkpoints.seeded import SeededArrays
 from bit_keras.errors import BitKerasError, CheckpointError, ExportError
 from bit_keras.exporters.keras_archive import convert_to_keras, export_keras
 from bit_keras.inference import load_predictor

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from bit_keras.checkpoints import SeededArrays, official_shapes, save_weights, write_npz
+from bit_keras.checkpoints import save_weights
+from bit_keras.checkpoints.files import write_npz
+from bit_keras.checkpoints.names import official_shapes
+from bit_keras.checkpoints.seeded import SeededArrays
 from bit_keras.errors import BitKerasError, CheckpointError
 from bit_keras.exporters.hub import export_hub
 from bit_keras.exporters.keras_archive import export_keras

@@ -9,15 +9,11 @@ import numpy as np
 import pytest
 
 import bit_keras
-from bit_keras.checkpoints import (
-    SeededArrays,
-    load_weights,
-    official_shapes,
-    open_checkpoint,
-    save_weights,
-    write_npz,
-)
+from bit_keras.checkpoints import load_weights, open_checkpoint, save_weights
 from bit_keras.checkpoints.channels import ArraysWithChannels
+from bit_keras.checkpoints.files import write_npz
+from bit_keras.checkpoints.names import official_shapes
+from bit_keras.checkpoints.seeded import SeededArrays
 from bit_keras.checkpoints.transfer import ModelArrays
 from bit_keras.errors import BitKerasError, CheckpointError
 from bit_keras.layers import StdConv2D

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import bit_keras
-from bit_keras.checkpoints import SeededArrays, official_shapes, write_npz
+from bit_keras.checkpoints.files import write_npz
+from bit_keras.checkpoints.names import official_shapes
+from bit_keras.checkpoints.seeded import SeededArrays
 from bit_keras.models.resnet_v2 import (
     BATCH_NORM_EPSILON,
     BATCH_NORM_MOMENTUM,

@@ -143,7 +143,7 @@ def format_of(path: Path) -> Format | None:
     ```python
     from pathlib import Path
 
-    from bit_keras.artifacts.runtimes import format_of
+    from bit_keras.artifacts.runtimes.opening import format_of
 
     format_of(Path("nothing.onnx"))  # None
     ```
@@ -185,7 +185,7 @@ def is_installed(engine: str) -> bool:
     Example:
 
     ```python
-    from bit_keras.artifacts.runtimes import is_installed
+    from bit_keras.artifacts.runtimes.opening import is_installed
 
     is_installed("tensorflow")  # True
     ```

@@ -142,7 +142,7 @@ def write_npz(
     Example:
 
     ```python
-    bit_keras.checkpoints.write_npz("one.npz", {"kernel": np.zeros((1, 1, 3, 8), "float32")})
+    bit_keras.checkpoints.files.write_npz("one.npz", {"kernel": np.zeros((1, 1, 3, 8), "float32")})
     np.load("one.npz")["kernel"].shape  # (1, 1, 3, 8)
     ```
     """

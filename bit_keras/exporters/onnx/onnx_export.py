@@ -15,7 +15,8 @@ from bit_keras.artifacts.checksums import DATA_SUFFIX, seal
 from bit_keras.artifacts.members import METADATA, REFERENCE, onnx_entries
 from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.reference import quantised_tolerance, reference_bytes, reference_difference
-from bit_keras.artifacts.runtimes import is_installed, open_program
+from bit_keras.artifacts.runtimes import open_program
+from bit_keras.artifacts.runtimes.opening import is_installed
 from bit_keras.artifacts.runtimes.program import Layout, in_layout
 from bit_keras.atomic import replaced_file, require_new, scratch_directory
 from bit_keras.errors import ExportError

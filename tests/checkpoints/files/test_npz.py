@@ -15,8 +15,8 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from bit_keras.checkpoints import official_shapes, write_npz
-from bit_keras.checkpoints.files import NpzFile
+from bit_keras.checkpoints.files import NpzFile, write_npz
+from bit_keras.checkpoints.names import official_shapes
 from bit_keras.errors import CheckpointError
 from bit_keras.registry import ARCHITECTURES, CHECKPOINTS
 from tests.checkpoints import reading

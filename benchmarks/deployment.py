@@ -1,11 +1,11 @@
-"""What every format costs in bytes and in answers; prints the tables of docs/deploy.md.
+"""What every format costs in bytes and in accuracy; prints the tables of docs/deploy.md.
 
     python benchmarks/deployment.py cifar10.tar photos/
 
 Exports `bit_tiny.cifar10` in every format, calibrated with 200 of the training images
 of the first argument, and asks each file for the classes of all its test images. Then
 the same for an R50x1 with reproducible weights and the images of the second argument:
-half of them calibrate, all are answered. Everything is compared with Keras in float32.
+half of them calibrate, all are classified. Everything is compared with Keras in float32.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from bit_keras.exporters.calibration import calibration_images  # noqa: E402
 from bit_keras.exporters.onnx import export_onnx  # noqa: E402
 from bit_keras.exporters.openvino_ir import export_openvino  # noqa: E402
 from bit_keras.exporters.serving import export_serving  # noqa: E402
-from bit_keras.exporters.targets import QUANTIZATIONS  # noqa: E402
+from bit_keras.exporters.targets import TARGETS  # noqa: E402
 from bit_keras.exporters.tflite import export_tflite  # noqa: E402
 from bit_keras.inference import load_predictor  # noqa: E402
 
@@ -71,7 +71,7 @@ FORMATS: dict[str, Export] = {
     "serving, bfloat16": serving("bfloat16"),
     **{
         "tflite" if quantize == "none" else f"tflite, {quantize}": tflite(quantize)
-        for quantize in QUANTIZATIONS["tflite"]
+        for quantize in TARGETS["tflite"].options["quantize"]
     },
     "onnx": onnx("none"),
     "onnx, float16": onnx("float16"),
@@ -82,8 +82,8 @@ FORMATS: dict[str, Export] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Answers:
-    """What a format answers to the images, and what it weighs."""
+class Outputs:
+    """The outputs of a format for the images, and its size."""
 
     name: str
     bytes: int
@@ -116,11 +116,11 @@ def main() -> None:
 
 def outputs_of(
     model: keras.Model, images: np.ndarray, calibration: np.ndarray
-) -> Iterator[Answers]:
+) -> Iterator[Outputs]:
     """Keras first, then every format."""
     with progress("Asking Keras"):
         logits = model.predict(images, batch_size=BATCH, verbose=0)
-    yield Answers("Keras", 4 * model.count_params(), logits)
+    yield Outputs("Keras", 4 * model.count_params(), logits)
     for name, export in FORMATS.items():
         with tempfile.TemporaryDirectory() as folder:
             with progress(f"Exporting {name}"):
@@ -132,7 +132,7 @@ def outputs_of(
                 for start in range(0, len(images), BATCH):
                     parts.append(network(images[start : start + BATCH]))
                     advance(len(parts[-1]))
-            yield Answers(name, size_of(path), np.concatenate(parts))
+            yield Outputs(name, size_of(path), np.concatenate(parts))
 
 
 def size_of(path: Path) -> int:
@@ -141,7 +141,7 @@ def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def table(outputs: Iterator[Answers], targets: np.ndarray | None) -> str:
+def table(outputs: Iterator[Outputs], targets: np.ndarray | None) -> str:
     """A table in Markdown, with the accuracy where classes are known."""
     keras_outputs = next(outputs)
     header = ["", "MB", "top-1", "same class as Keras", "largest difference", "correlation"]
@@ -152,7 +152,7 @@ def table(outputs: Iterator[Answers], targets: np.ndarray | None) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
 
 
-def row(output: Answers, expected: np.ndarray, targets: np.ndarray | None) -> list[str]:
+def row(output: Outputs, expected: np.ndarray, targets: np.ndarray | None) -> list[str]:
     classes = output.logits.argmax(-1)
     same = int((classes == expected.argmax(-1)).sum())
     accuracy = [] if targets is None else [f"{100 * (classes == targets).mean():.2f} %"]

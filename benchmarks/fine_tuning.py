@@ -8,7 +8,7 @@ does the same step: forward pass, cross-entropy, backward pass, SGD with momentu
 on all weights. They take turns, one at work while the others wait. Prints the
 median of the images per second, the median of the ratios to the fastest peer
 round by round (machines drift, ratios of neighbours do not), and the most memory
-that a process held. A contender that is not installed is named and left out.
+that a process used. A contender that is not installed is named and skipped.
 
 Only on a machine with nothing else to do: PyTorch's threads wait for one another
 actively, and next to other work its steps can take ten times as long.
@@ -120,7 +120,7 @@ def torch_step(
     return step
 
 
-#: The first is what the others are compared with; peers bear no backend of ours in their name.
+#: The first is what the others are compared with; the names of peers have no backend of ours.
 CONTENDERS: dict[str, Callable[[np.ndarray, np.ndarray, str], Step]] = {
     "bit_keras": functools.partial(bit_keras_step, backend="tensorflow"),
     "bit_keras on jax": functools.partial(bit_keras_step, backend="jax"),
@@ -152,7 +152,7 @@ class Contender:
         return self._pipe.recv()
 
     def gigabytes(self) -> float:
-        """The most memory that the process has held; it ends."""
+        """Ends the process, and returns the most memory that it used."""
         self._pipe.send(None)
         return self._pipe.recv()
 

@@ -5,7 +5,7 @@
 
 Exports the network in every format with the same reproducible weights, in the layout of
 the official file, and measures all of them with `bit_keras.benchmark`. The page and its
-image hold nothing but what was measured. What cannot be exported is named with the
+figure show nothing but what was measured. What cannot be exported is named with the
 reason.
 """
 
@@ -237,9 +237,7 @@ def ratios_to_peers(row: Row, peers: list[Row]) -> tuple[str, ...]:
 
 def missing_section(benchmark: Benchmark) -> str:
     """Who could not take part, and why."""
-    failures = {
-        f"- {row.contestant.name}: {row.failure}": None for row in benchmark.rows if row.failure
-    }
+    failures = {f"- {row.entry.name}: {row.failure}": None for row in benchmark.rows if row.failure}
     return "\n".join(["Without times:\n", *failures]) if failures else ""
 
 

@@ -3,7 +3,7 @@
     python benchmarks/serving.py [--batch 1 8] [--rounds 15] [--model bit_r50x1.distilled_in1k_224]
 
 Exports the network four times with the same reproducible weights, loads each SavedModel
-with TensorFlow alone, and prints the median time of `serving_default` and the median of
+with TensorFlow only, and prints the median time of `serving_default` and the median of
 the ratios to `hub`, round by round: machines drift, ratios of neighbours do not. The
 last column is `image_bytes` of encoded photographs next to `serving_default`: what
 decoding, resizing and cropping cost.

@@ -1,7 +1,7 @@
 """Target `hub`: a reusable SavedModel that `hub.KerasLayer` calls and fine-tunes.
 
 The interface is the one of `tensorflow/hub`, `docs/reusable_saved_models.md`.
-`model.export` and `tf.saved_model.save(model)` do not write it: they leave out
+`model.export` and `tf.saved_model.save(model)` do not write it: they omit
 the callable root or the list of trainable variables.
 """
 

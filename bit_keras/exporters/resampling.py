@@ -83,7 +83,7 @@ def _resized_size(
         varying = side + tf.minimum(height, 0)
         return varying, varying
     short = tf.minimum(height, width)
-    # The product of the sides of a long strip is more than 32 bits hold.
+    # The product of the sides of a long strip does not fit into 32 bits.
     sides = [
         tf.cast(side * tf.cast(x, tf.int64) // tf.cast(short, tf.int64), tf.int32)
         for x in (height, width)

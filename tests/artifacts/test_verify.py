@@ -196,11 +196,19 @@ def test_damage_is_reported_by_the_engine(files, tmp_path):
 
 @pytest.mark.long
 def test_a_missing_engine_is_named_with_its_extra(files, tmp_path, monkeypatch):
-    # The replay is a process of its own, which finds this package before the installed one.
-    (tmp_path / "onnxruntime.py").write_text("raise ImportError('not here')")
+    # The replay is a process of its own, in which this finder hides the installed package.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n\n\n"
+        "class Hiding:\n"
+        "    @staticmethod\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        "        if name == 'onnxruntime':\n"
+        "            raise ModuleNotFoundError(name)\n\n\n"
+        "sys.meta_path.insert(0, Hiding)\n"
+    )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     onnx = next(path for path in files if path.suffix == ".onnx")
-    with pytest.raises(ExportError, match=r"onnxruntime is needed .*bit_keras\[onnx\]"):
+    with pytest.raises(ExportError, match=r"needs onnxruntime: .*bit_keras\[onnx\]"):
         Artifact(onnx).verify()
 
 

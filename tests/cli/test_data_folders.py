@@ -167,7 +167,7 @@ def test_one_image_per_class_is_enough(few):
     error = fails(
         "finetune", TINY, "--data", data, "--out", out / "no", *SHORT, "--validation", 0.5
     )
-    assert "Every class has a single image" in error
+    assert "5 images of 5 classes" in error
     assert "--validation 0" in error
 
 

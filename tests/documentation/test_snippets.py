@@ -38,7 +38,7 @@ pytestmark = pytest.mark.skipif(
 LONG_EXAMPLES = {
     "bit_keras/benchmark/measurement.py:run_benchmark": "it starts two processes with TensorFlow",
     "bit_keras/collection/builder.py:build_collection": "so it does, one after the other",
-    "bit_keras/artifacts/verify.py:verify": "it starts one",
+    "bit_keras/artifacts/artifact.py:Artifact": "it starts one",
     "bit_keras/training/run.py:load_run": "it trains a network, as the example of finetune does",
 }
 

@@ -108,7 +108,7 @@ def test_names_do_not_matter_but_content_does(tflite, onnx_file, openvino_folder
 
 
 def test_other_files_are_refused(tmp_path):
-    with pytest.raises(ExportError, match="is not there; a folder with a SavedModel"):
+    with pytest.raises(ExportError, match="is not there; expected a folder with a SavedModel"):
         open_program(tmp_path / "nowhere.tflite")
     for name, content in {"a.tflite": b"", "b.onnx": b"text", "c.xml": b"<html/>"}.items():
         (tmp_path / name).write_bytes(content)

@@ -103,7 +103,7 @@ def test_images_in_another_range_are_what_the_file_says():
 
 def test_the_embedder_of_a_feature_extractor_gives_the_features():
     metadata = dataclasses.replace(
-        described("none"), variant="feature_extraction", outputs=1024, spec=None
+        described("none"), variant="feature_extraction", outputs=1024, task=None
     )
     features, _ = results()
     embeddings = embed(with_metadata(extractor(), metadata, None, {}))

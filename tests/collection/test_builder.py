@@ -376,7 +376,7 @@ def many(recipe, count):
 
 
 def test_as_many_are_built_at_once_as_fit(recipe, worker, tmp_path, monkeypatch):
-    monkeypatch.setattr(builder, "_processors", lambda: 3)
+    monkeypatch.setattr(builder, "available_cores", lambda: 3)
     recipe = many(recipe, 6)
     need = estimated_memory(recipe.items[0])
     for memory, most in ((need, 1), (2 * need, 2), (100 * need, 3)):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bit_keras.exporters.tflite import export_tflite
+from bit_keras import export
 from bit_keras.models import create_classifier
 from bit_keras.preprocessing import eval_transform
 from tests.cifar10 import cifar10_images
@@ -35,7 +35,7 @@ def file_of_form(trained, calibration, tmp_path_factory):
             options = {"size": size, **FORMS[form]}
             if "int8" in form:
                 options["calibration"] = calibration[:, ::every, ::every]
-            export_tflite(trained, path, **options)
+            export(trained, path, "tflite", **options)
             known[form, size] = path
         return known[form, size]
 

@@ -148,17 +148,3 @@ def wheel(source, tmp_path_factory):
 def installed(wheel, tmp_path_factory):
     """An environment that the wheel is installed in."""
     return Environment(tmp_path_factory.mktemp("installed"), wheel)
-
-
-@pytest.fixture(autouse=True)
-def no_variables_of_other_tests():
-    """Forgets variables that Keras would initialise for the next test.
-
-    Keras registers those of an abstract model until some scope ends, and then fails at one
-    that has a value by then.
-    """
-    from keras.src.backend.common import global_state
-
-    global_state.set_global_attribute("uninitialized_variables", [])
-    yield
-    global_state.set_global_attribute("uninitialized_variables", [])

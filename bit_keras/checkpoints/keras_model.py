@@ -1,6 +1,7 @@
 """Models from `.keras` files, as strictly as weights are read."""
 
 import copy
+import functools
 import json
 import math
 import os
@@ -13,6 +14,7 @@ import h5py
 import keras
 
 from bit_keras.atomic import scratch_directory
+from bit_keras.checkpoints.abstract_model import abstract_model
 from bit_keras.checkpoints.files import KerasArchive, require_finite
 from bit_keras.errors import BitKerasError, CheckpointError
 
@@ -158,8 +160,9 @@ def _require_size(archive: KerasArchive) -> None:
     # Keras takes the description apart as it reads it.
     config = copy.deepcopy({**archive.config, "compile_config": None})
     try:
-        with keras.StatelessScope(initialize_variables=False):
-            model = keras.saving.deserialize_keras_object(config)
+        model = abstract_model(
+            functools.partial(keras.saving.deserialize_keras_object, config), _own_objects(config)
+        )
     except Exception as error:
         raise _refusal(archive.path, error) from error
     if not isinstance(model, keras.Model):
@@ -171,6 +174,14 @@ def _require_size(archive: KerasArchive) -> None:
             f"{archive.path} describes a model of {described:,} weights and contains {stored:,}; "
             "save the model with Keras again."
         )
+
+
+def _own_objects(config: dict[str, Any]) -> dict[str, Any]:
+    """The registered objects that a description names, those of a scope of this thread too."""
+    entries = [entry for entry, _ in _objects(config, "the model")]
+    names = {entry.get(key) for entry in entries for key in ("registered_name", "class_name")}
+    found = {name: keras.saving.get_registered_object(name) for name in names if name}
+    return {name: each for name, each in found.items() if each is not None}
 
 
 def _require_all_used(archive: KerasArchive, model: keras.Model) -> None:

@@ -1,6 +1,7 @@
 """Functions that build classifiers, feature extractors and feature maps by name."""
 
 import contextlib
+import functools
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ import keras
 from keras import layers
 
 from bit_keras.checkpoints import open_checkpoint, pretrained_path
+from bit_keras.checkpoints.abstract_model import abstract_model
 from bit_keras.checkpoints.channels import ArraysWithChannels
 from bit_keras.checkpoints.files import ArrayFile
 from bit_keras.checkpoints.heads import ArraysWithClasses
@@ -323,8 +325,8 @@ def network_without_weights(source: str | os.PathLike, arrays: ArrayFile) -> ker
     model.name  # 'bit_tiny.cifar10'
     ```
     """
-    with keras.StatelessScope(initialize_variables=False):
-        return _network_for(arrays, _name(source, arrays))
+    name = _name(source, arrays)
+    return abstract_model(functools.partial(_network_for, arrays, name))
 
 
 def _name(source: str | os.PathLike, arrays: ArrayFile) -> str:

@@ -110,7 +110,7 @@ def main() -> None:
     images = np.stack([transform(path) for path in photos])
     model = bit_keras.create_classifier(LARGE, weights=None)
     fill_with_seeded_values(model)
-    print(f"\n{LARGE}, drawn weights, {len(images)} images\n")
+    print(f"\n{LARGE}, random weights, {len(images)} images\n")
     print(table(outputs_of(model, images, images[::2]), None))
 
 

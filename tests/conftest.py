@@ -101,6 +101,24 @@ def classifier_artifact(classifier, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def tflite_file(classifier, tmp_path_factory):
+    from bit_keras.exporters.tflite.tflite_export import export_tflite
+
+    path = tmp_path_factory.mktemp("tflite") / "tiny.tflite"
+    export_tflite(classifier, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def onnx_file(classifier, tmp_path_factory):
+    from bit_keras.exporters.onnx import export_onnx
+
+    path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
+    export_onnx(classifier, path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def extractor_artifact(extractor, tmp_path_factory):
     from bit_keras.exporters.hub import export_hub
 

@@ -9,8 +9,6 @@ from PIL import Image
 
 from bit_keras.cli import main
 from bit_keras.cli.predict import _ROWS
-from bit_keras.exporters.onnx import export_onnx
-from bit_keras.exporters.tflite.tflite_export import export_tflite
 from bit_keras.inference import Prediction
 from tests.cli.running import run
 
@@ -23,14 +21,6 @@ atexit.register(lambda: print("imported:", *sorted(set(sys.modules) & {HEAVY!r})
 from bit_keras.cli import main
 main()
 """
-
-
-@pytest.fixture(scope="module")
-def artifacts(classifier, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("artifacts")
-    export_tflite(classifier, folder / "tiny.tflite")
-    export_onnx(classifier, folder / "tiny.onnx")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +40,12 @@ def broken(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("name", ["tiny.tflite", "tiny.onnx"])
-def test_exported_files_predict_without_a_framework(artifacts, images, name):
+@pytest.mark.parametrize("fixture", ["tflite_file", "onnx_file"])
+def test_exported_files_predict_without_a_framework(images, fixture, request):
+    artifact = request.getfixturevalue(fixture)
     for options in ([], ["--json-lines", "--top", "3"]):
         result = subprocess.run(
-            [sys.executable, "-c", REPORT, "predict", artifacts / name, *images[:2], *options],
+            [sys.executable, "-c", REPORT, "predict", artifact, *images[:2], *options],
             capture_output=True,
             text=True,
             check=False,
@@ -65,9 +56,9 @@ def test_exported_files_predict_without_a_framework(artifacts, images, name):
         assert result.stdout.splitlines()[-1] == "imported:"
 
 
-def test_json_lines_are_the_objects_of_the_json_document(artifacts, images, broken):
+def test_json_lines_are_the_objects_of_the_json_document(tflite_file, images, broken):
     sources = [*images[:3], broken, *images[3:]]
-    arguments = ["predict", artifacts / "tiny.tflite", *sources]
+    arguments = ["predict", tflite_file, *sources]
     lines, document = run(*arguments, "--json-lines"), run(*arguments, "--json")
     objects = [json.loads(line) for line in lines.stdout.splitlines()]
     assert objects == json.loads(document.stdout)
@@ -78,15 +69,15 @@ def test_json_lines_are_the_objects_of_the_json_document(artifacts, images, brok
         assert f"Error: {broken}" in result.stderr
 
 
-def test_json_and_json_lines_cannot_be_used_together(artifacts, images):
-    result = run("predict", artifacts / "tiny.tflite", images[0], "--json", "--json-lines")
+def test_json_and_json_lines_cannot_be_used_together(tflite_file, images):
+    result = run("predict", tflite_file, images[0], "--json", "--json-lines")
     assert result.exit_code == 2
     assert "--json-lines" in result.stderr
 
 
-def test_the_rows_of_all_batches_are_in_the_same_columns(artifacts, images, broken):
+def test_the_rows_of_all_batches_are_in_the_same_columns(tflite_file, images, broken):
     assert len(images) > 2 * _ROWS
-    result = run("predict", artifacts / "tiny.tflite", *images[:5], broken, *images[5:])
+    result = run("predict", tflite_file, *images[:5], broken, *images[5:])
     assert result.exit_code == 1
     header, *rows = result.stdout.splitlines()
     assert header.split() == ["image", "class", "score"]
@@ -96,7 +87,7 @@ def test_the_rows_of_all_batches_are_in_the_same_columns(artifacts, images, brok
     assert {row.index(row.split()[1]) for row in named} == {header.index("class")}
 
 
-def test_each_line_is_printed_before_the_next_image_is_read(artifacts, monkeypatch, capsys):
+def test_each_line_is_printed_before_the_next_image_is_read(tflite_file, monkeypatch, capsys):
     printed = []
 
     class Lazy:
@@ -106,7 +97,7 @@ def test_each_line_is_printed_before_the_next_image_is_read(artifacts, monkeypat
                 yield Prediction(source, [("cat", "cat", 0.5)])
 
     monkeypatch.setattr("bit_keras.inference.load_predictor", lambda *_, **__: Lazy())
-    arguments = ["predict", str(artifacts / "tiny.tflite"), "a.jpg", "b.jpg", "c.jpg"]
+    arguments = ["predict", str(tflite_file), "a.jpg", "b.jpg", "c.jpg"]
     with pytest.raises(SystemExit, match="0"):
         main([*arguments, "--json-lines"])
     assert printed[0] == ""

@@ -12,20 +12,6 @@ from bit_keras.models import create_classifier, create_feature_extractor
 from bit_keras.models.folding import leaf_layers
 
 
-@pytest.fixture(scope="module")
-def onnx_file(classifier, tmp_path_factory):
-    path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
-    export_onnx(classifier, path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def tflite_file(classifier, tmp_path_factory):
-    path = tmp_path_factory.mktemp("tflite") / "tiny.tflite"
-    export_tflite(classifier, path)
-    return path
-
-
 def convolutions(model):
     return {layer.name for layer in leaf_layers(model) if hasattr(layer, "kernel")}
 

@@ -30,7 +30,6 @@ def test_the_table_has_every_target_that_artifacts_name():
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_writers_take_the_options_of_the_table(target):
-    pytest.importorskip("tensorflow")
     taken = set(inspect.signature(pkgutil.resolve_name(TARGETS[target].writer)).parameters)
     options = {*TARGETS[target].options, *COMMON_OPTIONS}
     assert options - OF_EXPORT <= taken

@@ -214,22 +214,35 @@ def finetune(
             _logger.info("%s is finished.", path)
             return FineTuned(path, **results)
         _explain(chosen, checkpoint.name, train, held_out, origin)
-        with _quiet_backend(seed):
-            training = Training(
-                path,
-                _network(checkpoint, spec, options),
-                chosen,
-                train,
-                held_out,
-                spec.transform,
-                accumulate=accumulate,
-                patience=patience,
-                seed=seed,
-            )
-            training.run()
-        results = training.results()
+        results = _train(path, checkpoint, spec, chosen, train, held_out, options)
         run.write_document(path, {**read_run(path), "results": results})
     return FineTuned(path, **results)
+
+
+def _train(
+    path: Path,
+    checkpoint: Checkpoint,
+    spec: ClassifierSpec,
+    rule: Rule,
+    train: Images,
+    held_out: Images | None,
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """Trains, or resumes a training, to the end; returns its results."""
+    with _quiet_backend(options["seed"]):
+        training = Training(
+            path,
+            _network(checkpoint, spec, options),
+            rule,
+            train,
+            held_out,
+            spec.transform,
+            accumulate=options["accumulate"],
+            patience=options["patience"],
+            seed=options["seed"],
+        )
+        training.run()
+    return training.results()
 
 
 def _check(options: dict[str, Any]) -> None:

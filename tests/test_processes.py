@@ -170,7 +170,7 @@ def test_a_generator_function_has_a_conversation(child):
     assert steps == ["Counting"]
 
 
-def test_the_end_of_a_conversation_is_said_to_whoever_asks_again(child):
+def test_a_finished_child_says_so_to_later_calls(child):
     counting = child("count", 0)
     assert counting.result(60) == 0
     with pytest.raises(DataError, match="It counts no further"):

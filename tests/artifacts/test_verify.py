@@ -157,7 +157,7 @@ def files(classifier, tmp_path_factory):
 
 
 @pytest.mark.long
-def test_every_kind_of_file_passes_in_the_engines_that_are_made_for_it(files):
+def test_every_format_passes_in_the_engines_that_are_made_for_it(files):
     for path, engines in files.items():
         verification = Artifact(path).verify()
         assert verification.passed, path

@@ -315,7 +315,7 @@ def flipped(data):
     ],
     ids=["html", "empty", "short", "flipped bit", "size", "sha256"],
 )
-def test_a_damaged_file_is_thrown_away(mirror, cache, small, states_length, body, facts, words):
+def test_a_damaged_file_is_deleted(mirror, cache, small, states_length, body, facts, words):
     mirror.files[f"/{FILE}"], mirror.states_length = body(small), states_length
     message = failure(record(**facts))
     assert message.startswith(f"{mirror.url}/{FILE} ")
@@ -346,7 +346,7 @@ def test_a_server_without_ranges_starts_over(mirror, cache, small):
     assert mirror.ranges == ["bytes=100-"]
 
 
-def test_a_partial_that_is_whole_already_is_taken(mirror, cache, small):
+def test_a_complete_partial_is_taken(mirror, cache, small):
     mirror.files[f"/{FILE}"] = small
     partial_file(cache, small)
     assert pretrained_path(record()).read_bytes() == small
@@ -609,7 +609,7 @@ def wait_until(condition):
 
 
 @pytest.mark.long
-def test_a_killed_download_goes_on_and_is_never_seen_half(mirror, cache, large):
+def test_a_killed_download_resumes_and_is_never_seen_incomplete(mirror, cache, large):
     mirror.files[f"/{FILE}"], mirror.hold_after = large, 3 * MEGABYTE
     partial = cache / "distill" / ".R50x1_224.npz.partial"
     with downloading_process() as process:

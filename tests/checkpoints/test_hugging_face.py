@@ -259,7 +259,7 @@ def flipped(data):
     return data[:5000] + bytes([data[5000] ^ 1]) + data[5001:]
 
 
-def test_wrong_bytes_are_thrown_away(hub, cache, weights):
+def test_wrong_bytes_are_deleted(hub, cache, weights):
     hub.sent["model.safetensors"] = flipped(weights)
     digests = [hashlib.sha256(data).hexdigest() for data in (flipped(weights), weights)]
     assert failure() == (
@@ -405,7 +405,7 @@ def test_a_folder_takes_the_place_of_the_hub(tmp_path, cache, place, monkeypatch
 
 
 @pytest.mark.long
-def test_two_processes_at_once_leave_one_whole_file(hub, cache, weights):
+def test_two_processes_at_once_leave_one_complete_file(hub, cache, weights):
     script = (
         "from bit_keras.checkpoints.hugging_face import repository_weights\n"
         f"print(repository_weights({SOURCE!r}))"

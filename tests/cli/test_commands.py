@@ -77,7 +77,7 @@ def photo(kind, folder):
     return str(path)
 
 
-def test_predict_reads_every_encoding_of_a_picture(artifact, tmp_path):
+def test_predict_reads_every_encoding_of_a_image(artifact, tmp_path):
     kinds = ("webp", "alpha", "cmyk", "rotated")
     paths = [photo(kind, tmp_path) for kind in kinds]
     documents = json.loads(run("predict", artifact, CAT, *paths, "--json").stdout)
@@ -92,7 +92,7 @@ def test_predict_reads_every_encoding_of_a_picture(artifact, tmp_path):
             assert entry["score"] == pytest.approx(expected["score"], abs=1e-5), kind
 
 
-def test_predict_reads_grey_pictures(artifact, tmp_path):
+def test_predict_reads_grey_images(artifact, tmp_path):
     Image.open(CAT).convert("L").save(tmp_path / "grey.jpg")
     output = run("predict", artifact, tmp_path / "grey.jpg", "--top", "3")
     assert output.exit_code == 0
@@ -117,7 +117,7 @@ def test_predict_agrees_whatever_the_network_is_stored_as(artifact, tiny_npz, tm
             assert got["score"] == pytest.approx(want["score"], rel=1e-4)
 
 
-def test_one_broken_picture_does_not_lose_the_others(artifact, tmp_path):
+def test_one_broken_image_does_not_lose_the_others(artifact, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(Path(CAT).read_bytes()[:300])
     result = run("predict", artifact, CAT, broken, "--json")

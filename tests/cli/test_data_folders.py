@@ -186,7 +186,7 @@ def test_names_are_text_in_tables_plots_and_pages(few, tmp_path):
     assert drawing.stat().st_size > 0
 
 
-def test_results_outlive_a_report_that_cannot_be_drawn(few, tmp_path, monkeypatch):
+def test_results_outlive_a_report_that_cannot_be_plotted(few, tmp_path, monkeypatch):
     data, out, _ = few
 
     def broken(*_):

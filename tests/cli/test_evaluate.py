@@ -121,7 +121,7 @@ def test_the_test_split_goes_before_the_others(sources, tmp_path):
     assert "train, val, test" in fails("evaluate", source, "--data", data, "--split", "tset")
 
 
-def test_unreadable_pictures_are_named_and_do_not_fail(sources, tmp_path):
+def test_unreadable_images_are_named_and_do_not_fail(sources, tmp_path):
     data = class_folders(tmp_path / "data", CLASSES[:2])
     whole = (data / "airplane" / "0.jpg").read_bytes()
     (data / "airplane" / "cut.jpg").write_bytes(whole[:300])

@@ -142,7 +142,7 @@ for name in {[[name, "--help"] for name in COMMANDS] + [["--help"], ["--version"
     assert all(line.endswith(" []") for line in lines), result.stdout
 
 
-def test_the_program_alone_shows_what_there_is():
+def test_the_program_without_a_command_lists_the_commands():
     result = run()
     assert result.exit_code == 0
     for name, command in COMMANDS.items():

@@ -45,7 +45,7 @@ def test_json_is_one_document_and_nothing_else(out):
     assert explained == plain
 
 
-def test_unreadable_pictures_are_reported_and_the_others_drawn(out, tmp_path):
+def test_unreadable_images_are_reported_and_the_others_plotted(out, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(CAT.read_bytes()[:300])
     result = run("predict", TINY, broken, CAT, "--explain", out)
@@ -56,7 +56,7 @@ def test_unreadable_pictures_are_reported_and_the_others_drawn(out, tmp_path):
     assert len(pixels_of(out)) < 400
 
 
-def test_nothing_is_written_where_no_picture_can_be_read(out, tmp_path):
+def test_nothing_is_written_where_no_image_can_be_read(out, tmp_path):
     result = run("predict", TINY, tmp_path / "gone.jpg", "--explain", out)
     assert result.exit_code == 1
     assert "gone.jpg" in result.stderr
@@ -71,7 +71,7 @@ def test_nothing_is_written_where_no_picture_can_be_read(out, tmp_path):
         ("nowhere/out.png", "does not exist; create it first"),
     ],
 )
-def test_a_file_that_cannot_be_drawn_is_refused_before_the_model_is_loaded(
+def test_a_plot_format_that_cannot_be_written_is_refused_before_the_model_is_loaded(
     tmp_path, name, sentence
 ):
     assert sentence in fails("predict", "no_such_model", CAT, "--explain", tmp_path / name)

@@ -547,7 +547,7 @@ def test_a_refusal_says_what_was_sent_before_and_the_next_run_continues(built, s
     assert [repository for repository, _ in stand_in_hub.commits] == REPOSITORIES
 
 
-def test_without_a_token_hugging_face_is_asked_for_nothing(
+def test_without_a_token_nothing_is_requested_from_hugging_face(
     built, tmp_path, no_network, monkeypatch
 ):
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))

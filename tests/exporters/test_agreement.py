@@ -90,14 +90,14 @@ SIGNATURES = {
 
 
 @pytest.mark.parametrize("artifact", SIGNATURES)
-def test_the_cpp_loader_gives_keras_answers(case, loader, artifact, tmp_path):
+def test_the_cpp_loader_agrees_with_keras(case, loader, artifact, tmp_path):
     requests = [(name, case.images[:4]) for name in SIGNATURES[artifact]]
     for outputs in ask(loader, case.folder / artifact, requests, tmp_path):
         case.require_equal(outputs, slice(4))
 
 
 @pytest.mark.parametrize("artifact", ["folded", "serving/1"])
-def test_the_cpp_loader_classifies_encoded_pictures(case, loader, artifact, tmp_path):
+def test_the_cpp_loader_classifies_encoded_images(case, loader, artifact, tmp_path):
     batches = [np.array(case.photos[start : start + 8], object) for start in range(0, 64, 8)]
     requests = [("image_bytes", batch) for batch in batches if len(batch)]
     results = ask(loader, case.folder / artifact, requests, tmp_path)
@@ -112,13 +112,13 @@ def test_the_cpp_loader_classifies_encoded_pictures(case, loader, artifact, tmp_
         assert names[id.decode()] == name.decode()
 
 
-def test_an_extractor_takes_encoded_pictures_too(case, loader, tmp_path):
+def test_an_extractor_takes_encoded_images_too(case, loader, tmp_path):
     requests = [("image_bytes", np.array(case.photos[:4], object))]
     (outputs,) = ask(loader, case.folder / "serving_features" / "1", requests, tmp_path)
     case.require_equal(outputs, slice(4))
 
 
-def test_a_broken_picture_is_named_and_the_next_request_is_served(case, loader, tmp_path):
+def test_a_broken_image_is_named_and_the_next_request_is_served(case, loader, tmp_path):
     good, bad = case.photos[0], case.photos[1][:300]
     requests = [
         ("image_bytes", np.array([good, bad, good, b"no image"], object)),
@@ -132,7 +132,7 @@ def test_a_broken_picture_is_named_and_the_next_request_is_served(case, loader, 
 
 
 @pytest.mark.parametrize("artifact", ["hub", "features", "serving/1", "serving_features/1"])
-def test_openvino_gives_keras_answers(case, artifact):
+def test_openvino_agrees_with_keras(case, artifact):
     openvino = pytest.importorskip("openvino")
     core = openvino.Core()
     model = core.read_model(case.folder / artifact)
@@ -146,7 +146,7 @@ def test_openvino_gives_keras_answers(case, artifact):
 # tf_keras and tensorflow_hub use names that NumPy and setuptools are about to drop.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("artifact", ["hub", "folded", "features"])
-def test_hub_keras_layer_gives_keras_answers(case, artifact):
+def test_hub_keras_layer_agrees_with_keras(case, artifact):
     hub, tf_keras = pytest.importorskip("tensorflow_hub"), pytest.importorskip("tf_keras")
     model = tf_keras.Sequential([hub.KerasLayer(str(case.folder / artifact))])
     output = "features" if artifact == "features" else "logits"

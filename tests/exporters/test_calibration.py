@@ -35,7 +35,7 @@ def test_a_folder_needs_no_classes():
     assert all(any(np.array_equal(image, one) for one in every) for image in images)
 
 
-def test_the_seed_chooses_the_pictures():
+def test_the_seed_chooses_the_images():
     first, again, other = (
         calibration_images(SAMPLES, TRANSFORM, count=4, seed=seed) for seed in (0, 0, 1)
     )
@@ -48,7 +48,7 @@ def test_what_trains_calibrates_unless_another_split_is_named(classes):
     assert len(calibration_images(classes, TRANSFORM, split="test")) == 3
 
 
-def test_a_picture_that_cannot_be_read_gives_way_to_another(classes, caplog):
+def test_a_image_that_cannot_be_read_gives_way_to_another(classes, caplog):
     broken = classes / "train" / CLASSES[1] / "0.jpg"
     broken.write_bytes(broken.read_bytes()[:200])
     done = []
@@ -57,7 +57,7 @@ def test_a_picture_that_cannot_be_read_gives_way_to_another(classes, caplog):
     assert "0.jpg is skipped" in caplog.text
 
 
-def test_there_must_be_a_picture(classes, tmp_path):
+def test_there_must_be_a_image(classes, tmp_path):
     for path in classes.rglob("*.jpg"):
         path.write_bytes(b"")
     with pytest.raises(DataError, match=r"calibrated with images, and none of the 4 in .* read"):

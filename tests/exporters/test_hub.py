@@ -101,7 +101,7 @@ def test_regularization_losses_follow_the_variables(tmp_path):
     assert loss().numpy() == pytest.approx(want, rel=1e-5)
 
 
-def test_common_image_range_is_taken_where_it_is_asked_for(classifier, tmp_path):
+def test_common_image_range_is_taken_where_it_is_requested(classifier, tmp_path):
     metadata = export_hub(classifier, tmp_path / "common", input_range=(0, 1))
     x = images(2, 32, 32, 3)
     got = tf.saved_model.load(str(tmp_path / "common"))((x + 1) / 2)
@@ -112,7 +112,7 @@ def test_common_image_range_is_taken_where_it_is_asked_for(classifier, tmp_path)
 
 
 @pytest.mark.long
-def test_networks_for_other_pictures_are_exported_and_verified(tmp_path):
+def test_networks_for_other_images_are_exported_and_verified(tmp_path):
     model = create_feature_extractor("bit_tiny.cifar10", in_channels=5)
     export_hub(model, tmp_path / "five")
     loaded = tf.saved_model.load(str(tmp_path / "five"))
@@ -193,7 +193,7 @@ def test_a_classifier_that_no_transform_fits_is_exported_without_a_task(tmp_path
     assert export_hub(model, tmp_path / "oblong").task is None
 
 
-def test_no_file_but_those_a_saved_model_may_hold(classifier_artifact):
+def test_no_file_but_those_a_saved_model_may_contain(classifier_artifact):
     # The allowed members of `tensorflow/tfhub.dev`, `tools/validator.py`.
     files = {path.relative_to(classifier_artifact) for path in classifier_artifact.rglob("*")}
     names = {str(path) for path in files if (classifier_artifact / path).is_file()}

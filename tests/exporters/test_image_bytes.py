@@ -150,14 +150,14 @@ def test_a_batch_keeps_its_order_whatever_the_sizes(decode):
         assert np.abs(image - TRANSFORM(file)).max() < SAME
 
 
-def test_exif_does_not_turn_the_picture(decode):
+def test_exif_does_not_turn_the_image(decode):
     exif = Image.Exif()
     exif[0x0112] = 6
     turned, plain = saved(photo(), "PNG", exif=exif), saved(photo(), "PNG")
     assert np.array_equal(*decode([turned, plain]).numpy())
 
 
-def test_no_pictures_give_no_images(decode):
+def test_no_images_give_no_images(decode):
     assert decode(tf.constant([], tf.string)).shape == (0, 32, 32, 3)
 
 

@@ -66,14 +66,14 @@ def test_damaged_metadata_are_named(tmp_path):
         Metadata.read(tmp_path / "b.keras")
 
 
-def test_a_head_with_scores_behind_it_counts_as_well(tmp_path):
+def test_a_head_with_scores_after_it_counts_as_well(tmp_path):
     model = create_classifier("bit_tiny.cifar10", weights=None, classifier_activation="softmax")
     export_keras(model, tmp_path / "a.keras")
     assert resolve(tmp_path / "a.keras").spec.labels.name == "cifar10"
 
 
 @pytest.mark.long
-def test_the_file_proves_itself_in_a_fresh_process(classifier, extractor, tmp_path):
+def test_the_file_passes_its_self_check_in_a_fresh_process(classifier, extractor, tmp_path):
     pixels = create_classifier("bit_tiny.cifar10", include_preprocessing=True)
     maps = create_feature_maps("bit_tiny.cifar10", levels=("block1", "block4"))
     for number, model in enumerate((classifier, extractor, pixels, maps)):
@@ -85,7 +85,7 @@ def test_the_file_proves_itself_in_a_fresh_process(classifier, extractor, tmp_pa
 
 
 @pytest.mark.long
-def test_networks_for_other_pictures_prove_themselves_and_classify_no_rgb(tmp_path):
+def test_networks_for_other_images_pass_their_self_check_and_classify_no_rgb(tmp_path):
     export_keras(create_classifier("bit_tiny.cifar10", in_channels=1), tmp_path / "grey.keras")
     assert Artifact(tmp_path / "grey.keras").verify().passed
     with pytest.raises(BitKerasError, match=r"in_channels=1, and images are read as RGB; call"):

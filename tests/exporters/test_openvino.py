@@ -38,7 +38,7 @@ def folder(classifier, tmp_path_factory):
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64, 3), (3, 48, 80, 3)])
-def test_a_classifier_answers_like_keras(classifier, extractor, folder, shape):
+def test_a_classifier_agrees_with_keras(classifier, extractor, folder, shape):
     x = images(*shape)
     outputs = open_program(folder)(x)
     logits = classifier.predict(x, verbose=0)
@@ -49,7 +49,7 @@ def test_a_classifier_answers_like_keras(classifier, extractor, folder, shape):
     assert outputs["features"].shape == (shape[0], 1024)
 
 
-def test_an_extractor_of_a_fixed_size_answers_like_keras(extractor, tmp_path):
+def test_an_extractor_of_a_fixed_size_agrees_with_keras(extractor, tmp_path):
     metadata = export_openvino(extractor, tmp_path / "a", size=48, input_range=(0, 1))
     assert (metadata.size, metadata.input_range) == (48, (0.0, 1.0))
     x = images(3, 48, 48, 3)
@@ -61,7 +61,7 @@ def test_an_extractor_of_a_fixed_size_answers_like_keras(extractor, tmp_path):
     assert not (tmp_path / "a" / "labels.tsv").exists()
 
 
-def test_the_folder_says_what_it_is_and_proves_it(folder):
+def test_the_folder_has_metadata_and_reference_outputs(folder):
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert names == {
         "model.xml",

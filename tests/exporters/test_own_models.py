@@ -129,7 +129,7 @@ def test_weights_that_are_not_finite_are_exported_nowhere(diverged, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_that_are_not_finite_are_taken_where_asked_for(diverged, tmp_path):
+def test_weights_that_are_not_finite_are_taken_on_request(diverged, tmp_path):
     fold_weight_standardization(diverged, allow_nonfinite=True)
     export_keras(diverged, tmp_path / "a.keras", allow_nonfinite=True)
     assert (tmp_path / "a.keras").exists()

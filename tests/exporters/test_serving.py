@@ -101,7 +101,7 @@ def test_labels_travel_as_a_file_that_people_can_read(serving_artifact):
 
 
 @pytest.mark.long
-def test_own_labels_are_what_image_bytes_answers(tmp_path):
+def test_own_labels_are_what_image_bytes_returns(tmp_path):
     model = create_classifier("bit_tiny.cifar10", num_classes=2)
     head = model.get_layer("head")
     head.set_weights([head.get_weights()[0], np.array([0.0, 1.0], "float32")])
@@ -141,7 +141,7 @@ def test_it_is_not_for_training(serving_artifact):
 
 
 @pytest.mark.long
-def test_versions_lie_side_by_side_and_the_newest_counts(classifier, tmp_path):
+def test_versions_are_side_by_side_and_the_newest_counts(classifier, tmp_path):
     path = tmp_path / "tiny"
     export_serving(classifier, path, batch_sizes=())
     export_serving(classifier, path, version=10, size=48, batch_sizes=())
@@ -171,7 +171,7 @@ def test_bfloat16_halves_the_file_and_stays_within_its_digits(
 
 
 @pytest.mark.long
-def test_common_image_range_is_taken_where_it_is_asked_for(classifier, tmp_path):
+def test_common_image_range_is_taken_where_it_is_requested(classifier, tmp_path):
     export_serving(classifier, tmp_path / "common", input_range=(0, 1), batch_sizes=())
     loaded = tf.saved_model.load(str(tmp_path / "common" / "1"))
     x = images(2, 64, 64, 3)
@@ -253,7 +253,7 @@ def test_every_warm_up_request_can_be_replayed(serving_artifact):
     assert (serving_artifact / WARM_UP).stat().st_size < 100_000
 
 
-def test_only_the_batch_sizes_that_are_asked_for_are_warmed_up(classifier, tmp_path):
+def test_only_the_requested_batch_sizes_are_warmed_up(classifier, tmp_path):
     export_serving(classifier, tmp_path / "a", batch_sizes=(3,))
     batches = [
         next(iter(request.inputs.values())).tensor_shape.dim[0].size

@@ -158,7 +158,7 @@ def test_kubernetes_runs_the_server_of_compose():
     assert {volume["name"] for volume in volumes} == mounts.keys()
 
 
-def test_the_config_map_of_kubernetes_holds_the_two_files():
+def test_the_config_map_of_kubernetes_contains_the_two_files():
     deployment, _, container = kubernetes()
     kustomization = yaml.safe_load(text("kustomization.yaml"))
     assert kustomization["resources"] == ["kubernetes.yaml"]
@@ -305,7 +305,7 @@ def test_a_feature_extractor_returns_features_and_says_so(way, photos):
     assert np.shape(got) == (1, 1024)
 
 
-def test_a_broken_picture_fails_its_request_and_no_other(way, photos):
+def test_a_broken_image_fails_its_request_and_no_other(way, photos):
     classify, _, address = way
     good = photos[0].read_bytes()
     with pytest.raises(client.RefusedError, match=r"cannot be read.*\[1\]") as caught:
@@ -361,7 +361,7 @@ def test_a_server_that_is_too_slow_gets_a_sentence():
 
 
 @pytest.mark.parametrize("option", ["--url", "--server"])
-def test_the_command_reports_a_broken_picture_and_classifies_the_others(
+def test_the_command_reports_a_broken_image_and_classifies_the_others(
     option, server, photos, tmp_path
 ):
     broken = tmp_path / "broken.jpg"
@@ -419,7 +419,7 @@ def run_client_sh(url, *arguments):
     )
 
 
-def test_client_sh_asks_for_status_signatures_and_classes(server, photos):
+def test_client_sh_requests_status_signatures_and_classes(server, photos):
     status = json.loads(run_client_sh(server.url, "status").stdout)
     assert [(v["version"], v["state"]) for v in status["model_version_status"]] == [
         ("1", "AVAILABLE")
@@ -445,7 +445,7 @@ def test_client_sh_prints_what_the_server_says_and_fails(server, tmp_path):
     assert (wrong.returncode, wrong.stderr[:5]) == (2, "Usage")
 
 
-def test_the_probes_answer_for_the_label_and_not_without_it(server):
+def test_the_probes_succeed_with_the_label_and_not_without_it(server):
     _, _, container = kubernetes()
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         request = container[probe]["httpGet"]
@@ -509,7 +509,7 @@ def post(server, body, path=f"/v1/models/{MODEL}:predict"):
             return error.code, json.load(error)
 
 
-def test_rows_and_columns_are_answered_in_kind(server):
+def test_rows_and_columns_get_responses_in_their_format(server):
     image = np.zeros((64, 64, 3)).tolist()
     _, rows = post(server, {"instances": [image, image]})
     _, named = post(server, {"instances": [{"inputs": image}, {"inputs": image}]})

@@ -120,7 +120,7 @@ def test_an_artifact_without_class_maps_says_how_to_get_them(classifier_artifact
         predictor.explain(photo())
 
 
-def test_a_picture_that_cannot_be_read_is_named(tmp_path):
+def test_a_image_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "notes.jpg").write_text("not an image")
     with pytest.raises(ImageError, match=r"notes\.jpg is not an image"):
         load_predictor("bit_tiny.cifar10").explain(tmp_path / "notes.jpg")
@@ -168,7 +168,7 @@ def test_what_moves_by_32_pixels_moves_by_one_position():
         assert np.unravel_index(change.argmax(), change.shape) == (row, column)
 
 
-def test_positions_are_given_in_pixels_of_the_upright_picture(tmp_path):
+def test_positions_are_given_in_pixels_of_the_upright_image(tmp_path):
     image = Image.fromarray(photo(height=90, width=180))
     exif = Image.Exif()
     exif[0x0112] = 6  # "turn by 90 degrees clockwise to see it upright"
@@ -183,7 +183,7 @@ def test_positions_are_given_in_pixels_of_the_upright_picture(tmp_path):
     assert down == pytest.approx(5 + np.array([0.5, 32.5]) * 80 / 64)
 
 
-def test_a_large_picture_is_kept_small_and_everything_with_it():
+def test_a_large_image_is_kept_small_and_everything_with_it():
     explanation = load_predictor("bit_tiny.cifar10").explain(photo(900, 3000), top=1)
     assert explanation.image.size == (512, 154)
     assert explanation.region == pytest.approx((512 / 18, 154 / 18, 512 * 17 / 18, 154 * 17 / 18))
@@ -225,7 +225,7 @@ def box(mask):
     return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
 
 
-def test_a_map_lies_on_the_region_and_nowhere_else(tmp_path):
+def test_a_map_covers_the_region_and_nothing_else(tmp_path):
     pixels = without_bar(drawn(explanation(1.0, colour=BLACK), tmp_path))
     red = pixels[..., 0] - pixels[..., 2] > 60
     left, top, right, bottom = box(red)
@@ -312,7 +312,7 @@ def test_a_file_that_cannot_be_written_is_named_before_any_work(tmp_path, name, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_too_many_pictures_for_one_drawing_are_refused(tmp_path):
+def test_too_many_images_for_one_plot_are_refused(tmp_path):
     require_drawing(tmp_path / "out.png", 50, 5)
     with pytest.raises(BitKerasError, match=r"10,000 images with 5 classes each could have"):
         require_drawing(tmp_path / "out.png", 10_000, 5)
@@ -320,7 +320,7 @@ def test_too_many_pictures_for_one_drawing_are_refused(tmp_path):
         require_drawing(tmp_path / "out.png", 1, 1_000)
 
 
-def test_nothing_is_not_drawn(tmp_path):
+def test_an_empty_plot_is_refused(tmp_path):
     with pytest.raises(BitKerasError, match="nothing to draw"):
         write_explanations([], tmp_path / "out.png")
 

@@ -293,6 +293,6 @@ def test_a_size_that_an_artifact_does_not_take_is_refused(artifacts):
 
 
 @pytest.mark.parametrize("name", ["tiny.tflite", "tiny.onnx", "openvino"])
-def test_what_is_changed_for_inference_is_no_network_to_train(artifacts, name):
+def test_what_is_changed_for_inference_cannot_be_trained(artifacts, name):
     with pytest.raises(BitKerasError, match="weights are changed for inference; name the model"):
         load_network(artifacts[name])

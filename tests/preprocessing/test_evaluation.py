@@ -122,7 +122,7 @@ def test_the_region_is_where_the_pixels_come_from(name, size):
     assert abs((seen[..., 1].mean(axis=1) - down)[inner].mean()) * height < 0.2
 
 
-def test_regions_of_known_pictures():
+def test_regions_of_known_images():
     # The 224 of 256 pixels in the middle of 500: (341 - 224) / 2 = 58.5, to even.
     left, top, right, bottom = eval_transform(STUDENT).region(500, 375)
     assert (left, right) == pytest.approx((58 * 500 / 341, 282 * 500 / 341))
@@ -246,7 +246,7 @@ STORED = {
 
 @pytest.mark.parametrize("file_format", ["PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", STORED)
-def test_orientations_give_the_same_upright_picture(orientation, file_format):
+def test_orientations_give_the_same_upright_image(orientation, file_format):
     upright = photo(48, 64)
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](upright)))
     exif = Image.Exif()
@@ -288,7 +288,7 @@ def test_arrays_with_strides():
     np.testing.assert_array_equal(unchanged(40)(pixels), rescaled(pixels))
 
 
-def test_all_sources_of_one_picture_agree(tmp_path):
+def test_all_sources_of_one_image_agree(tmp_path):
     pixels = photo(300, 401)
     path = tmp_path / "an image.png"
     Image.fromarray(pixels).save(path)
@@ -320,7 +320,7 @@ def test_large_photographs_are_read_without_a_warning(monkeypatch):
         load_image(data)
 
 
-def test_threads_leave_the_warning_filters_alone():
+def test_threads_leave_the_warning_filters_unchanged():
     data = encode(Image.new("RGB", (40, 32)), "JPEG")
     before = list(warnings.filters)
     with ThreadPoolExecutor(8) as pool:
@@ -433,7 +433,7 @@ def test_missing_file_and_folder(tmp_path):
         load_image(str(tmp_path))
 
 
-def test_file_that_is_no_image(tmp_path):
+def test_file_that_is_not_an_image(tmp_path):
     path = tmp_path / "notes.jpg"
     for content in (b"", b"Not an image."):
         path.write_bytes(content)

@@ -97,7 +97,7 @@ def test_ids_and_names_must_match():
         Labels("pets", ("0", "1"), ("cat",))
 
 
-def test_classes_are_selected_in_the_order_asked_for():
+def test_classes_are_selected_in_the_requested_order():
     selected = load_labels("imagenet_21k").select(["n01443537", "n01440764"])
     assert selected.name == "2 of imagenet_21k"
     assert selected.ids == ("n01443537", "n01440764")

@@ -23,7 +23,7 @@ def views(transform, image, count):
     return [transform(image, generator) for _ in range(count)]
 
 
-def test_random_crop_is_an_untouched_part_of_the_squashed_picture():
+def test_random_crop_is_an_untouched_part_of_the_squashed_image():
     photo = np.random.default_rng(1).integers(0, 256, (70, 90, 3), np.uint8)
     squashed = np.asarray(Image.fromarray(photo).resize((40, 40), Image.Resampling.BILINEAR))
     for view in views(TrainTransform(32, precrop=40, flip=False), photo, 5):
@@ -41,7 +41,7 @@ def test_random_crop_reaches_every_offset():
     assert offsets == {(top, left) for top in range(5) for left in range(5)}
 
 
-def test_mirrors_about_every_second_picture():
+def test_mirrors_about_every_second_image():
     cuts = views(TrainTransform(32, precrop=32), coordinates(32, 32), 1000)
     mirrored = sum(int(view[0, 0, 0]) == 31 for view in cuts)
     # Six standard deviations of a fair coin, sqrt(1000) / 2 = 16; the samples are seeded.
@@ -79,7 +79,7 @@ def test_inception_boxes_stay_in_their_bounds():
     assert 0.40 < np.mean(areas) < 0.55
 
 
-def test_inception_takes_the_whole_picture_where_no_box_fits():
+def test_inception_takes_the_whole_image_where_no_box_fits():
     strip = np.random.default_rng(0).integers(0, 256, (1, 2000, 3), np.uint8)
     whole = np.asarray(Image.fromarray(strip).resize((32, 32), Image.Resampling.BILINEAR))
     (view,) = views(TrainTransform(32, "inception", flip=False), strip, 1)
@@ -137,6 +137,6 @@ def test_unknown_crop():
         TrainTransform(64, "centre")
 
 
-def test_unreadable_picture():
+def test_unreadable_image():
     with pytest.raises(ImageError, match=r"no\.jpg cannot be opened"):
         TrainTransform(64)("no.jpg", np.random.default_rng(0))

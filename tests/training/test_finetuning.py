@@ -452,7 +452,7 @@ def of_whole_batches():
 
 
 @pytest.mark.long
-def test_accumulated_gradients_are_those_of_the_whole_batch(of_whole_batches):
+def test_accumulated_gradients_are_those_of_the_full_batch(of_whole_batches):
     for whole, parts in zip(of_whole_batches, gradients_step(2), strict=True):
         # float32 sums in another order, over three dependent steps.
         np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=2e-5)

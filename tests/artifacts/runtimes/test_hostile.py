@@ -115,7 +115,7 @@ def test_checksums_are_those_of_the_usual_program(folder):
     assert hashed.decode().split()[0] == entry
 
 
-def test_weights_beside_a_file_are_part_of_its_checksum(classifier, tmp_path, monkeypatch):
+def test_weights_next_to_a_file_are_part_of_its_checksum(classifier, tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "EXTERNAL_DATA_FROM", 1_000_000)
     path, data = tmp_path / "a.onnx", tmp_path / "a.onnx.data"
     export_onnx(classifier, path, size=64)

@@ -38,7 +38,7 @@ def test_integers_come_back_as_the_numbers_that_they_stand_for(pixels_tflite, ex
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_file_for_one_image_answers_many(single_tflite, expected, engine):
+def test_a_file_for_one_image_classifies_many(single_tflite, expected, engine):
     program = open_program(single_tflite, engine=engine)
     assert program.signatures["serving_default"].input_shape == (1, 8, 8, 3)
     for count in (3, 1, 5):
@@ -69,7 +69,7 @@ def test_a_file_that_mixes_images_in_one_batch_is_run_one_by_one(tmp_path, engin
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_file_without_signatures_answers_by_the_names_of_its_tensors(
+def test_a_file_without_signatures_is_run_by_the_names_of_its_tensors(
     unsigned_tflite, expected, engine
 ):
     program = open_program(unsigned_tflite, engine=engine)
@@ -79,7 +79,7 @@ def test_a_file_without_signatures_answers_by_the_names_of_its_tensors(
         np.testing.assert_allclose(output, expected["logits"][:count], rtol=1e-5, atol=1e-5)
 
 
-def test_both_interpreters_give_the_same_answer(tflite, pixels_tflite):
+def test_both_interpreters_return_the_same(tflite, pixels_tflite):
     for path, images in ((tflite, IMAGES), (pixels_tflite, as_pixels(pixels_tflite))):
         outputs = [open_program(path, engine=engine)(images)["logits"] for engine in ENGINES]
         # XNNPACK in two releases; integers are equal.
@@ -101,7 +101,7 @@ def test_nothing_is_printed(tflite):
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
 
 
-def test_the_results_of_operations_are_shown_as_the_file_holds_them(pixels_tflite, expected):
+def test_the_results_of_operations_are_shown_as_stored(pixels_tflite, expected):
     tensors = {
         tensor.name: tensor
         for tensor in intermediate_tensors(pixels_tflite, as_pixels(pixels_tflite))

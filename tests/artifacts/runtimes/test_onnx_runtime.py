@@ -17,7 +17,7 @@ def test_the_results_of_operations_are_shown_in_their_order(onnx_file, expected)
     np.testing.assert_allclose(maps.mean(axis=(2, 3)), expected["features"], rtol=1e-5, atol=1e-5)
 
 
-def test_weights_beside_the_file_are_found(onnx_file, expected, tmp_path):
+def test_weights_next_to_the_file_are_found(onnx_file, expected, tmp_path):
     import onnx
 
     path = tmp_path / "large.onnx"

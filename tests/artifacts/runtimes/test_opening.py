@@ -35,7 +35,7 @@ def file(request):
 
 
 @pytest.mark.parametrize(("name", "engine", "called"), ENGINES)
-def test_every_engine_answers_what_the_network_computes(file, name, engine, called, expected):
+def test_every_engine_returns_what_the_network_computes(file, name, engine, called, expected):
     program = open_program(file(name), engine=engine)
     assert program.engine.startswith(called)
     signature = program.signatures["serving_default"]
@@ -51,21 +51,21 @@ def test_every_engine_answers_what_the_network_computes(file, name, engine, call
 @pytest.mark.parametrize(
     ("name", "engine"), [(name, engine) for name, engine, _ in ENGINES if name != "saved_model"]
 )
-def test_features_are_asked_for_by_themselves(file, name, engine, expected):
+def test_features_are_requested_by_themselves(file, name, engine, expected):
     results = open_program(file(name), engine=engine)(IMAGES, "features")
     assert list(results) == ["features"]
     np.testing.assert_allclose(results["features"], expected["features"], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_any_number_of_images_is_answered(file, name, expected):
+def test_any_number_of_images_is_classified(file, name, expected):
     program = open_program(file(name), threads=None)
     for count in (2, 1, 5, 1):
         result = program(IMAGES[:count])["logits"]
         np.testing.assert_allclose(result, expected["logits"][:count], rtol=1e-5, atol=1e-5)
 
 
-def test_answers_stay_when_the_next_images_come(file):
+def test_outputs_stay_when_the_next_images_are_computed(file):
     for name in FILES:
         program = open_program(file(name))
         first = program(IMAGES[:2])["logits"]
@@ -76,7 +76,7 @@ def test_answers_stay_when_the_next_images_come(file):
 
 @pytest.mark.parametrize("name", FILES[1:])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_number_of_threads_does_not_change_the_answer(file, name, threads, expected):
+def test_the_number_of_threads_does_not_change_the_outputs(file, name, threads, expected):
     result = open_program(file(name), threads=threads)(IMAGES)["logits"]
     np.testing.assert_allclose(result, expected["logits"], rtol=1e-5, atol=1e-5)
 

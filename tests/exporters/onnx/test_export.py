@@ -80,7 +80,7 @@ def dynamic_file(classifier, tmp_path_factory):
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("shape", [(1, 64, 64, 3), (3, 64, 64, 3), (2, 48, 80, 3), (1, 33, 45, 3)])
-def test_a_classifier_answers_like_keras(classifier, dynamic_file, engine, shape):
+def test_a_classifier_agrees_with_keras(classifier, dynamic_file, engine, shape):
     if engine == "openvino":
         pytest.importorskip("openvino", reason="openvino is not installed")
     x = images(*shape)
@@ -104,7 +104,7 @@ def test_a_border_of_the_max_pool_survives_every_optimisation(trained, sample_im
     require_equal(open_program(tmp_path / "a.onnx")(sample_images), expected)
 
 
-def test_batch_norm_siblings_answer_like_keras(tmp_path):
+def test_batch_norm_siblings_agree_with_keras(tmp_path):
     model = narrow_sibling()
     export_onnx(model, tmp_path / "a.onnx")
     x = images(2, 64, 64, 3)
@@ -126,7 +126,7 @@ def narrow_sibling():
     return model
 
 
-def test_size_and_batch_are_what_was_asked_for(classifier, dynamic_file, tmp_path):
+def test_size_and_batch_are_as_requested(classifier, dynamic_file, tmp_path):
     assert shapes(dynamic_file)["inputs"] == ["batch", "height", "width", 3]
     assert Metadata.read(dynamic_file).size is None
     export_onnx(classifier, tmp_path / "a.onnx", size=48)
@@ -148,7 +148,7 @@ def shapes(path):
     return {value.name: value.shape for value in values}
 
 
-def test_the_common_image_range_is_taken_where_it_is_asked_for(classifier, tmp_path):
+def test_the_common_image_range_is_taken_where_it_is_requested(classifier, tmp_path):
     metadata = export_onnx(classifier, tmp_path / "a.onnx", input_range=(0, 1))
     assert metadata.input_range == (0.0, 1.0)
     x = images(2, 64, 64, 3)
@@ -201,7 +201,7 @@ def test_the_opset_is_stated_and_the_checker_agrees(dynamic_file):
     assert model.producer_name == "bit_keras"
 
 
-def test_the_file_says_what_it_is_and_proves_it(classifier, dynamic_file):
+def test_the_file_has_metadata_and_reference_outputs(classifier, dynamic_file):
     metadata, reference = Metadata.read(dynamic_file), read_reference(dynamic_file)
     assert (metadata.target, metadata.precision, metadata.folded) == ("onnx", "float32", True)
     assert metadata.tolerance == TOLERANCE
@@ -291,7 +291,7 @@ def test_int8_calibrates_in_the_range_of_the_file(trained, sample_images, tmp_pa
 # Weights that are apart.
 
 
-def test_large_weights_lie_in_a_file_of_their_own(classifier, tmp_path, monkeypatch):
+def test_large_weights_are_in_a_file_of_their_own(classifier, tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "EXTERNAL_DATA_FROM", 1_000_000)
     export_onnx(classifier, tmp_path / "a.onnx", size=64)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "a.onnx.data"]
@@ -359,7 +359,7 @@ def test_a_missing_package_is_named(classifier, tmp_path, monkeypatch, package, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_numbers_that_float16_cannot_hold_are_refused(tmp_path):
+def test_numbers_that_float16_cannot_represent_are_refused(tmp_path):
     model = create_classifier("bit_tiny.cifar10", weights=None)
     fill_with_seeded_values(model)
     norm = model.get_layer("block1").get_layer("block1_unit01_norm3")

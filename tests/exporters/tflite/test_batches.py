@@ -79,7 +79,7 @@ def test_predictions_do_not_depend_on_the_batch(form, file_of_form):
 
 
 @pytest.mark.long
-def test_a_whole_evaluation_does_not_depend_on_the_batch(file_of_form):
+def test_an_evaluation_does_not_depend_on_the_batch(file_of_form):
     batch = images(64, np.float32)
     found = []
     for count in (16, 32):

@@ -66,7 +66,7 @@ def given(program, images):
 
 
 @pytest.mark.parametrize("engine", ["litert", "tf.lite"])
-def test_both_interpreters_give_the_answers_of_keras(quantize, engine, files, images, outputs):
+def test_both_interpreters_agree_with_keras(quantize, engine, files, images, outputs):
     program = open_program(files[quantize], engine=engine)
     assert set(program.signatures) == {"serving_default", "features"}
     found = program(given(program, images))
@@ -117,7 +117,7 @@ def test_a_file_says_what_it_is(quantize, files):
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["none", "int8"])
-def test_a_file_proves_itself_in_a_fresh_process(name, files):
+def test_a_file_passes_its_self_check_in_a_fresh_process(name, files):
     verification = Artifact(files[name]).verify()
     assert verification.passed
     assert verification.differences.keys() == {

@@ -51,7 +51,7 @@ def file_of(quantize, **changes):
     ("quantize", "tolerance"),
     [("none", 1e-5), ("float16", 2e-3), ("dynamic", 2e-2), ("int8-pure", 0.15)],
 )
-def test_the_classifier_answers_with_the_probabilities_of_keras(quantize, tolerance):
+def test_the_classifier_returns_the_probabilities_of_keras(quantize, tolerance):
     _, expected = results()
     heads = [heads[0] for heads in classify(file_of(quantize))]
     assert [head.head_name for head in heads] == ["probabilities"] * 10

@@ -70,7 +70,7 @@ def plain(value):
     return value
 
 
-def test_the_whole_of_it_reads_back():
+def test_all_of_it_reads_back():
     schema_of, metadata = read(file_of("none"))
     labels = [
         {

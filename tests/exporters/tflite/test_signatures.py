@@ -27,7 +27,7 @@ def interpreters():
 
 
 @pytest.mark.parametrize("interpreter", interpreters())
-def test_each_signature_answers_with_every_output(interpreter):
+def test_each_signature_returns_every_output(interpreter):
     image = photos()[:1] / np.float32(127.5) - 1
     features, probabilities = (result[:1] for result in results())
     opened = interpreter(model_content=model_of("none"))
@@ -42,7 +42,7 @@ def test_each_signature_answers_with_every_output(interpreter):
     assert np.abs(found["features"] - features).max() < 1e-5 * np.abs(features).max()
 
 
-def test_a_feature_extractor_answers_the_same_from_both():
+def test_a_feature_extractor_returns_the_same_from_both():
     image = photos()[:1] / np.float32(127.5) - 1
     opened = tf.lite.Interpreter(model_content=extractor())
     one, other = (

@@ -183,43 +183,7 @@ def test_gradients_equal_differences_in_float64():
         assert relative_error(found[name], expected) < 1e-5, name
 
 
-# The contracts of a Keras layer.
-
-
-def test_config_round_trip_keeps_every_argument():
-    config = GroupNorm(groups=3, epsilon=1e-3, name="a", dtype="mixed_bfloat16").get_config()
-    again = GroupNorm.from_config(config)
-    assert again.get_config() == config
-    assert (again.groups, again.epsilon) == (3, 1e-3)
-
-
-def test_building_does_not_change_the_config():
-    layer = GroupNorm(groups=3)
-    before = layer.get_config()
-    layer(IMAGES)
-    assert layer.get_config() == before
-
-
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
-def test_a_keras_file_gives_the_same_outputs_to_the_bit(policy, tmp_path):
-    inputs = keras.Input((None, None, 12))
-    layer = GroupNorm(groups=3, epsilon=1e-3, dtype=policy)
-    model = keras.Model(inputs, layer(inputs))
-    layer.gamma.assign(GAMMA)
-    layer.beta.assign(BETA)
-    model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    expected, output = (
-        keras.ops.convert_to_numpy(keras.ops.cast(m(IMAGES), "float32")) for m in (model, again)
-    )
-    np.testing.assert_array_equal(output, expected)
-
-
-def test_symbolic_shape_equals_the_eager_one():
-    layer = GroupNorm(groups=3)
-    symbolic = layer(keras.Input(batch_shape=IMAGES.shape)).shape
-    assert symbolic == tuple(layer(IMAGES).shape) == layer.compute_output_shape(IMAGES.shape)
-    assert layer(keras.Input((None, None, 12))).shape == (None, None, None, 12)
+# Mistakes.
 
 
 def test_the_error_for_channels_that_groups_do_not_divide_names_an_example():
@@ -240,14 +204,3 @@ def test_unknown_channels_are_an_error():
 def test_groups_must_be_a_positive_integer(groups):
     with pytest.raises(ValueError, match=f"`groups` must be a positive integer.*={groups}"):
         GroupNorm(groups=groups)
-
-
-@pytest.mark.parametrize("epsilon", [0, -1e-5, float("nan")])
-def test_epsilon_must_be_positive(epsilon):
-    with pytest.raises(ValueError, match=f"`epsilon` must be positive.*={epsilon}"):
-        GroupNorm(epsilon=epsilon)
-
-
-def test_unknown_arguments_are_an_error():
-    with pytest.raises((TypeError, ValueError), match="axis"):
-        GroupNorm(axis=1)

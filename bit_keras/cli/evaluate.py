@@ -10,6 +10,7 @@ from rich.table import Table
 from bit_keras.cli.manual import Command
 from bit_keras.cli.parameters import complete_sources, nonfinite_option, trust_option
 from bit_keras.cli.printing import console, print_json, progress, progress_bar, start_keras
+from bit_keras.extras import require_extra
 from bit_keras.registry import MINIMUM_SIZE
 
 if TYPE_CHECKING:
@@ -118,11 +119,11 @@ def command(
         from bit_keras.data.listing import shown
         from bit_keras.data.sources import open_source
         from bit_keras.evaluation import evaluate, write_report
-        from bit_keras.evaluation.report import PAGE, require_free, require_packages
+        from bit_keras.evaluation.report import PAGE, require_free
         from bit_keras.inference import load_predictor
 
         if out is not None:
-            require_packages()
+            require_extra("train", "jinja2", "matplotlib", purpose="A report")
             require_free(out)
         opened = open_source(data)
         split = split or _default_split(opened)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from bit_keras.cli.manual import Command
 from bit_keras.cli.printing import console, megabytes, print_json, progress
-from bit_keras.collection.publish import PLACES, Upload, plan, send
+from bit_keras.collection.uploads import PLACES, Upload, plan, send
 
 
 @click.command(

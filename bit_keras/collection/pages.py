@@ -296,7 +296,7 @@ def render_pages(recipe: Recipe, records: Sequence[Record]) -> dict[str, str]:
             or uses an undefined variable, or `records` is empty or has one that the
             recipe does not name.
     """
-    require_page_packages()
+    require_extra("publish", "huggingface_hub", "jinja2", purpose="A model page", error=ExportError)
     models = _published_models(recipe, records)
     templates = _Templates(recipe.folder / _TEMPLATES, _PACKAGED)
     publisher = f"tfhub/assets/docs/{recipe.publisher}"
@@ -325,11 +325,6 @@ def render_pages(recipe: Recipe, records: Sequence[Record]) -> dict[str, str]:
             ),
         }
     return pages
-
-
-def require_page_packages() -> None:
-    """Raises ExportError where a package that the pages need is missing."""
-    require_extra("publish", "huggingface_hub", "jinja2", purpose="A model page", error=ExportError)
 
 
 def stable_fields(record: Record) -> dict[str, Any]:

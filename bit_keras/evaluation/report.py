@@ -62,17 +62,12 @@ def write_report(
     bit_keras.evaluation.write_report(evaluation, images, "report", "bit_tiny", "two images")
     ```
     """
-    require_packages()
+    require_extra("train", "jinja2", "matplotlib", purpose="A report")
     page = _page(evaluation, images, model, data)
     document = {"model": model, "data": data, **evaluation.to_json()}
     with new_directory(folder) as partial:
         (partial / PAGE).write_text(page, "utf-8")
         (partial / DOCUMENT).write_text(json.dumps(document, indent=2) + "\n", "utf-8")
-
-
-def require_packages() -> None:
-    """Raises BitKerasError if a package for reports is missing."""
-    require_extra("train", "jinja2", "matplotlib", purpose="A report")
 
 
 def _page(evaluation: Evaluation, images: Images, model: str, data: str) -> str:

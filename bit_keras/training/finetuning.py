@@ -16,6 +16,7 @@ from bit_keras.data import Images, hold_out
 from bit_keras.data.listing import shown
 from bit_keras.data.sources import Source, open_source
 from bit_keras.errors import ImageError, TrainingError
+from bit_keras.extras import require_extra
 from bit_keras.models import create_classifier
 from bit_keras.preprocessing import ClassifierSpec, EvalTransform, Labels
 from bit_keras.preprocessing.evaluation import image_size
@@ -24,7 +25,6 @@ from bit_keras.rules.rules import MEDIUM, Rule, big_vision_rule, hyper_rule, scr
 from bit_keras.sources import read_run
 from bit_keras.training import run
 from bit_keras.training.loop import Training, recompute_blocks
-from bit_keras.training.records import require_packages
 
 _logger = logging.getLogger("bit_keras")
 
@@ -184,7 +184,7 @@ def finetune(
     }
     checkpoint = model_info(name)
     _check(options)
-    require_packages()
+    require_extra("train", "matplotlib", "tensorboard", purpose="Fine-tuning", error=TrainingError)
     path = Path(out)
     source = open_source(data)
     images = _training_images(source, skip_unreadable_classes)

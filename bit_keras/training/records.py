@@ -10,18 +10,11 @@ from typing import Any
 import rich.progress
 
 from bit_keras.atomic import replaced_file
-from bit_keras.errors import TrainingError
-from bit_keras.extras import require_extra
 from bit_keras.progress import console
 
 #: The values of one validation by name. Without validation images, their values are None.
 Row = dict[str, Any]
 Rows = Sequence[Row]
-
-
-def require_packages() -> None:
-    """Raises TrainingError if an optional package for the logs is missing."""
-    require_extra("train", "matplotlib", "tensorboard", purpose="Fine-tuning", error=TrainingError)
 
 
 def write_history(path: Path, rows: Rows) -> None:

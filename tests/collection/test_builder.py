@@ -21,11 +21,11 @@ from click.testing import CliRunner
 
 from bit_keras.cli import main
 from bit_keras.collection import build_collection, builder, verify_collection
+from bit_keras.collection.artifact_builder import Job
 from bit_keras.collection.manifest import is_collection
 from bit_keras.collection.memory import estimated_memory
 from bit_keras.collection.recipe import Item, Recipe
 from bit_keras.collection.record import Record
-from bit_keras.collection.worker import Job
 from bit_keras.errors import DownloadError, ExportError
 
 # They build a collection, with a process for each artifact.

@@ -25,8 +25,8 @@ from kagglehub.gcs_upload import MAX_FILES_TO_UPLOAD
 from bit_keras.cli import main
 from bit_keras.collection.archive import write_archive
 from bit_keras.collection.builder import build_collection
-from bit_keras.collection.publish import plan, send
 from bit_keras.collection.recipe import Recipe
+from bit_keras.collection.uploads import plan, send
 from bit_keras.errors import ExportError
 
 # They build a collection, with a process for each artifact.

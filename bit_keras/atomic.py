@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import filelock
+
 from bit_keras.errors import BitKerasError, reason_of
 
 try:
@@ -157,6 +159,31 @@ def _remove(partial: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
     else:
         partial.unlink()
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path, busy: str, error: type[BitKerasError]) -> Iterator[None]:
+    """Keeps other processes from working in a folder while the block runs.
+
+    Args:
+        folder: Path. It must exist.
+        busy: str. The message where another process has locked it.
+        error: type. What to raise.
+
+    Raises:
+        BitKerasError: Another process has locked the folder, or it cannot be written.
+    """
+    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise error(busy) from None
+    except OSError as reason:
+        raise error(f"{folder} cannot be written ({reason_of(reason)}).") from reason
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def require_parent(path: Path, error: type[BitKerasError] = BitKerasError) -> None:

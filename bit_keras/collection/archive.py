@@ -13,8 +13,8 @@ import os
 import tarfile
 import zlib
 from pathlib import Path
-from typing import BinaryIO
 
+from bit_keras.artifacts.checksums import digest_of_files
 from bit_keras.atomic import replaced_file
 from bit_keras.errors import ExportError
 
@@ -65,31 +65,16 @@ def write_archive(folder: str | os.PathLike, path: str | os.PathLike) -> str:
     """
     folder = Path(folder)
     members = _members(folder)
-    with replaced_file(path) as partial, partial.open("wb") as file:
-        hashed = _HashedFile(file)
+    with replaced_file(path) as partial:
         # The name and the time in the header of a gzip file would make it differ.
         with (
-            gzip.GzipFile("", "wb", _LEVEL, hashed, mtime=0) as packed,  # type: ignore[arg-type]
+            partial.open("wb") as file,
+            gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packed,
             tarfile.open(fileobj=packed, mode="w") as archive,
         ):
             for name in members:
                 _add(archive, folder / name, name)
-    return hashed.digest.hexdigest()
-
-
-class _HashedFile:
-    """A file to write to, and the digest of what was written."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.digest = hashlib.sha256()
-
-    def write(self, data: bytes) -> int:
-        self.digest.update(data)
-        return self._file.write(data)
-
-    def flush(self) -> None:
-        self._file.flush()
+        return digest_of_files([partial])
 
 
 def _members(folder: Path) -> list[str]:
@@ -98,15 +83,11 @@ def _members(folder: Path) -> list[str]:
     if "saved_model.pb" not in paths and "saved_model.pbtxt" not in paths:
         raise ExportError(f"{folder} is not a SavedModel: it has no saved_model.pb.")
     for name, path in paths.items():
-        if not path.is_dir() and not _is_allowed(name):
+        if not path.is_dir() and not any(fnmatch.fnmatchcase(name, each) for each in _ALLOWED):
             raise ExportError(
                 f"{folder} contains {name}, which does not belong to a SavedModel; remove it."
             )
     return sorted(paths)
-
-
-def _is_allowed(name: str) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in _ALLOWED)
 
 
 def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
@@ -135,16 +116,11 @@ def require_archive_of(
     """
     folder, path = Path(folder), Path(path)
     try:
-        if sha256 is not None and _digest(path) != sha256:
+        if sha256 is not None and digest_of_files([path]) != sha256:
             raise ExportError(f"{path} is damaged: its sha256 is not the recorded one.")
         _require_same_files(folder, path)
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise ExportError(f"{path} cannot be read ({error}).") from error
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _require_same_files(folder: Path, path: Path) -> None:
@@ -165,4 +141,4 @@ def _is_same(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) ->
     with packed:
         # typeshed says IO[bytes]; it is a BufferedReader.
         digest = hashlib.file_digest(packed, "sha256")  # type: ignore[arg-type]
-        return digest.hexdigest() == _digest(path)
+        return digest.hexdigest() == digest_of_files([path])

@@ -17,6 +17,7 @@ from bit_keras.collection.archive import write_archive
 from bit_keras.collection.manifest import size_of
 from bit_keras.collection.recipe import Item
 from bit_keras.collection.record import RECORD, Record
+from bit_keras.documents import typed
 from bit_keras.errors import ExportError
 from bit_keras.exporters import export
 from bit_keras.processes import Child, report_step
@@ -49,10 +50,6 @@ class Job:
     folder: str
     weights_sha256: str
 
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> "Job":
-        return cls(**{**document, "item": Item(**document["item"])})
-
 
 def start_build(job: Job) -> Child:
     """Starts the process that builds an artifact, as `build_artifact`."""
@@ -72,7 +69,7 @@ def build_artifact(document: dict[str, Any]) -> int | None:
     Returns:
         int or None. The most memory that one of the processes had, in bytes.
     """
-    job = Job.from_json(document)
+    job = typed(document, Job)
     item, folder = job.item, Path(job.folder)
     complete = folder.with_name(f".{folder.name}.complete")
     with new_directory(complete) as partial:
@@ -80,7 +77,11 @@ def build_artifact(document: dict[str, Any]) -> int | None:
             signatures = child.result(show=report_step)
         report_step("Verifying")
         verification = Artifact(partial / str(item.version)).verify()
-        _require_passed(verification)
+        if not verification.passed:
+            raise ExportError(
+                f"The SavedModel differs from Keras by {verification.largest:.1e}, above the "
+                f"tolerance of {verification.metadata.tolerance:.0e}; it was deleted."
+            )
         report_step("Archiving")
         sha256 = write_archive(partial / str(item.version), partial / item.archive)
         _record(job, partial, signatures, verification, sha256).write(partial / RECORD)
@@ -104,20 +105,12 @@ def _record(
             "signatures": signatures,
             "bytes": size_of(folder / str(item.version)),
             "archive": item.archive,
-            "archive_bytes": (folder / item.archive).stat().st_size,
+            "archive_bytes": size_of(folder / item.archive),
             "archive_sha256": archive_sha256,
             "difference": verification.largest,
             "weights_sha256": job.weights_sha256,
         }
     )
-
-
-def _require_passed(verification: Verification) -> None:
-    if not verification.passed:
-        raise ExportError(
-            f"The SavedModel differs from Keras by {verification.largest:.1e}, above the "
-            f"tolerance of {verification.metadata.tolerance:.0e}; it was deleted."
-        )
 
 
 def _replace(folder: Path, complete: Path) -> None:
@@ -159,7 +152,7 @@ def write_saved_model(document: dict[str, Any]) -> dict[str, Any]:
     # Here, since the process that waits for this one needs no memory for them.
     from bit_keras.models import create_classifier, create_feature_extractor
 
-    job = Job.from_json(document)
+    job = typed(document, Job)
     item, folder = job.item, Path(job.folder)
     classifies = item.variant == "classification"
     report_step("Reading")

@@ -13,7 +13,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import importlib.metadata
 import logging
 import os
@@ -22,11 +21,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import filelock
 import rich.progress
 
 import bit_keras
-from bit_keras.atomic import require_parent
+from bit_keras.artifacts.checksums import digest_of_files
+from bit_keras.atomic import locked_folder, require_parent
 from bit_keras.collection.artifact_builder import Job, remove_leftovers, start_build
 from bit_keras.collection.manifest import MANIFEST, MODELS, PAGES, Manifest, size_of
 from bit_keras.collection.memory import estimated_memory, free_memory
@@ -147,22 +146,16 @@ def _locked(folder: Path) -> Iterator[None]:
     """Makes the folder, and keeps every other process from building in it."""
     require_parent(folder, ExportError)
     _require_collection(folder)
-    lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
-        folder.mkdir(exist_ok=True)
-        (folder / MODELS).mkdir(exist_ok=True)
-        lock.acquire()
-    except filelock.Timeout:
-        raise ExportError(
-            f"Another process builds a collection in {folder}; wait for it, stop it, or choose "
-            "another folder."
-        ) from None
+        (folder / MODELS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ExportError(f"{folder} cannot be written ({reason_of(error)}).") from error
-    try:
+    busy = (
+        f"Another process builds a collection in {folder}; wait for it, stop it, or choose "
+        "another folder."
+    )
+    with locked_folder(folder, busy, ExportError):
         yield
-    finally:
-        lock.release()
 
 
 def _require_collection(folder: Path) -> None:
@@ -192,8 +185,7 @@ def _weights_digest(checkpoint: Checkpoint) -> str:
     # Here, since it imports Keras, which takes seconds and memory that a check does not need.
     from bit_keras.checkpoints import pretrained_path
 
-    with pretrained_path(checkpoint).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest_of_files([pretrained_path(checkpoint)])
 
 
 def _current_record(item: Item, models: Path, digest: Callable[[Checkpoint], str]) -> Record | None:
@@ -204,33 +196,25 @@ def _current_record(item: Item, models: Path, digest: Callable[[Checkpoint], str
     except ExportError:
         return None
     fields = ("name", "version", "model", "target", "variant", "precision", "archive")
-    archive = folder / item.archive
-    is_current = (
-        all(getattr(record, field) == getattr(item, field) for field in fields)
-        and record.size == _fixed_size(item)
-        and record.versions == _versions()
-        and size_of(folder / str(item.version)) == record.bytes
-        and archive.is_file()
-        and archive.stat().st_size == record.archive_bytes
-    )
-    if not is_current:
+    packages = ("keras", "tensorflow")
+    expected = {
+        **{field: getattr(item, field) for field in fields},
+        "size": None if item.target == "hub" else item.size or item.checkpoint.size,
+        # Without loading the packages.
+        "versions": {
+            "bit_keras": bit_keras.__version__,
+            **{name: importlib.metadata.version(name) for name in packages},
+        },
+        "bytes": size_of(folder / str(item.version)),
+        "archive_bytes": size_of(folder / item.archive),
+    }
+    if any(getattr(record, field) != value for field, value in expected.items()):
         return None
     try:
         return record if digest(item.checkpoint) == record.weights_sha256 else None
     except DownloadError as error:
         _logger.info("%s is kept without a look at its weights: %s", item.name, error)
         return record
-
-
-def _versions() -> dict[str, str]:
-    """The versions that an artifact would be written with now, without loading the packages."""
-    others = {name: importlib.metadata.version(name) for name in ("keras", "tensorflow")}
-    return {"bit_keras": bit_keras.__version__, **others}
-
-
-def _fixed_size(item: Item) -> int | None:
-    """The only side of images that the artifact is going to take, if there is one."""
-    return None if item.target == "hub" else item.size or item.checkpoint.size
 
 
 class _Builder:
@@ -252,19 +236,27 @@ class _Builder:
         self.stopped = False
         #: An interruption reaches only the main thread, and must stop every child.
         self.lock = threading.Lock()
+        #: A line for the number of artifacts, and one for each child.
+        self.display = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.TimeElapsedColumn(),
+            console=console(),
+            transient=True,
+            disable=not console().is_terminal,
+        )
 
     def build(self, items: Sequence[Item]) -> dict[Item, Outcome]:
         waiting = list(items)
-        with (
-            _Display(len(waiting)) as display,
-            concurrent.futures.ThreadPoolExecutor(available_cores()) as threads,
-        ):
+        count = self.display.add_task("")
+        with self.display, concurrent.futures.ThreadPoolExecutor(available_cores()) as threads:
             try:
                 while waiting or self.running:
                     for item in filter(self._fits, list(waiting)):
                         waiting.remove(item)
-                        self._start(item, threads, display)
-                    self._collect(display)
+                        self._start(item, threads)
+                    done = f"{len(self.outcomes)} of {len(items)} artifacts"
+                    self.display.update(count, description=done)
+                    self._collect()
             except BaseException:
                 self._stop()
                 raise
@@ -274,34 +266,37 @@ class _Builder:
         needs = [estimated_memory(other) for other in (*self.running.values(), item)]
         return len(needs) <= available_cores() and sum(needs) <= self.memory
 
-    def _start(self, item: Item, threads: concurrent.futures.Executor, display: "_Display") -> None:
+    def _start(self, item: Item, threads: concurrent.futures.Executor) -> None:
         try:
             job = Job(item, str(self.models / item.name), self.digest(item.checkpoint))
         except DownloadError as error:
             self.outcomes[item] = Outcome(item, None, str(error))
-            display.count()
         else:
-            self.running[threads.submit(self._build, job, display)] = item
+            self.running[threads.submit(self._build, job)] = item
 
-    def _collect(self, display: "_Display") -> None:
+    def _collect(self) -> None:
         """Waits for the next artifact, if there is one to wait for."""
         done, _ = concurrent.futures.wait(
             self.running, return_when=concurrent.futures.FIRST_COMPLETED
         )
         for future in done:
             self.outcomes[self.running.pop(future)] = future.result()
-            display.count()
 
-    def _build(self, job: Job, display: "_Display") -> Outcome:
-        start = time.perf_counter()
+    def _build(self, job: Job) -> Outcome:
+        start, name = time.perf_counter(), job.item.name
+        line = self.display.add_task(f"{name}: Starting")
         try:
-            with display.steps(job.item.name) as show, self._child(job) as child:
-                peak_memory = child.result(show=show)
+            with self._child(job) as child:
+                peak_memory = child.result(
+                    show=lambda step: self.display.update(line, description=f"{name}: {step}")
+                )
             record = Record.read(Path(job.folder) / RECORD)
         except ProcessError as error:
             return Outcome(job.item, None, f"The process that built it failed: {error}.")
         except BitKerasError as error:
             return Outcome(job.item, None, str(error))
+        finally:
+            self.display.remove_task(line)
         return Outcome(job.item, record, None, time.perf_counter() - start, peak_memory)
 
     def _child(self, job: Job) -> Child:
@@ -316,44 +311,6 @@ class _Builder:
             self.stopped = True
             for child in self.children:
                 child.stop()
-
-
-class _Display:
-    """One line for every running child, and one for the count; hidden when not on a terminal."""
-
-    def __init__(self, total: int) -> None:
-        self._progress = rich.progress.Progress(
-            rich.progress.TextColumn("{task.description}"),
-            rich.progress.TimeElapsedColumn(),
-            console=console(),
-            transient=True,
-            disable=not console().is_terminal,
-        )
-        self._total, self._done = total, 0
-        self._task = self._progress.add_task(self._count())
-
-    def __enter__(self) -> "_Display":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
-
-    def _count(self) -> str:
-        return f"{self._done} of {self._total} artifacts"
-
-    def count(self) -> None:
-        self._done += 1
-        self._progress.update(self._task, description=self._count())
-
-    @contextlib.contextmanager
-    def steps(self, name: str) -> Iterator[Callable[[str], None]]:
-        """A line for one child; yields what changes the step in it."""
-        task = self._progress.add_task(f"{name}: Starting")
-        try:
-            yield lambda step: self._progress.update(task, description=f"{name}: {step}")
-        finally:
-            self._progress.remove_task(task)
 
 
 def _require_memory(items: Sequence[Item], memory: int) -> None:

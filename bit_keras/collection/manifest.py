@@ -11,8 +11,8 @@ from bit_keras.artifacts import Artifact, Verification
 from bit_keras.atomic import replaced_file
 from bit_keras.collection.archive import require_archive_of
 from bit_keras.collection.recipe import Recipe
-from bit_keras.collection.record import RECORD, Record
-from bit_keras.documents import read_document, typed
+from bit_keras.collection.record import RECORD, Record, read_json
+from bit_keras.documents import typed
 from bit_keras.errors import ExportError
 
 #: The parts of the folder of a collection.
@@ -64,36 +64,15 @@ class Manifest:
             )
         document = read_json(path)
         try:
-            stored = typed(document, _Stored)
-            collection = {field: stored.collection[field] for field in _FIELDS}
+            collection = typed(document["collection"], dict[str, str])
+            collection = {field: collection[field] for field in _FIELDS}
+            models = typed(document["models"], list[dict[str, Any]])
         except (KeyError, ValueError) as error:
             raise ExportError(
                 f"{path} is not the manifest of a collection ({error}); `bit-keras collection` "
                 "writes one."
             ) from error
-        return cls(collection, tuple(Record.from_json(model) for model in stored.models))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Stored:
-    """What `Manifest.write` writes."""
-
-    collection: dict[str, str]
-    models: list[dict[str, Any]]
-
-
-def read_json(
-    path: Path, remedy: str = "build the collection again", type: Any = dict[str, Any]
-) -> Any:
-    """Reads a file of a collection.
-
-    Raises:
-        ExportError: It cannot be read; with what to do.
-    """
-    try:
-        return read_document(path, type)
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{path} cannot be read ({error}); {remedy}.") from error
+        return cls(collection, tuple(map(Record.from_json, models)))
 
 
 def saved_model_of(folder: Path, record: Record) -> Path:
@@ -101,9 +80,10 @@ def saved_model_of(folder: Path, record: Record) -> Path:
     return folder / MODELS / record.name / str(record.version)
 
 
-def size_of(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def size_of(path: Path) -> int:
+    """Bytes of a file or of all files below a folder; 0 where there is none."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def require_unchanged(folder: Path, record: Record) -> None:
@@ -125,7 +105,7 @@ def require_unchanged(folder: Path, record: Record) -> None:
     archive = saved_model.with_name(record.archive)
     sizes = (
         (saved_model, size_of(saved_model), record.bytes),
-        (archive, archive.stat().st_size if archive.is_file() else 0, record.archive_bytes),
+        (archive, size_of(archive), record.archive_bytes),
     )
     for path, found, recorded in sizes:
         if found != recorded:

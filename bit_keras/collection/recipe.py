@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from bit_keras.registry import MINIMUM_SIZE, Checkpoint, list_models, model_info
 _PUBLISHER = re.compile(r"[a-z\d-]+")
 _NAME = re.compile(r"\w[\w.-]*")
 _ARCHIVE = re.compile(rf"{_NAME.pattern}\.tar\.gz")
+_NAME_RULE = "letters, digits, '_', '.' and '-' are allowed, and no point or dash in front"
+_ARCHIVE_RULE = "it is the name of a file that ends in .tar.gz"
 
 #: The targets of a collection: it consists of SavedModels.
 _TARGETS = tuple(name for name, target in TARGETS.items() if target.is_saved_model)
@@ -147,23 +150,20 @@ class Recipe:
         """
         path = _path_of(source)
         document = _read_toml(path)
-        collection = document.get("collection")
-        if not isinstance(collection, dict) or not _is_list_of_tables(document.get("models")):
+        collection, models = document.get("collection"), document.get("models")
+        if not isinstance(collection, dict) or not _is_list_of_tables(models):
             raise ExportError(
                 f"{path} is not a recipe: it needs a [collection] and at least one [[models]]."
             )
-        fields = {field.name for field in dataclasses.fields(cls)} - {"items", "folder"}
         where = f"[collection] of {path}"
         collection.setdefault("acknowledgements", "")
-        _require_fields(where, collection, fields, required=fields)
-        _require_text(where, collection, fields)
-        if not _PUBLISHER.fullmatch(collection["publisher"]):
-            raise ExportError(
-                f"The publisher of {path} is {collection['publisher']!r}; small letters, digits "
-                "and dashes are allowed."
-            )
-        _require_name(where, collection["name"])
-        items = tuple(_items(path, document["models"]))
+        fields = {field.name for field in dataclasses.fields(cls)} - {"items", "folder"}
+        _require_fields(where, collection, known=fields, required=fields, texts=fields)
+        name, publisher = collection["name"], collection["publisher"]
+        allowed = "small letters, digits and dashes are allowed"
+        _require(_PUBLISHER.fullmatch(publisher), where, "publisher", publisher, allowed)
+        _require(_NAME.fullmatch(name), where, "name", name, _NAME_RULE)
+        items = tuple(_items(path, models))
         _require_unique(path, items)
         return cls(**collection, items=items, folder=path.parent)
 
@@ -209,31 +209,21 @@ def _is_list_of_tables(models: Any) -> bool:
     return isinstance(models, list) and bool(models) and all(isinstance(m, dict) for m in models)
 
 
-def _require_fields(where: str, table: dict[str, Any], known: set[str], required: set[str]) -> None:
-    unknown, missing = sorted(table.keys() - known), sorted(required - table.keys())
-    if unknown or missing:
-        raise ExportError(
-            f"{where} "
-            + " and ".join(
-                [f"has no {key!r}" for key in missing]
-                + [f"has {key!r}, which is not known" for key in unknown]
-            )
-            + f"; allowed are {', '.join(sorted(known))}."
-        )
+def _require(fits: object, where: str, field: str, value: object, allowed: str) -> None:
+    """Raises ExportError for a value that does not fit; `allowed` completes the sentence."""
+    if not fits:
+        raise ExportError(f"{where} has the {field} {value!r}; {allowed}.")
 
 
-def _require_text(where: str, table: dict[str, Any], fields: Iterable[str]) -> None:
-    for field in sorted(fields):
-        if not isinstance(table.get(field, ""), str):
-            raise ExportError(f"{where} has the {field} {table[field]!r}, which is not a text.")
-
-
-def _require_name(where: str, name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise ExportError(
-            f"{where} has the name {name!r}; letters, digits, '_', '.' and '-' are allowed, "
-            "and no point or dash in front."
-        )
+def _require_fields(
+    where: str, table: dict[str, Any], known: set[str], required: set[str], texts: set[str]
+) -> None:
+    wrong = [f"has no {key!r}" for key in sorted(required - table.keys())]
+    wrong += [f"has {key!r}, which is not known" for key in sorted(table.keys() - known)]
+    if wrong:
+        raise ExportError(f"{where} {' and '.join(wrong)}; allowed are {', '.join(sorted(known))}.")
+    for field in sorted(texts & table.keys()):
+        _require(isinstance(table[field], str), where, field, table[field], "it must be a text")
 
 
 def _items(path: Path, models: list[dict[str, Any]]) -> Iterator[Item]:
@@ -241,8 +231,8 @@ def _items(path: Path, models: list[dict[str, Any]]) -> Iterator[Item]:
     named: set[str] = set()
     for number, table in enumerate(models, start=1):
         where = f"[[models]] number {number} of {path}"
-        _require_fields(where, table, fields, required={"name", "model"})
-        _require_text(where, table, {"name", "model", "archive"})
+        named_by = {"name", "model"}
+        _require_fields(where, table, fields, required=named_by, texts=named_by | {"archive"})
         found = _models(table["model"], named, where)
         variants = table.get("variant", VARIANTS[0])
         variants = variants if isinstance(variants, list) and variants else [variants]
@@ -275,39 +265,33 @@ def _formatted(name: str, model: str, variant: str, where: str) -> str:
 
 
 def _check(item: Item, where: str) -> None:
-    for field, value, allowed in (
-        ("variant", item.variant, VARIANTS),
-        ("target", item.target, _TARGETS),
+    size = MINIMUM_SIZE if item.size is None else item.size
+    for field, fits, allowed in (
+        ("variant", item.variant in VARIANTS, f"allowed are {', '.join(VARIANTS)}"),
+        ("target", item.target in _TARGETS, f"allowed are {', '.join(_TARGETS)}"),
+        ("name", _NAME.fullmatch(item.name), _NAME_RULE),
+        ("archive", _ARCHIVE.fullmatch(item.archive), _ARCHIVE_RULE),
+        ("version", _is_from(1, item.version), "whole numbers from 1 up are allowed"),
+        ("size", _is_from(MINIMUM_SIZE, size), f"whole numbers from {MINIMUM_SIZE} up are allowed"),
     ):
-        if value not in allowed:
-            raise ExportError(
-                f"{where} has the {field} {value!r}; allowed are {', '.join(allowed)}."
-            )
-    _require_name(where, item.name)
-    if not _ARCHIVE.fullmatch(item.archive):
-        raise ExportError(
-            f"{where} has the archive {item.archive!r}; it is the name of a file that ends in "
-            ".tar.gz."
-        )
-    _require_whole_number(where, "version", item.version, least=1)
-    if item.size is not None:
-        _require_whole_number(where, "size", item.size, least=MINIMUM_SIZE)
+        _require(fits, where, field, getattr(item, field), allowed)
     try:
         check_options(item.target, item.variant, item.options)
     except ExportError as error:
         raise ExportError(f"{where}: {error}") from None
 
 
-def _require_whole_number(where: str, field: str, number: Any, least: int) -> None:
-    if type(number) is not int or number < least:  # A bool is an int, too.
-        raise ExportError(
-            f"{where} has the {field} {number!r}; whole numbers from {least} up are allowed."
-        )
+def _is_from(least: int, number: Any) -> bool:
+    return type(number) is int and number >= least  # A bool is an int, too.
 
 
 def _require_unique(path: Path, items: tuple[Item, ...]) -> None:
     for field in ("name", "archive"):
-        values = [getattr(item, field) for item in items]
-        double = sorted({value for value in values if values.count(value) > 1})
-        if double:
-            raise ExportError(f"{path} gives the {field} {double[0]!r} to more than one artifact.")
+        double = repeated(getattr(item, field) for item in items)
+        if double is not None:
+            raise ExportError(f"{path} gives the {field} {double!r} to more than one artifact.")
+
+
+def repeated(names: Iterable[str]) -> str | None:
+    """Returns a name that occurs more than once, if there is one."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)

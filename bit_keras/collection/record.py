@@ -115,9 +115,23 @@ class Record:
         Raises:
             ExportError: The file is missing, or contains something else.
         """
-        try:
-            return cls.from_json(read_document(path))
-        except (OSError, ValueError) as error:
-            if isinstance(error, ExportError):
-                raise
-            raise ExportError(f"{path} cannot be read ({error}).") from error
+        return cls.from_json(read_json(path))
+
+
+def read_json(
+    path: Path, remedy: str = "build the collection again", schema: Any = dict[str, Any]
+) -> Any:
+    """Reads a file of a collection.
+
+    Args:
+        path: Path.
+        remedy: str. What to do where it cannot be read, for the message.
+        schema: What `bit_keras.documents.typed` takes.
+
+    Raises:
+        ExportError: It cannot be read.
+    """
+    try:
+        return read_document(path, schema)
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path} cannot be read ({error}); {remedy}.") from error

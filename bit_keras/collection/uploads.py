@@ -24,14 +24,8 @@ from types import MappingProxyType
 import requests
 
 from bit_keras.atomic import replaced_file
-from bit_keras.collection.manifest import (
-    PAGES,
-    Manifest,
-    read_json,
-    require_unchanged,
-    saved_model_of,
-)
-from bit_keras.collection.record import Record
+from bit_keras.collection.manifest import PAGES, Manifest, require_unchanged, saved_model_of
+from bit_keras.collection.record import Record, read_json
 from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.extras import require_extra
 

@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock
 import keras
 import numpy as np
 
 import bit_keras
-from bit_keras.atomic import new_directory, replaced_file
+from bit_keras.atomic import locked_folder, new_directory, replaced_file
 from bit_keras.checkpoints import load_weights
-from bit_keras.errors import TrainingError, reason_of
+from bit_keras.errors import TrainingError
 from bit_keras.models import create_classifier
 from bit_keras.preprocessing import ClassifierSpec
 from bit_keras.sources import RUN_IDENTITY, RUN_RECORD, RUN_WEIGHTS, read_run
@@ -122,19 +121,9 @@ def claimed(path: Path, document: dict[str, Any]) -> Iterator[None]:
     if not (path / RUN_RECORD).is_file():
         with new_directory(path) as partial:
             write_document(partial, document)
-    lock = filelock.FileLock(path / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise TrainingError(
-            f"Another process is training in {path}; wait for it, stop it, or choose another --out."
-        ) from None
-    except OSError as error:
-        raise TrainingError(f"{path} cannot be written ({reason_of(error)}).") from error
-    try:
+    busy = f"Another process is training in {path}; wait for it, stop it, or choose another --out."
+    with locked_folder(path, busy, TrainingError):
         yield
-    finally:
-        lock.release()
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:

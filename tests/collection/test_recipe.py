@@ -95,7 +95,7 @@ def test_a_pattern_stands_for_what_nothing_above_names(tmp_path):
         'name = "../../tiny"': "has the name '../../tiny'; letters, digits",
         'name = ".."': "has the name '..'; letters, digits",
         'name = "{size}"': "{model} and {variant}",
-        "name = 3": "has the name 3, which is not a text",
+        "name = 3": "has the name 3; it must be a text",
         'archive = "../tiny.tar.gz"': "has the archive '../tiny.tar.gz'; it is the name of a file",
         'archive = "tiny.zip"': "has the archive 'tiny.zip'; it is the name of a file that ends in",
         'weights = "tiny.npz"': "has 'weights', which is not known; allowed are archive, model",
@@ -119,7 +119,11 @@ def test_what_is_missing_in_an_item_is_named(tmp_path, field):
     ("before", "after", "sentence"),
     [
         ('title = "Small"', "", "[collection] of {path} has no 'title'"),
-        ('title = "Small"', "title = 3", "[collection] of {path} has the title 3, which is not"),
+        (
+            'title = "Small"',
+            "title = 3",
+            "[collection] of {path} has the title 3; it must be a text",
+        ),
         ("some-body", "Some Body", "small letters, digits and dashes"),
         ('name = "small"', 'name = "../small"', "has the name '../small'"),
         ('title = "Small"', 'titel = "Small"', "has 'titel', which is not known"),

@@ -132,18 +132,6 @@ def test_preprocessing_takes_pixels(classifier, tiny_npz, dtype):
     assert sum(isinstance(layer, keras.layers.Rescaling) for layer in model.layers) == 1
 
 
-@pytest.mark.parametrize(
-    "create", [bit_keras.create_feature_extractor, bit_keras.create_feature_maps]
-)
-def test_every_builder_can_rescale(create):
-    model = create(NAME, weights=None, include_preprocessing=True)
-    rescaling = model.get_layer("rescaling")
-    # Pixels 0, 127.5 and 255 to the ends and the middle; float32 rounds 1 / 127.5.
-    np.testing.assert_allclose(
-        to_numpy(rescaling(np.array([0, 127.5, 255]))), [-1, 0, 1], atol=1e-7
-    )
-
-
 # The head.
 
 
@@ -294,14 +282,6 @@ def test_selection_needs_a_class_list_and_its_head(tmp_path, tiny_arrays):
 
 
 # The input.
-
-
-def test_any_size_is_taken_unless_one_is_fixed():
-    model = bit_keras.create_feature_extractor(NAME, weights=None)
-    assert model.input_shape == (None, None, None, 3)
-    fixed = bit_keras.create_feature_maps(NAME, weights=None, input_shape=(64, 48, 3))
-    assert fixed.input_shape == (None, 64, 48, 3)
-    assert fixed.output["pre_logits_map"].shape == (None, 2, 2, 1024)
 
 
 @pytest.mark.parametrize(

@@ -65,13 +65,6 @@ def test_weights_are_shared(classifier):
     assert error(run(maps, IMAGES), before + 1) < FLOAT32
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_maps_are_float32_under_every_policy(tiny_npz, dtype_policy, policy):
-    dtype_policy(policy)
-    classifier = bit_keras.create_classifier(NAME, weights=tiny_npz)
-    assert bit_keras.create_class_maps(classifier).output.dtype == "float32"
-
-
 def test_a_model_without_a_head_is_an_error():
     extractor = bit_keras.create_feature_extractor(NAME, weights=None)
     other = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)], name="other")

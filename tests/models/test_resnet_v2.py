@@ -1,7 +1,6 @@
 """The network against the float64 oracle and against transformers' BiT."""
 
 import dataclasses
-import gc
 
 import keras
 import numpy as np
@@ -14,8 +13,6 @@ from bit_keras.checkpoints.seeded import SeededArrays
 from bit_keras.models.resnet_v2 import (
     BATCH_NORM_EPSILON,
     BATCH_NORM_MOMENTUM,
-    FEATURE_MAPS,
-    feature_maps,
 )
 from bit_keras.registry import ARCHITECTURES
 from tests.models.networks import (
@@ -163,67 +160,6 @@ def test_the_full_r50x1_equals_transformers_to_1e_5(tmp_path):
 
 
 # Names and shapes.
-
-
-def assert_weights_are_those_of_the_registry(architecture):
-    model = network(architecture, classes=7)
-    shapes = {weight.path: tuple(weight.shape) for weight in model.weights}
-    assert len(model.weights) == len(shapes)
-    assert shapes == architecture.weight_shapes(7)
-    trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-    assert trainable == architecture.parameters(7)
-    assert {weight.dtype for weight in model.weights} == {"float32"}
-
-
-@pytest.mark.parametrize("name", QUICK)
-def test_weights_of_full_width_are_those_of_the_registry(name):
-    assert_weights_are_those_of_the_registry(ARCHITECTURES[name])
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", LARGE)
-def test_weights_of_large_networks_with_few_channels_are_those_of_the_registry(name):
-    assert_weights_are_those_of_the_registry(narrow(ARCHITECTURES[name]))
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("name", LARGE)
-def test_weights_of_the_large_networks_are_those_of_the_registry(name):
-    try:
-        assert_weights_are_those_of_the_registry(ARCHITECTURES[name])
-    finally:
-        gc.collect()  # Up to 3.7 GB, in a web of references.
-
-
-def test_names_of_feature_maps_are_these():
-    assert FEATURE_MAPS == ("stem", "block1", "block2", "block3", "block4", "pre_logits_map")
-    maps = feature_maps(keras.Input((None, None, 3)), narrow(ARCHITECTURES["bit_tiny"]))
-    assert tuple(maps) == FEATURE_MAPS
-
-
-@pytest.mark.parametrize(
-    ("size", "sides"),
-    [
-        (32, (16, 8, 4, 2, 1, 1)),
-        (33, (17, 9, 5, 3, 2, 2)),
-        (45, (23, 12, 6, 3, 2, 2)),
-        (64, (32, 16, 8, 4, 2, 2)),
-        (160, (80, 40, 20, 10, 5, 5)),
-        (224, (112, 56, 28, 14, 7, 7)),
-        (384, (192, 96, 48, 24, 12, 12)),
-    ],
-)
-@pytest.mark.parametrize("name", ["bit_tiny", "resnetv2_50"])
-def test_sides_of_feature_maps(name, size, sides):
-    architecture = dataclasses.replace(narrow(ARCHITECTURES[name]), units=(1, 1, 1, 1))
-    maps = feature_maps(keras.Input((size, size, 3)), architecture)
-    assert tuple(maps[level].shape[1:3] for level in maps) == tuple((s, s) for s in sides)
-    assert [maps[level].shape[3] for level in maps] == [8, 32, 64, 128, 256, 256]
-
-
-def test_unknown_sides_stay_unknown():
-    maps = feature_maps(keras.Input((None, None, 3)), narrow(ARCHITECTURES["bit_tiny"]))
-    assert {maps[level].shape[:3] for level in maps} == {(None, None, None)}
 
 
 # The stem's pool, and BatchNorm.

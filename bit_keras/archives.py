@@ -26,6 +26,9 @@ _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 _ENCRYPTED = 0x1
 
+#: The header in front of a member, without its name and the extra field (4.3.7).
+_HEADER_BYTES = 30
+
 #: The end of the index, its form for more than 65,535 entries or 4 GB, and where that is
 #: (4.3.16, 4.3.14 and 4.3.15).
 _END, _END64, _PLACE64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
@@ -97,14 +100,36 @@ def read_member(archive: zipfile.ZipFile, name: str, most_bytes: int) -> bytes:
         return archive.read(member)
 
 
+def verify_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Reads a member of any size, whose checksum `zipfile` compares at the end."""
+    with archive.open(member) as file:
+        while file.read(1 << 20):
+            pass
+
+
+def content_start(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+    """Where the content of a stored member begins in the file.
+
+    Raises:
+        BadZipFile: The header in front of it differs from the index.
+        ValueError: It would go beyond the end of the file.
+    """
+    archive.open(member).close()  # Compares the headers.
+    assert archive.fp is not None
+    archive.fp.seek(member.header_offset)
+    name, extra = struct.unpack("<26xHH", archive.fp.read(_HEADER_BYTES))
+    start = member.header_offset + _HEADER_BYTES + name + extra
+    if start + member.file_size > archive.fp.seek(0, os.SEEK_END):
+        raise ValueError(f"its {member.filename[:80]!r} goes beyond its end")
+    return start
+
+
 @contextlib.contextmanager
 def damage_as_bad_zip() -> Iterator[None]:
     """Turns whatever reading an archive raises into BadZipFile."""
     try:
         yield
-    except zipfile.BadZipFile:
-        raise
-    except FileNotFoundError:
+    except (zipfile.BadZipFile, FileNotFoundError):
         raise
     except _DAMAGE as error:
         raise zipfile.BadZipFile(str(error) or "it ends too early") from error

@@ -2,6 +2,8 @@
 
 import abc
 import contextlib
+import dataclasses
+import math
 import os
 import struct
 import tokenize
@@ -35,6 +37,13 @@ _DAMAGE = (
 
 #: Values that are looked at together, so that they stay in the cache.
 _PART = 1 << 16
+
+
+class ForeignError(ValueError):
+    """What is in order, but not as the programs write it whose files are read.
+
+    Its message goes on after the path of the file.
+    """
 
 
 class Arrays(Mapping[str, np.ndarray]):
@@ -83,9 +92,8 @@ class ArrayFile(Arrays, abc.ABC):
     def __getitem__(self, name: str) -> np.ndarray:
         """The array of a name, in the shape and dtype of the file."""
 
-    @abc.abstractmethod
     def verify(self) -> None:
-        """Reads what has checksums once, and compares them.
+        """Reads what has checksums once, and compares them; some formats have none.
 
         Raises:
             CheckpointError: A checksum differs.
@@ -102,13 +110,95 @@ class ArrayFile(Arrays, abc.ABC):
         self.close()
 
 
+@dataclasses.dataclass(frozen=True)
+class StoredArray:
+    """Where the values of an array are in a file, one after the other.
+
+    Attributes:
+        shape: tuple of int.
+        dtype: str. For example `"float32"`.
+        offset: int. Bytes from where the values, or the format, begin in the file.
+        byte_order: str. `"<"` or `">"`.
+    """
+
+    shape: Shape
+    dtype: str
+    offset: int
+    byte_order: str = "<"
+
+    @property
+    def stored(self) -> np.dtype:
+        """The dtype to read the values as: NumPy has no bfloat16."""
+        dtype = "uint16" if self.dtype == "bfloat16" else self.dtype
+        return np.dtype(dtype).newbyteorder(self.byte_order)  # type: ignore[arg-type]
+
+    @property
+    def bytes(self) -> int:
+        return math.prod(self.shape) * self.stored.itemsize
+
+
+class BinaryFile(ArrayFile):
+    """Arrays in one file, which stays open; a subclass reads what is not values.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        expected: str. What the file should be, for example `"an npz file"`.
+    """
+
+    expected: ClassVar[str]
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        super().__init__(path)
+        require_file(self.path, self.expected)
+        self._stored: dict[str, StoredArray] = {}
+        #: What their offsets count from.
+        self._start = 0
+        self._file = self.path.open("rb")
+        try:
+            with damage_explained(self.path):
+                self._read_metadata()
+        except BaseException:
+            self.close()
+            raise
+
+    @abc.abstractmethod
+    def _read_metadata(self) -> None:
+        """Adds every array; what it raises on damage is explained."""
+
+    def _add(self, name: str, array: StoredArray) -> None:
+        if name in self.shapes:
+            raise ForeignError(f"contains the array {name!r} twice.")
+        self._stored[name] = array
+        self.shapes[name], self.dtypes[name] = array.shape, array.dtype
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        array = self._stored[name]
+        with damage_explained(self.path, name):
+            return in_own_dtype(self._values(array), array.dtype)
+
+    def _values(self, array: StoredArray) -> np.ndarray:
+        """An array as it is in the file."""
+        values = np.empty(array.shape, array.stored)
+        self._file.seek(self._start + array.offset)
+        if self._file.readinto(values.reshape(-1).view(np.uint8).data) != values.nbytes:
+            raise EOFError
+        return values
+
+    def close(self) -> None:
+        self._file.close()
+
+
 @contextlib.contextmanager
 def damage_explained(path: Path, name: str | None = None) -> Iterator[None]:
-    """Turns what a damaged file raises into one sentence that names the place."""
+    """Turns what a damaged or foreign file raises into one sentence that names the place."""
     try:
         yield
     except CheckpointError:
         raise
+    except ForeignError as error:
+        raise CheckpointError(f"{path} {error}") from error
     except (*_DAMAGE, OSError) as error:
         place = f"{path}, array {name!r}," if name else f"{path}"
         reason = str(error) or "it ends too early"
@@ -159,10 +249,15 @@ def require_finite(path: Path, name: str, array: np.ndarray) -> None:
         )
 
 
-def float32_of_bfloat16(bits: np.ndarray) -> np.ndarray:
-    """The values of bfloat16, which NumPy has not: the upper halves of float32.
+def in_own_dtype(values: np.ndarray, dtype: str) -> np.ndarray:
+    """The values of an array as NumPy and PyTorch compute with them.
 
     Args:
-        bits: array of uint16.
+        values: array. Of bfloat16, which NumPy has not, the bits: they are the upper halves
+            of float32. Of any other dtype the values, in any order of bytes.
+        dtype: str.
     """
-    return (bits.astype("uint32") << 16).view("float32")
+    if dtype == "bfloat16":
+        bits = values if values.dtype == np.dtype(">u2") else values.view("<u2")
+        return (bits.astype("uint32") << 16).view("float32")
+    return values.astype(values.dtype.newbyteorder("="), copy=False)

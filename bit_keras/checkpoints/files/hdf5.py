@@ -10,27 +10,11 @@ refused; a changed value, or a place that was moved to where nothing else is, ca
 be seen.
 """
 
-import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
-from bit_keras.checkpoints.files.array_file import (
-    ArrayFile,
-    damage_explained,
-    float32_of_bfloat16,
-    require_file,
-)
-from bit_keras.checkpoints.files.hdf5_objects import (
-    SIGNATURE,
-    Dataset,
-    ForeignError,
-    Group,
-    Objects,
-)
-from bit_keras.errors import CheckpointError
+from bit_keras.checkpoints.files.array_file import BinaryFile, ForeignError
+from bit_keras.checkpoints.files.hdf5_objects import SIGNATURE, Group, Objects
 
 #: The layers' names, in a file with nothing but weights and in one with a whole model
 #: (`keras-team/tf-keras`, saving/legacy/hdf5_format.py).
@@ -40,64 +24,7 @@ _LAYERS, _WHOLE_MODEL = "layer_names", "model_weights"
 _OWN_WEIGHTS = "top_level_model_weights"
 
 
-class DatasetFile(ArrayFile):
-    """Arrays that are as datasets of HDF5 in a file, which reads its own metadata.
-
-    Args:
-        path: The file.
-        expected: str. What it should be, for example `"an HDF5 file"`.
-    """
-
-    def __init__(self, path: str | os.PathLike, expected: str) -> None:
-        super().__init__(path)
-        require_file(self.path, expected)
-        self._datasets: dict[str, Dataset] = {}
-        #: Where HDF5 begins in the file.
-        self._start = 0
-        self._file = self.path.open("rb")
-        try:
-            with damage_explained(self.path), self._foreign_explained():
-                self._read_metadata()
-        except BaseException:
-            self.close()
-            raise
-
-    @contextlib.contextmanager
-    def _foreign_explained(self) -> Iterator[None]:
-        try:
-            yield
-        except ForeignError as error:
-            raise CheckpointError(
-                f"{self.path} contains {error}; save the weights with Keras, which writes none of "
-                "that."
-            ) from error
-
-    def _read_metadata(self) -> None:
-        """Adds every array; what it raises on damage is explained."""
-        raise NotImplementedError
-
-    def _add(self, name: str, dataset: Dataset) -> None:
-        if name in self._datasets:
-            raise CheckpointError(f"{self.path} contains the array {name!r} twice.")
-        self._datasets[name] = dataset
-        self.shapes[name], self.dtypes[name] = dataset.shape, dataset.dtype
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        dataset = self._datasets[name]
-        with damage_explained(self.path, name):
-            array = np.empty(dataset.shape, dataset.stored)
-            self._file.seek(self._start + dataset.offset)
-            if self._file.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes:
-                raise EOFError
-        if dataset.dtype == "bfloat16":
-            return float32_of_bfloat16(array.view("<u2"))
-        return array.astype(dataset.stored.newbyteorder("="), copy=False)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class Hdf5File(DatasetFile):
+class Hdf5File(BinaryFile):
     """The weights in an HDF5 file of tf.keras, in the order in which it saved them.
 
     Files of `save_weights` are read, and those of whole models. A name is the path of
@@ -112,37 +39,31 @@ class Hdf5File(DatasetFile):
             writes them.
     """
 
-    file_format = "tf.keras h5"
-
-    def __init__(self, path: str | os.PathLike) -> None:
-        super().__init__(path, "an HDF5 file")
+    file_format, expected = "tf.keras h5", "an HDF5 file"
 
     def _read_metadata(self) -> None:
         if not is_hdf5(self.path):
-            raise CheckpointError(f"{self.path} is not an HDF5 file.")
+            raise ForeignError("is not an HDF5 file.")
         objects = Objects(self._file, self._start, self.path.stat().st_size)
         root = objects.root()
         if not root.has_names(_LAYERS) and _WHOLE_MODEL in root.members:
             root = root.group(_WHOLE_MODEL)
         if not root.has_names(_LAYERS):
-            raise CheckpointError(
-                f"{self.path} is an HDF5 file without the attribute {_LAYERS!r}, so it contains no "
-                "weights of tf.keras; give a file that its `save_weights` wrote."
+            raise ForeignError(
+                f"is an HDF5 file without the attribute {_LAYERS!r}, so it contains no weights of "
+                "tf.keras; give a file that its `save_weights` wrote."
             )
         found = objects.datasets_below(root)
         for name in _names_in_order(root):
             if name not in found:
                 raise ValueError(f"it names a weight {name!r} that is not there")
             self._add(name, found[name])
-        unnamed = found.keys() - self._datasets.keys()
+        unnamed = found.keys() - self.shapes.keys()
         if unnamed:
-            raise CheckpointError(
-                f"{self.path} contains {min(unnamed)!r}, which its attributes do not name; only "
-                "files as tf.keras writes them are read."
+            raise ForeignError(
+                f"contains {min(unnamed)!r}, which its attributes do not name; only files as "
+                "tf.keras writes them are read."
             )
-
-    def verify(self) -> None:
-        """Does nothing: such files have no checksums, and opening has compared all places."""
 
 
 def is_hdf5(path: Path) -> bool:

@@ -8,13 +8,11 @@ File Format Specification, version 3.0, whose sections are named below.
 
 import dataclasses
 import itertools
-import math
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
-import numpy as np
-
+from bit_keras.checkpoints.files.array_file import ForeignError, StoredArray
 from bit_keras.registry import Shape
 
 #: HDF5 may also begin further on; Keras never writes that.
@@ -35,29 +33,8 @@ _STRING, _OPAQUE, _SEQUENCE, _TEXT = 3, 5, 9, 1
 _SOFT_LINK = 2
 
 
-class ForeignError(ValueError):
-    """An object that is well described, in a way that Keras does not write."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-    """Where the values of an array are in HDF5, one after the other.
-
-    Attributes:
-        shape: tuple of int.
-        dtype: str. For example `"float32"`.
-        stored: np.dtype. The dtype to read the values as.
-        offset: int. Bytes from where HDF5 begins.
-    """
-
-    shape: Shape
-    dtype: str
-    stored: np.dtype
-    offset: int
-
-    @property
-    def bytes(self) -> int:
-        return math.prod(self.shape) * self.stored.itemsize
+def _foreign(what: str) -> ForeignError:
+    return ForeignError(f"contains {what}; save the weights with Keras, which writes none of that.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +66,7 @@ class Group:
         if any(each.type == _LAYOUT for each in messages):
             raise ValueError(f"{path!r} is not a group")
         if not symbols:
-            raise ForeignError(
+            raise _foreign(
                 f"the group {path!r} in HDF5's newer layout, which has links into other files"
             )
         self._attributes = dict(_attribute(each) for each in messages if each.type == _ATTRIBUTE)
@@ -117,28 +94,24 @@ class Group:
         """A list of names, which Keras splits where it is longer than the 64 kB of a header."""
         if not self.has_names(attribute):
             raise ValueError(f"the group {self._path!r} has no attribute {attribute!r}")
-        if attribute in self._attributes:
-            return self._texts(attribute)
-        names: list[str] = []
-        for part in itertools.count():
-            if f"{attribute}{part}" not in self._attributes:
-                break
-            names += self._texts(f"{attribute}{part}")
-        return names
+        parts = (f"{attribute}{number}" for number in itertools.count())
+        found = itertools.takewhile(self._attributes.__contains__, parts)
+        whole = attribute in self._attributes
+        return [text for part in ([attribute] if whole else found) for text in self._texts(part)]
 
     def _texts(self, name: str) -> list[str]:
-        attribute = self._attributes[name]
-        shape = _shape(attribute.dataspace)
+        datatype, dataspace, data = self._attributes[name]
+        shape = _shape(dataspace)
         # A list without entries has no texts to take its type from, and is one of numbers.
         if shape == (0,):
             return []
-        type_class, detail, size = struct.unpack_from("<BB2xI", attribute.datatype)
+        type_class, detail, size = struct.unpack_from("<BB2xI", datatype)
         varying = type_class & 15 == _SEQUENCE and detail & 15 == _TEXT
         if shape is None or len(shape) != 1 or not (varying or type_class & 15 == _STRING):
             raise ValueError(f"the attribute {name!r} of {self._path!r} is not a list of names")
-        if not 0 < size * shape[0] <= len(attribute.data):
+        if not 0 < size * shape[0] <= len(data):
             raise ValueError(f"the attribute {name!r} of {self._path!r} has another size")
-        items = [attribute.data[size * at : size * (at + 1)] for at in range(shape[0])]
+        items = [data[at : at + size] for at in range(0, size * shape[0], size)]
         if not varying:
             return [item.rstrip(b"\0").decode() for item in items]
         return [self._objects.text(*struct.unpack("<IQI", item)) for item in items]
@@ -164,15 +137,15 @@ class Objects:
         if block[:8] != SIGNATURE:
             raise ValueError("it does not begin like HDF5")
         if block[8]:
-            raise ForeignError("its objects in HDF5's newer layout")
+            raise _foreign("its objects in HDF5's newer layout")
         base, end, header = struct.unpack_from("<24xQ8xQ16xQ", block)
         if block[13:15] != b"\x08\x08" or base or end > self._size:
             raise ValueError(f"it should have {end} bytes and has {self._size}")
         return Group(self, header, "", self.messages(header))
 
-    def datasets_below(self, root: Group) -> dict[str, Dataset]:
+    def datasets_below(self, root: Group) -> dict[str, StoredArray]:
         """Every dataset below a group, by its path there."""
-        found: dict[str, Dataset] = {}
+        found: dict[str, StoredArray] = {}
         groups, seen = [("", root)], {root.header}
         while groups:
             prefix, group = groups.pop()
@@ -193,7 +166,7 @@ class Objects:
         """What the header of an object says (IV.A.1.a)."""
         version, size = struct.unpack("<B7xI4x", self._read(header, 16))
         if version != 1:
-            raise ForeignError("an object in HDF5's newer layout")
+            raise _foreign("an object in HDF5's newer layout")
         blocks, messages = [(header + 16, size)], []
         for block in blocks:
             data, begin = self._read(*block), 0
@@ -220,7 +193,7 @@ class Objects:
             if not name.isprintable() or "/" in name or name in ("", "."):
                 raise ValueError(f"{path!r} contains {name!r}, which no name can be")
             if cache_type == _SOFT_LINK:
-                raise ForeignError(f"{f'{path}/{name}'.lstrip('/')!r}, a link to somewhere else")
+                raise _foreign(f"{f'{path}/{name}'.lstrip('/')!r}, a link to somewhere else")
             yield name, header
 
     def _entries(self, address: int, level: int | None) -> Iterator[bytes]:
@@ -273,41 +246,33 @@ class Objects:
         return self._file.read(size)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Attribute:
-    datatype: bytes
-    dataspace: bytes
-    data: bytes
-
-
-def _attribute(message: _Message) -> tuple[str, _Attribute]:
-    """An attribute and its name (IV.A.2.m)."""
+def _attribute(message: _Message) -> tuple[str, tuple[bytes, bytes, bytes]]:
+    """The name of an attribute, and its datatype, dataspace and data (IV.A.2.m)."""
     version, flags, *sizes = struct.unpack_from("<BBHHH", message.data)
     if message.shared or (version > 1 and flags):
-        raise ForeignError("attributes that share their types")
+        raise _foreign("attributes that share their types")
     parts, begin = [], 9 if version == 3 else 8
     for size in sizes:
         parts.append(message.data[begin : begin + size])
         begin += _padded(size) if version == 1 else size
     name, datatype, dataspace = parts
-    return name.rstrip(b"\0").decode(), _Attribute(datatype, dataspace, message.data[begin:])
+    return name.rstrip(b"\0").decode(), (datatype, dataspace, message.data[begin:])
 
 
-def _dataset(messages: dict[int, _Message], path: str) -> Dataset:
+def _dataset(messages: dict[int, _Message], path: str) -> StoredArray:
     layout = messages[_LAYOUT].data
     version, layout_class = layout[:2]
     if version not in (3, 4) or layout_class != 1 or {_EXTERNAL, _FILTERS} & messages.keys():
-        raise ForeignError(f"the values of {path!r} compressed, in chunks or in another file")
+        raise _foreign(f"the values of {path!r} compressed, in chunks or in another file")
     if not {_DATATYPE, _DATASPACE} <= messages.keys():
         raise ValueError(f"{path!r} has no type or no shape")
     offset, size = struct.unpack_from("<QQ", layout, 2)
-    stored = _dtype(messages[_DATATYPE])
+    number = _number(messages[_DATATYPE])
     shape = None if messages[_DATASPACE].shared else _shape(messages[_DATASPACE].data)
-    if stored is None or shape is None:
-        raise ForeignError(f"values in {path!r} that are not numbers of a common type")
-    bfloat16 = stored == _BFLOAT16
-    # Nothing has no place.
-    dataset = Dataset(shape, "bfloat16" if bfloat16 else stored.name, stored, offset if size else 0)
+    if number is None or shape is None:
+        raise _foreign(f"values in {path!r} that are not numbers of a common type")
+    byte_order, dtype = number
+    dataset = StoredArray(shape, dtype, offset if size else 0, byte_order)  # Nothing has no place.
     if dataset.bytes != size:
         raise ValueError(f"the values of {path!r} have another size than {shape}")
     return dataset
@@ -323,40 +288,36 @@ def _shape(dataspace: bytes) -> Shape | None:
     return struct.unpack_from(f"<{rank}Q", dataspace, 8 if version == 1 else 4)
 
 
-#: HDF5 has no bfloat16; Keras stores two bytes without a meaning.
-_BFLOAT16 = np.dtype("<V2")
-
-
-def _numbers() -> Iterator[tuple[bytes, np.dtype]]:
-    """How HDF5 describes the numbers that NumPy has as well (IV.A.2.d)."""
+def _numbers() -> Iterator[tuple[bytes, tuple[str, str]]]:
+    """How HDF5 describes the numbers that NumPy has as well (IV.A.2.d): byte order and dtype."""
     for order, code in enumerate("<>"):
         for size in (1, 2, 4, 8):
-            for letter, sign in (("u", 0), ("i", 8)):
+            for name, sign in (("uint", 0), ("int", 8)):
                 description = struct.pack("<4BIHH", 0, order | sign, 0, 0, size, 0, 8 * size)
-                yield description, np.dtype(f"{code}{letter}{size}")
+                yield description, (code, f"{name}{8 * size}")
         for size, exponent, mantissa in ((2, 5, 10), (4, 8, 23), (8, 11, 52)):
             bits, bias = 8 * size, 2 ** (exponent - 1) - 1
             places = (mantissa, exponent, 0, mantissa, bias)
             header = (1, 0x20 | order, bits - 1, 0, size, 0, bits)
-            yield struct.pack("<4BIHH4BI", *header, *places), np.dtype(f"{code}f{size}")
+            yield struct.pack("<4BIHH4BI", *header, *places), (code, f"float{bits}")
 
 
 _NUMBERS = dict(_numbers())
 
 
-def _dtype(message: _Message) -> np.dtype | None:
-    """What a datatype is in NumPy, None for anything but a common number."""
+def _number(message: _Message) -> tuple[str, str] | None:
+    """The byte order and the dtype of a datatype, None for anything but a common number."""
     if message.shared:
         return None
     type_class = message.data[0] & 15
     # The version, in the upper half, changes nothing for numbers.
     description = bytes([type_class]) + message.data[1:]
     if type_class == _OPAQUE and description[4:8] == b"\2\0\0\0":
-        return _BFLOAT16
+        return "<", "bfloat16"  # Which HDF5 has not; Keras stores two bytes without a meaning.
     return _NUMBERS.get(description[:12], _NUMBERS.get(description[:20]))
 
 
-def _require_separate(datasets: dict[str, Dataset], size: int) -> None:
+def _require_separate(datasets: dict[str, StoredArray], size: int) -> None:
     end = 0
     for path, dataset in sorted(datasets.items(), key=lambda item: item[1].offset):
         if not dataset.bytes:

@@ -13,20 +13,28 @@ import json
 import os
 import re
 import shutil
-import struct
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bit_keras.archives import is_archive, open_archive, read_member
+from bit_keras.archives import (
+    content_start,
+    is_archive,
+    open_archive,
+    read_member,
+    verify_member,
+)
 from bit_keras.atomic import replaced_file
-from bit_keras.checkpoints.files.array_file import Arrays, damage_explained
-from bit_keras.checkpoints.files.hdf5 import DatasetFile
+from bit_keras.checkpoints.files.array_file import (
+    Arrays,
+    BinaryFile,
+    ForeignError,
+    damage_explained,
+)
 from bit_keras.checkpoints.files.hdf5_objects import Objects
 from bit_keras.documents import MOST_BYTES, parsed
-from bit_keras.errors import CheckpointError
 
 #: The folder of what this package adds (`artifacts/members.py`).
 _EXTRA = "assets.extra/"
@@ -53,7 +61,7 @@ _VARIABLES: Mapping[str, Mapping[str, str | None]] = {
 }
 
 
-class KerasArchive(DatasetFile):
+class KerasArchive(BinaryFile):
     """The variables in a `.keras` file by their place, as `layers/dense_2/vars/0`.
 
     Args:
@@ -68,16 +76,12 @@ class KerasArchive(DatasetFile):
         CheckpointError: As `KerasFile`, but for two layers of one name.
     """
 
-    file_format = "keras"
-
-    def __init__(self, path: str | os.PathLike) -> None:
-        super().__init__(path, "a Keras file")
+    file_format, expected = "keras", "a Keras file"
 
     def _read_metadata(self) -> None:
         if not is_keras_file(self.path):
-            raise CheckpointError(
-                f"{self.path} is not a Keras file: it is not a zip archive with {_CONFIG} and "
-                f"{_WEIGHTS}."
+            raise ForeignError(
+                f"is not a Keras file: it is not a zip archive with {_CONFIG} and {_WEIGHTS}."
             )
         self._zip = open_archive(self._file)
         members = self._zip.namelist()
@@ -90,8 +94,14 @@ class KerasArchive(DatasetFile):
             if name.endswith(".json") and "/" not in name.removeprefix(_EXTRA)
         }
         self.config = parsed(described[_CONFIG], dict[str, Any])
-        self._start, size = self._place_of_weights()
-        objects = Objects(self._file, self._start, size)
+        weights = self._zip.getinfo(_WEIGHTS)
+        if weights.compress_type != zipfile.ZIP_STORED:
+            raise ForeignError(
+                "stores its weights compressed, which Keras does not do; save the model with Keras "
+                "again."
+            )
+        self._start = content_start(self._zip, weights)
+        objects = Objects(self._file, self._start, weights.file_size)
         found = objects.datasets_below(objects.root())
         for name, path in self._names(found):
             self._add(name, found[path])
@@ -99,23 +109,6 @@ class KerasArchive(DatasetFile):
     def _names(self, found: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         """The names of the datasets, each with its place."""
         return ((place, place) for place in found)
-
-    def _place_of_weights(self) -> tuple[int, int]:
-        """Where the weights begin in the file, and their bytes."""
-        member = self._zip.getinfo(_WEIGHTS)
-        if member.compress_type != zipfile.ZIP_STORED:
-            raise CheckpointError(
-                f"{self.path} stores its weights compressed, which Keras does not do; save the "
-                "model with Keras again."
-            )
-        # Compares the header in front of the member with the index.
-        self._zip.open(member).close()
-        self._file.seek(member.header_offset)
-        name, extra = struct.unpack("<26xHH", self._file.read(30))
-        start = member.header_offset + 30 + name + extra
-        if start + member.file_size > self.path.stat().st_size:
-            raise ValueError(f"its {_WEIGHTS} goes beyond its end")
-        return start, member.file_size
 
     def copy_assets(self, target: zipfile.ZipFile) -> None:
         """Adds the assets to another archive."""
@@ -126,9 +119,8 @@ class KerasArchive(DatasetFile):
     def verify(self) -> None:
         """Compares the checksums of weights and assets; opening did that of the configuration."""
         for name in (_WEIGHTS, *self.assets):
-            with damage_explained(self.path), self._zip.open(name) as file:
-                while file.read(1 << 20):
-                    pass
+            with damage_explained(self.path):
+                verify_member(self._zip, self._zip.getinfo(name))
 
 
 class KerasFile(KerasArchive):

@@ -4,19 +4,17 @@ import io
 import os
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
-from bit_keras.archives import open_archive
+from bit_keras.archives import open_archive, verify_member
 from bit_keras.atomic import replaced_file
 from bit_keras.checkpoints.files.array_file import (
-    ArrayFile,
+    BinaryFile,
+    ForeignError,
     damage_explained,
-    float32_of_bfloat16,
-    require_file,
+    in_own_dtype,
 )
-from bit_keras.errors import CheckpointError
 
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -30,7 +28,7 @@ _HEADER_BYTES = 10_000
 _BFLOAT16 = np.dtype("V2")
 
 
-class NpzFile(ArrayFile):
+class NpzFile(BinaryFile):
     """The arrays of an npz file.
 
     Args:
@@ -51,31 +49,27 @@ class NpzFile(ArrayFile):
     ```
     """
 
-    file_format = "npz"
+    file_format, expected = "npz", "an npz file"
 
-    def __init__(self, path: str | os.PathLike) -> None:
-        super().__init__(path)
-        with damage_explained(self.path):
-            self._zip = _open_zip(self.path)
+    def _read_metadata(self) -> None:
+        start = self._file.read(4)
+        if not start.startswith(b"PK"):
+            raise ForeignError(f"is not an npz file: it begins with {start!r} and not with b'PK'.")
+        self._zip = open_archive(self._file)
         self._members: dict[str, zipfile.ZipInfo] = {}
-        try:
-            for member in self._zip.infolist():
-                self._add(member)
-        except BaseException:
-            self.close()
-            raise
+        for member in self._zip.infolist():
+            self._add_member(member)
 
-    def _add(self, member: zipfile.ZipInfo) -> None:
-        if not member.filename.endswith(".npy"):
-            raise CheckpointError(
-                f"{self.path} contains {member.filename!r}, which is not an array; "
-                "an npz contains only arrays."
-            )
+    def _add_member(self, member: zipfile.ZipInfo) -> None:
         name = member.filename.removesuffix(".npy")
+        if name == member.filename:
+            raise ForeignError(
+                f"contains {name!r}, which is not an array; an npz contains only arrays."
+            )
         if name.startswith("/") or ".." in name.split("/"):
-            raise CheckpointError(
-                f"{self.path} contains {member.filename!r}, a name that leads out of the archive; "
-                "get the file from a source you trust."
+            raise ForeignError(
+                f"contains {member.filename!r}, a name that leads out of the archive; get the file "
+                "from a source you trust."
             )
         with damage_explained(self.path, name):
             self._read_header(name, member)
@@ -90,9 +84,9 @@ class NpzFile(ArrayFile):
         shape, _, dtype = _HEADER_READERS[version](start)
         header = start.tell()
         if dtype.hasobject:
-            raise CheckpointError(
-                f"{self.path} contains Python objects in {member.filename!r}; reading them could "
-                "run code, so they are refused. Save the arrays as float32."
+            raise ForeignError(
+                f"contains Python objects in {member.filename!r}; reading them could run code, so "
+                "they are refused. Save the arrays as float32."
             )
         # A header that promises more than its member contains would allocate it all.
         promised = int(np.prod(shape, dtype=object)) * dtype.itemsize
@@ -106,19 +100,12 @@ class NpzFile(ArrayFile):
         with damage_explained(self.path, name), self._zip.open(member) as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
             file.read()  # To the end, where zipfile compares the checksum.
-        if array.dtype == _BFLOAT16:
-            return float32_of_bfloat16(array.view("<u2"))
-        # Torch takes no array of the other byte order.
-        return array.astype(array.dtype.newbyteorder("="), copy=False)
+        return in_own_dtype(array, self.dtypes[name])
 
     def verify(self) -> None:
         for name, member in self._members.items():
-            with damage_explained(self.path, name), self._zip.open(member) as file:
-                while file.read(1 << 20):
-                    pass
-
-    def close(self) -> None:
-        self._zip.close()
+            with damage_explained(self.path, name):
+                verify_member(self._zip, member)
 
 
 def write_npz(
@@ -160,17 +147,3 @@ def write_npz(
             with archive.open(member, "w") as file:
                 file.write(header.getvalue())
                 file.write(array.reshape(-1).view(np.uint8).data)
-
-
-def _open_zip(path: Path) -> zipfile.ZipFile:
-    require_file(path, "an npz file")
-    with path.open("rb") as file:
-        start = file.read(4)
-    try:
-        return open_archive(path)
-    except zipfile.BadZipFile as error:
-        if start.startswith(b"PK"):
-            raise CheckpointError(f"{path} is damaged ({error}). Download it again.") from error
-        raise CheckpointError(
-            f"{path} is not an npz file: it begins with {start!r} and not with b'PK'."
-        ) from error

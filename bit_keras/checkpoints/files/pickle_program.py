@@ -10,12 +10,9 @@ import dataclasses
 import pickletools
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
-import numpy as np
-
-from bit_keras.errors import CheckpointError
+from bit_keras.checkpoints.files.array_file import ForeignError
 from bit_keras.registry import Shape
 
 #: What one pickle may cost. A ResNet-152 with Adam's state takes 250 kB and 90,000 steps.
@@ -43,8 +40,8 @@ _DTYPES = {
     "torch BoolStorage": "bool",
 }
 
+#: Instructions that put their argument on the stack, or a new object.
 _PLAIN = {"BININT", "BININT1", "BININT2", "BINFLOAT", "BINUNICODE", "LONG1"}
-
 _NEW: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
@@ -54,8 +51,6 @@ _NEW: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
 }
 
-_TUPLE_LENGTHS = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
@@ -64,15 +59,6 @@ class Storage:
     key: str
     dtype: str
     count: int
-
-    @property
-    def stored(self) -> np.dtype:
-        """What NumPy calls the dtype, or one of as many bytes."""
-        return np.dtype("uint16" if self.dtype == "bfloat16" else self.dtype)
-
-    @property
-    def bytes(self) -> int:
-        return self.count * self.stored.itemsize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +89,6 @@ class PickleProgram:
 
     Args:
         file: The open file, at the start of the pickle; it is left after the end.
-        path: Path. What to call the file in errors.
 
     Attributes:
         result: The object: dicts by str, lists, tuples and numbers, and in them `Tensor`.
@@ -111,94 +96,87 @@ class PickleProgram:
         steps: int. How many instructions the pickle has.
 
     Raises:
-        CheckpointError: The pickle requests what is not a part of a list of weights, or for
+        ForeignError: The pickle requests what is not a part of a list of weights, or for
             too much.
         ValueError: It is damaged.
     """
 
-    def __init__(self, file: IO[bytes], path: Path) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self.storages: dict[str, Storage] = {}
         self.steps = 0
-        self._path = path
         self._stack: list[Any] = []
         #: The stacks below each mark.
         self._below: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
-        self._run(_Source(file))
+        # mypy's typeshed has a narrower file in mind than the two methods that are used.
+        for opcode, argument, _ in pickletools.genops(_Source(file)):  # type: ignore
+            self.steps += 1
+            if self.steps > _MOST_STEPS:
+                raise _foreign(f"describes more than {_MOST_STEPS:,} things, and weights are fewer")
+            self._step(opcode.name, argument)
         if self._below or len(self._stack) != 1:
             raise ValueError("its pickle ends within a value")
         self.result = self._stack.pop()
 
-    def _run(self, source: "_Source") -> None:
-        # mypy's typeshed has a narrower file in mind than the two methods that are used.
-        for opcode, argument, _ in pickletools.genops(source):  # type: ignore
-            self.steps += 1
-            if self.steps > _MOST_STEPS:
-                raise CheckpointError(
-                    f"{self._path} describes more than {_MOST_STEPS:,} things, and weights are "
-                    f"fewer. {ADVICE}"
+    def _step(self, instruction: str, argument: Any) -> None:
+        stack = self._stack
+        match instruction:
+            case name if name in _PLAIN:
+                stack.append(argument)
+            case name if name in _NEW:
+                stack.append(_NEW[name]())
+            case "MARK":
+                self._below.append(stack)
+                self._stack = []
+            case "BINPUT" | "LONG_BINPUT":
+                self._memo[argument] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                if argument not in self._memo:
+                    raise ValueError(f"its pickle takes up what it never put down ({argument})")
+                stack.append(self._memo[argument])
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                stack.append(tuple(self._popped(int(instruction[-1]))))
+            case "TUPLE":
+                items = self._popped_to_mark()
+                self._stack.append(tuple(items))
+            case "APPEND":
+                self._extend(self._popped(1))
+            case "APPENDS":
+                self._extend(self._popped_to_mark())
+            case "SETITEM":
+                self._update(self._popped(2))
+            case "SETITEMS":
+                self._update(self._popped_to_mark())
+            case "GLOBAL":
+                stack.append(_global(argument))
+            case "REDUCE":
+                stack.append(_called(*self._popped(2)))
+            case "BUILD":
+                self._build(stack.pop())
+            case "BINPERSID":
+                stack.append(self._storage(stack.pop()))
+            case "PROTO" if argument != 2:
+                raise _refusal(
+                    f"is a pickle of protocol {argument}, and torch.save writes protocol 2"
                 )
-            name = opcode.name
-            if name in _PLAIN:
-                self._stack.append(argument)
-            elif name in _NEW:
-                self._stack.append(_NEW[name]())
-            elif name in _TUPLE_LENGTHS:
-                items = [self._stack.pop() for _ in range(_TUPLE_LENGTHS[name])]
-                self._stack.append(tuple(reversed(items)))
-            elif name in _STEPS:
-                _STEPS[name](self, argument)
-            else:
-                raise CheckpointError(
-                    f"{self._path} has the pickle instruction {name}, which lists of weights do "
-                    f"without; it was not run. {ADVICE}"
+            case "PROTO" | "STOP":
+                pass
+            case _:
+                raise _refusal(
+                    f"has the pickle instruction {instruction}, which lists of weights do without"
                 )
 
-    def _proto(self, version: int) -> None:
-        if version != 2:
-            raise CheckpointError(
-                f"{self._path} is a pickle of protocol {version}, and torch.save writes protocol "
-                f"2; it was not run. {ADVICE}"
-            )
+    def _popped(self, count: int) -> list[Any]:
+        return [self._stack.pop() for _ in range(count)][::-1]
 
-    def _mark(self, _: None) -> None:
-        self._below.append(self._stack)
-        self._stack = []
-
-    def _pop_to_mark(self) -> list[Any]:
+    def _popped_to_mark(self) -> list[Any]:
         items, self._stack = self._stack, self._below.pop()
         return items
-
-    def _put(self, number: int) -> None:
-        self._memo[number] = self._stack[-1]
-
-    def _get(self, number: int) -> None:
-        if number not in self._memo:
-            raise ValueError(f"its pickle takes up what it never put down ({number})")
-        self._stack.append(self._memo[number])
-
-    def _tuple(self, _: None) -> None:
-        items = self._pop_to_mark()
-        self._stack.append(tuple(items))
-
-    def _append(self, _: None) -> None:
-        item = self._stack.pop()
-        self._extend([item])
-
-    def _appends(self, _: None) -> None:
-        self._extend(self._pop_to_mark())
 
     def _extend(self, items: list[Any]) -> None:
         if type(self._stack[-1]) is not list:
             raise ValueError("its pickle appends to what is not a list")
         self._stack[-1].extend(items)
-
-    def _setitem(self, _: None) -> None:
-        value, key = self._stack.pop(), self._stack.pop()
-        self._update([key, value])
-
-    def _setitems(self, _: None) -> None:
-        self._update(self._pop_to_mark())
 
     def _update(self, items: list[Any]) -> None:
         target = self._stack[-1]
@@ -207,126 +185,111 @@ class PickleProgram:
         for key, value in zip(items[::2], items[1::2], strict=True):
             # Hashes of other keys could cost a crash (nested tuples) or hours (large numbers).
             if not isinstance(key, str | int | float):
-                raise CheckpointError(
-                    f"{self._path} has a dict whose keys are neither text nor numbers. {ADVICE}"
-                )
+                raise _foreign("has a dict whose keys are neither text nor numbers")
             if str(key) in target:
                 raise ValueError(f"a dict has {str(key)[:80]!r} twice")
             target[str(key)] = value
 
-    def _build(self, _: None) -> None:
+    def _build(self, state: Any) -> None:
         # The `_metadata` of a state dict, which says nothing of the values.
-        state = self._stack.pop()
         if type(self._stack[-1]) is not OrderedDict or type(state) is not dict:
-            raise CheckpointError(
-                f"{self._path} sets the attributes of an object (BUILD), and lists of weights have "
-                f"none; it was not run. {ADVICE}"
+            raise _refusal(
+                "sets the attributes of an object (BUILD), and lists of weights have none"
             )
 
-    def _global(self, name: str) -> None:
-        if name not in _FUNCTIONS and name not in _DTYPES:
-            self._refuse(name)
-        self._stack.append(_Global(name))
-
-    def _refuse(self, name: str) -> NoReturn:
-        raise CheckpointError(
-            f"{self._path} requests {name.replace(' ', '.')[:80]!r}, which is not part of a list "
-            f"of weights; it was not run. {ADVICE}"
-        )
-
-    def _reduce(self, _: None) -> None:
-        arguments, function = self._stack.pop(), self._stack.pop()
-        if type(function) is not _Global or type(arguments) is not tuple:
-            raise ValueError("its pickle calls what is not a function")
-        if function.name not in _FUNCTIONS:
-            self._refuse(function.name)
-        self._stack.append(_FUNCTIONS[function.name](self, *arguments))
-
-    def _ordered_dict(self) -> OrderedDict[str, Any]:
-        return OrderedDict()
-
-    def _rebuild_tensor(self, storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
-        if type(storage) is not Storage or type(shape) is not tuple or type(strides) is not tuple:
-            raise ValueError("its pickle makes a tensor of what is not a storage")
-        if len(shape) != len(strides) or len(shape) > _MOST_DIMENSIONS:
-            raise ValueError(f"a tensor has {len(shape)} sides and {len(strides)} strides")
-        if not _are_sizes(offset, *shape, *strides):
-            raise ValueError("a tensor has negative sizes, or what is not a size")
-        # PyTorch lets an empty tensor begin anywhere.
-        tensor = Tensor(storage, 0 if 0 in shape else offset, shape, strides)
-        if tensor.offset + tensor.span > storage.count:
-            raise ValueError(f"a tensor of shape {shape} reaches beyond its storage")
-        return tensor
-
-    def _rebuild_tensor_v2(
-        self,
-        storage: Any,
-        offset: Any,
-        shape: Any,
-        strides: Any,
-        requires_grad: Any,
-        hooks: Any,
-        metadata: Any = None,
-    ) -> Tensor:
-        if metadata:
-            raise CheckpointError(
-                f"{self._path} has a tensor that is stored with the other sign; save a copy of it "
-                "(Tensor.resolve_neg)."
-            )
-        return self._rebuild_tensor(storage, offset, shape, strides)
-
-    def _rebuild_parameter(self, tensor: Any, requires_grad: Any, hooks: Any) -> Tensor:
-        if type(tensor) is not Tensor:
-            raise ValueError("its pickle makes a parameter of what is not a tensor")
-        return tensor
-
-    def _persistent(self, _: None) -> None:
-        match self._stack.pop():
+    def _storage(self, reference: Any) -> Storage:
+        match reference:
             # The sixth is None, and only PyTorch's stream has it (`_legacy_save`).
             case ("storage", _Global(name), str(key), str(), count, *view) if name in _DTYPES:
                 storage = Storage(key, _DTYPES[name], count)
             case ("module", *_):
-                raise CheckpointError(
-                    f"{self._path} contains a whole model, which only its program can read. "
-                    f"{ADVICE}"
-                )
+                raise _foreign("contains a whole model, which only its program can read")
             case _:
                 raise ValueError("its pickle refers to what is not a storage")
         if view not in ([], [None]):
-            raise CheckpointError(
-                f"{self._path} has storages within storages, which only old versions of PyTorch "
-                f"wrote. Load it there, and save it again. {ADVICE}"
+            raise _foreign(
+                "has storages within storages, which only old versions of PyTorch wrote. Load it "
+                "there, and save it again"
             )
         if not _are_sizes(count) or self.storages.setdefault(key, storage) != storage:
             raise ValueError(f"storage {key[:80]!r} has contradictory sizes or dtypes")
-        self._stack.append(storage)
+        return storage
 
 
-_STEPS: dict[str, Callable[[PickleProgram, Any], None]] = {
-    "PROTO": PickleProgram._proto,
-    "STOP": lambda program, _: None,
-    "MARK": PickleProgram._mark,
-    "BINPUT": PickleProgram._put,
-    "LONG_BINPUT": PickleProgram._put,
-    "BINGET": PickleProgram._get,
-    "LONG_BINGET": PickleProgram._get,
-    "TUPLE": PickleProgram._tuple,
-    "APPEND": PickleProgram._append,
-    "APPENDS": PickleProgram._appends,
-    "SETITEM": PickleProgram._setitem,
-    "SETITEMS": PickleProgram._setitems,
-    "BUILD": PickleProgram._build,
-    "GLOBAL": PickleProgram._global,
-    "REDUCE": PickleProgram._reduce,
-    "BINPERSID": PickleProgram._persistent,
-}
+def _foreign(what: str) -> ForeignError:
+    return ForeignError(f"{what}. {ADVICE}")
+
+
+def _refusal(what: str) -> ForeignError:
+    return _foreign(f"{what}; it was not run")
+
+
+def _unknown(name: str) -> ForeignError:
+    shown = name.replace(" ", ".")[:80]
+    return _refusal(f"requests {shown!r}, which is not part of a list of weights")
+
+
+def _global(name: str) -> _Global:
+    if name not in _FUNCTIONS and name not in _DTYPES:
+        raise _unknown(name)
+    return _Global(name)
+
+
+def _called(function: Any, arguments: Any) -> Any:
+    if type(function) is not _Global or type(arguments) is not tuple:
+        raise ValueError("its pickle calls what is not a function")
+    if function.name not in _FUNCTIONS:
+        raise _unknown(function.name)
+    return _FUNCTIONS[function.name](*arguments)
+
+
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
+    if type(storage) is not Storage or type(shape) is not tuple or type(strides) is not tuple:
+        raise ValueError("its pickle makes a tensor of what is not a storage")
+    if len(shape) != len(strides) or len(shape) > _MOST_DIMENSIONS:
+        raise ValueError(f"a tensor has {len(shape)} sides and {len(strides)} strides")
+    if not _are_sizes(offset, *shape, *strides):
+        raise ValueError("a tensor has negative sizes, or what is not a size")
+    # PyTorch lets an empty tensor begin anywhere.
+    tensor = Tensor(storage, 0 if 0 in shape else offset, shape, strides)
+    if tensor.offset + tensor.span > storage.count:
+        raise ValueError(f"a tensor of shape {shape} reaches beyond its storage")
+    return tensor
+
+
+def _rebuild_tensor_v2(
+    storage: Any,
+    offset: Any,
+    shape: Any,
+    strides: Any,
+    requires_grad: Any,
+    hooks: Any,
+    metadata: Any = None,
+) -> Tensor:
+    if metadata:
+        raise ForeignError(
+            "has a tensor that is stored with the other sign; save a copy of it "
+            "(Tensor.resolve_neg)."
+        )
+    return _rebuild_tensor(storage, offset, shape, strides)
+
+
+def _rebuild_parameter(tensor: Any, requires_grad: Any, hooks: Any) -> Tensor:
+    if type(tensor) is not Tensor:
+        raise ValueError("its pickle makes a parameter of what is not a tensor")
+    return tensor
+
+
+def _ordered_dict() -> OrderedDict[str, Any]:
+    """Takes no arguments, unlike the class."""
+    return OrderedDict()
 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "collections OrderedDict": PickleProgram._ordered_dict,
-    "torch._utils _rebuild_tensor": PickleProgram._rebuild_tensor,
-    "torch._utils _rebuild_tensor_v2": PickleProgram._rebuild_tensor_v2,
-    "torch._utils _rebuild_parameter": PickleProgram._rebuild_parameter,
+    "collections OrderedDict": _ordered_dict,
+    "torch._utils _rebuild_tensor": _rebuild_tensor,
+    "torch._utils _rebuild_tensor_v2": _rebuild_tensor_v2,
+    "torch._utils _rebuild_parameter": _rebuild_parameter,
 }
 
 

@@ -14,11 +14,9 @@ import numpy as np
 
 from bit_keras.atomic import replaced_file
 from bit_keras.checkpoints.files.array_file import (
-    ArrayFile,
     Arrays,
-    damage_explained,
-    float32_of_bfloat16,
-    require_file,
+    BinaryFile,
+    StoredArray,
 )
 from bit_keras.documents import MOST_BYTES, parsed
 
@@ -40,7 +38,7 @@ _DTYPES = {
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
 
-class SafetensorsFile(ArrayFile):
+class SafetensorsFile(BinaryFile):
     """The arrays of a safetensors file.
 
     NumPy has no bfloat16: such an array is read as float32, which contains every value
@@ -63,56 +61,37 @@ class SafetensorsFile(ArrayFile):
     ```
     """
 
-    file_format = "safetensors"
+    file_format, expected = "safetensors", "a safetensors file"
 
-    def __init__(self, path: str | os.PathLike) -> None:
-        super().__init__(path)
-        require_file(self.path, "a safetensors file")
-        #: Where the values of an array begin in the file.
-        self._starts: dict[str, int] = {}
-        with damage_explained(self.path):
-            header, values_at = _read_header(self.path)
-            self._add_all(header, values_at)
-        self._file = self.path.open("rb")
-
-    def _add_all(self, header: dict[str, Any], values_at: int) -> None:
+    def _read_metadata(self) -> None:
+        header = self._read_header()
         header.pop("__metadata__", None)
+        size = self.path.stat().st_size - self._start
         end = 0
         for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
             shape, (start, stop) = entry["shape"], entry["data_offsets"]
             if entry["dtype"] not in _DTYPES:
                 raise ValueError(f"{name!r} has the dtype {entry['dtype']!r}, which is unknown")
-            dtype = _DTYPES[entry["dtype"]]
-            sizes = [*shape, start, stop]
-            if any(type(size) is not int or size < 0 for size in sizes):
+            if any(type(each) is not int or each < 0 for each in (*shape, start, stop)):
                 raise ValueError(f"{name!r} has the shape {shape} at {start} to {stop}")
-            if stop - start != math.prod(shape) * _item_size(dtype):
+            array = StoredArray(tuple(shape), _DTYPES[entry["dtype"]], start)
+            if stop - start != array.bytes:
                 raise ValueError(f"the values of {name!r} have another size than {shape}")
             if start != end:
                 raise ValueError(f"the values of {name!r} do not begin where others end")
+            self._add(name, array)
             end = stop
-            self.shapes[name], self.dtypes[name] = tuple(shape), dtype
-            self._starts[name] = values_at + start
-        if self.path.stat().st_size != values_at + end:
-            raise ValueError(f"its header promises {values_at + end} bytes, and it has others")
+        if size != end:
+            raise ValueError(f"its header promises {end} bytes of values, and it has {size}")
 
-    def __getitem__(self, name: str) -> np.ndarray:
-        shape, dtype = self.shapes[name], self.dtypes[name]
-        stored = np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<")
-        with damage_explained(self.path, name):
-            array = np.empty(shape, stored)
-            self._file.seek(self._starts[name])
-            if self._file.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes:
-                raise ValueError("it ends too early")
-        if dtype == "bfloat16":
-            return float32_of_bfloat16(array)
-        return array.astype(stored.newbyteorder("="), copy=False)
-
-    def verify(self) -> None:
-        """Does nothing: the format has no checksums, and opening has compared all sizes."""
-
-    def close(self) -> None:
-        self._file.close()
+    def _read_header(self) -> dict[str, Any]:
+        length = int.from_bytes(self._file.read(8), "little")
+        self._start = 8 + length
+        if length > min(MOST_BYTES, self.path.stat().st_size - 8):
+            raise ValueError(
+                f"its header should have {length:,} bytes; at most {MOST_BYTES:,} are read"
+            )
+        return parsed(self._file.read(length), dict[str, Any], _without_repetition)
 
 
 def is_safetensors(path: Path) -> bool:
@@ -160,24 +139,8 @@ def write_safetensors(
             file.write(np.ascontiguousarray(arrays[name], item).data)
 
 
-def _read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """The header, and where the values begin."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > min(MOST_BYTES, path.stat().st_size - 8):
-            raise ValueError(
-                f"its header should have {length:,} bytes; at most {MOST_BYTES:,} are read"
-            )
-        header = parsed(file.read(length), dict[str, Any], _without_repetition)
-    return header, 8 + length
-
-
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("its header names an array twice")
     return found
-
-
-def _item_size(dtype: str) -> int:
-    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize

@@ -11,7 +11,7 @@ import numpy as np
 from bit_keras.checkpoints.files.array_file import (
     ArrayFile,
     damage_explained,
-    float32_of_bfloat16,
+    in_own_dtype,
 )
 from bit_keras.checkpoints.files.tensor_bundle import Entry, checked_index
 from bit_keras.errors import CheckpointError
@@ -109,9 +109,7 @@ class SavedModelFile(ArrayFile):
         key = self._keys[name]
         with _damage_explained(self.path, name):
             array = np.asarray(self._reader.get_tensor(key))
-        if self.dtypes[name] == "bfloat16":
-            return float32_of_bfloat16(array.view("uint16"))
-        return array
+        return in_own_dtype(array, self.dtypes[name])
 
     def verify(self) -> None:
         for name in self:

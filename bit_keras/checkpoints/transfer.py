@@ -6,6 +6,7 @@ import os
 import keras
 import numpy as np
 
+from bit_keras.checkpoints.checkpoint_file import open_checkpoint
 from bit_keras.checkpoints.files import ArrayFile, Arrays
 from bit_keras.checkpoints.names import (
     PLAIN_STEM,
@@ -17,7 +18,6 @@ from bit_keras.checkpoints.names import (
     official_names,
     official_shape,
 )
-from bit_keras.checkpoints.opening import open_checkpoint
 from bit_keras.checkpoints.published import published_spec
 from bit_keras.checkpoints.writing import write_checkpoint
 from bit_keras.errors import CheckpointError

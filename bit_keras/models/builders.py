@@ -11,13 +11,12 @@ from keras import layers
 
 from bit_keras.checkpoints import open_checkpoint, pretrained_path
 from bit_keras.checkpoints.abstract_model import abstract_model
-from bit_keras.checkpoints.channels import ArraysWithChannels
 from bit_keras.checkpoints.files import ArrayFile
-from bit_keras.checkpoints.heads import ArraysWithClasses
 from bit_keras.checkpoints.hugging_face import is_repository
 from bit_keras.checkpoints.names import head_classes, input_channels, official_shapes
 from bit_keras.checkpoints.published import published_checkpoint
 from bit_keras.checkpoints.transfer import require_equal, require_known, take_arrays
+from bit_keras.checkpoints.views import ArraysWithChannels, ArraysWithClasses
 from bit_keras.errors import BitKerasError
 from bit_keras.layers.functional import Functional
 from bit_keras.layers.moments import Tensor

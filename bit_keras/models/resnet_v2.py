@@ -55,7 +55,7 @@ def feature_maps(
         `block4` (strides 4, 8, 16, 32: sums of the residual units, not
         normalised) and `pre_logits_map` (stride 32, normalised and rectified).
     """
-    # For other images, `checkpoints/channels.py` computes a kernel that is not standardised.
+    # For other images, `checkpoints/views.py` computes a kernel that is not standardised.
     plain = x.shape[-1] != RGB
     convolution = functools.partial(_convolution, random=random)
     x = convolution(

@@ -10,11 +10,11 @@ import pytest
 
 import bit_keras
 from bit_keras.checkpoints import load_weights, open_checkpoint, save_weights
-from bit_keras.checkpoints.channels import ArraysWithChannels
 from bit_keras.checkpoints.files import write_npz
 from bit_keras.checkpoints.names import official_shapes
 from bit_keras.checkpoints.seeded import SeededArrays
 from bit_keras.checkpoints.transfer import ModelArrays
+from bit_keras.checkpoints.views import ArraysWithChannels
 from bit_keras.errors import BitKerasError, CheckpointError
 from bit_keras.layers import StdConv2D
 from bit_keras.models.builders import network_of_file

@@ -1,6 +1,7 @@
 """Arrays in files of every format: how they are stored, not what they mean."""
 
 from bit_keras.checkpoints.files.array_file import ArrayFile as ArrayFile
+from bit_keras.checkpoints.files.array_file import ArrayFileView as ArrayFileView
 from bit_keras.checkpoints.files.array_file import Arrays as Arrays
 from bit_keras.checkpoints.files.array_file import damage_explained as damage_explained
 from bit_keras.checkpoints.files.array_file import require_file as require_file

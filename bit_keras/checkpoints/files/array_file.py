@@ -190,6 +190,28 @@ class BinaryFile(ArrayFile):
         self._file.close()
 
 
+class ArrayFileView(ArrayFile):
+    """The arrays of an open file, changed by a subclass when they are requested.
+
+    Args:
+        arrays: ArrayFile. It is closed with this object.
+    """
+
+    def __init__(self, arrays: ArrayFile) -> None:
+        super().__init__(arrays.path)
+        self._arrays = arrays
+        self.shapes, self.dtypes = dict(arrays.shapes), dict(arrays.dtypes)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._arrays[name]
+
+    def verify(self) -> None:
+        self._arrays.verify()
+
+    def close(self) -> None:
+        self._arrays.close()
+
+
 @contextlib.contextmanager
 def damage_explained(path: Path, name: str | None = None) -> Iterator[None]:
     """Turns what a damaged or foreign file raises into one sentence that names the place."""

@@ -181,7 +181,11 @@ class TorchFile(BinaryFile):
             # From the first of the tensor to its last, in the order of the storage.
             values = self._values(dataclasses.replace(storage, shape=(tensor.span,), offset=begin))
             member = self._members.get(f"data/{tensor.storage.key}")
-            if member and values.nbytes == member.file_size and zlib.crc32(values) != member.CRC:
+            if (
+                member
+                and values.nbytes == member.file_size
+                and zlib.crc32(values.data) != member.CRC
+            ):
                 raise ValueError("Bad CRC-32")
             values = in_own_dtype(values, storage.dtype)
             strides = [stride * values.itemsize for stride in tensor.strides]

@@ -3,7 +3,6 @@
 import argparse
 import collections
 import functools
-import io
 import pickle
 import struct
 import time

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from bit_keras.checkpoints import FORMATS, open_checkpoint, published_h5, write_checkpoint
+from bit_keras.checkpoints import FORMATS, open_checkpoint, published, write_checkpoint
 from bit_keras.checkpoints.dialects import BIT_JAX, BIT_PYTORCH, FLAX, TIMM, bit_tf2_order
 from bit_keras.checkpoints.files import write_npz, write_safetensors
 from bit_keras.checkpoints.names import PLAIN_STEM, STEM, official_names, official_shapes
@@ -324,7 +324,7 @@ def test_a_saved_model_whose_names_repeat_is_read_by_the_order_of_its_variables(
 def test_a_published_h5_under_the_name_of_another_network_is_refused(tmp_path, monkeypatch):
     content = b"\x89HDF\r\n\x1a\n" + bytes(100)
     digest = hashlib.md5(content).hexdigest()
-    monkeypatch.setitem(published_h5.NETWORKS, digest, "BiT-S-R50x1")
+    monkeypatch.setitem(published.NETWORKS, digest, "BiT-S-R50x1")
     (tmp_path / "BiT-S-R50x3.h5").write_bytes(content)
     message = refusal(tmp_path / "BiT-S-R50x3.h5")
     assert "it contains the weights of BiT-S-R50x1" in message
@@ -335,8 +335,8 @@ def test_a_published_h5_under_the_name_of_another_network_is_refused(tmp_path, m
 
 
 def test_the_two_mislabelled_files_are_known():
-    assert published_h5.NETWORKS["6cf1d1e2713303309e519bcaeff83ff9"] == "BiT-S-R50x1"
-    assert published_h5.NETWORKS["e997faeec447e05d5e398303c233e4d3"] == "BiT-S-R152x4"
+    assert published.NETWORKS["6cf1d1e2713303309e519bcaeff83ff9"] == "BiT-S-R50x1"
+    assert published.NETWORKS["e997faeec447e05d5e398303c233e4d3"] == "BiT-S-R152x4"
 
 
 @pytest.mark.parametrize("format", ["hdf5", "pickle", ""])

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bit_keras.checkpoints.channels import standardized
 from bit_keras.checkpoints.dialects import (
     BIT_TF2,
     DIALECTS,
@@ -24,6 +23,7 @@ from bit_keras.checkpoints.dialects import (
 )
 from bit_keras.checkpoints.files import (
     ArrayFile,
+    ArrayFileView,
     Hdf5File,
     KerasFile,
     NpzFile,
@@ -39,8 +39,9 @@ from bit_keras.checkpoints.files import (
     require_finite,
 )
 from bit_keras.checkpoints.names import PLAIN_STEM, identify, official_names, without_numbers
-from bit_keras.checkpoints.published_h5 import require_own_name
+from bit_keras.checkpoints.published import require_own_name
 from bit_keras.checkpoints.transformers_folder import CONFIG, WEIGHTS_FILES, require_same_network
+from bit_keras.checkpoints.views import standardized
 from bit_keras.errors import CheckpointError
 from bit_keras.registry import ARCHITECTURES, RGB, Shape
 
@@ -69,7 +70,7 @@ _NO_WEIGHT = re.compile(rf"optimizer/.*|.*{re.escape(_COUNT)}")
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
-class CheckpointFile(ArrayFile):
+class CheckpointFile(ArrayFileView):
     """The weights in a file of any format, under their official names and in their layout.
 
     Names lose the number that some files have after `standardized_conv2d`. A
@@ -96,15 +97,15 @@ class CheckpointFile(ArrayFile):
     """
 
     def __init__(self, file: ArrayFile, allow_nonfinite: bool = False) -> None:
-        super().__init__(file.path)
-        self._file, self._allow_nonfinite = file, allow_nonfinite
+        super().__init__(file)
+        self._allow_nonfinite = allow_nonfinite
         self._dialect, self._paths, self.left_out = _interpreted(file)
         self.format = f"{file.file_format}, {self._dialect.name}"
-        shapes = {path: self._keras_shape(name) for name, path in self._paths.items()}
+        shapes = {path: self._shape(name, KERAS) for name, path in self._paths.items()}
         official = official_names(shapes)
-        #: By official name: the name in the file, and the layouts there and here.
+        #: The name in the file by official name.
         self._sources: dict[str, str] = {}
-        self._layouts: dict[str, tuple[str, str]] = {}
+        self.shapes, self.dtypes = {}, {}
         left_out = set(self.left_out)
         for name in file:
             if name not in left_out:
@@ -117,33 +118,32 @@ class CheckpointFile(ArrayFile):
                 "and that of every BiT is; the file contains another network."
             )
 
-    def _keras_shape(self, name: str) -> Shape:
-        shape, path = self._file.shapes[name], self._paths[name]
-        with contextlib.suppress(ValueError):  # Misshapen: shown as it is in the file.
-            return rearranged_shape(shape, self._dialect.layout(path), KERAS.layout(path))
+    def _shape(self, name: str, target: Dialect) -> Shape:
+        """The shape of an array in the layout of a dialect."""
+        shape, path = self._arrays.shapes[name], self._paths.get(name)
+        if path is not None:
+            with contextlib.suppress(ValueError):  # Misshapen: shown as it is in the file.
+                return rearranged_shape(shape, self._dialect.layout(path), target.layout(path))
         return shape
 
     def _add(self, official: str, name: str) -> None:
         if official in self._sources:
             raise CheckpointError(f"{self.path} contains the array {official!r} twice.")
-        dtype, shape = self._file.dtypes[name], self._file.shapes[name]
+        dtype = self._arrays.dtypes[name]
         if dtype not in _FLOATS:
             raise CheckpointError(
                 f"{self.path} contains {dtype} values in {name!r}, and weights are floats of at "
                 "most 64 bits. Save the arrays as float32."
             )
-        if name in self._paths:
-            path = self._paths[name]
-            layout = self._dialect.layout(path)
-            with contextlib.suppress(ValueError):
-                shape = rearranged_shape(shape, layout, OFFICIAL.layout(path))
-                self._layouts[official] = layout, OFFICIAL.layout(path)
-        self._sources[official], self.shapes[official], self.dtypes[official] = name, shape, dtype
+        self._sources[official] = name
+        self.shapes[official], self.dtypes[official] = self._shape(name, OFFICIAL), dtype
 
     def __getitem__(self, official: str) -> np.ndarray:
-        array = self._file[self._sources[official]]
-        if official in self._layouts:
-            array = rearranged(array, *self._layouts[official])
+        name = self._sources[official]
+        array, path = self._arrays[name], self._paths.get(name)
+        if path is not None:
+            with contextlib.suppress(ValueError):
+                array = rearranged(array, self._dialect.layout(path), OFFICIAL.layout(path))
         if official == PLAIN_STEM and self._standardizes_stem:
             array = standardized(array)
         return array
@@ -154,13 +154,10 @@ class CheckpointFile(ArrayFile):
         Raises:
             CheckpointError: A checksum differs, or a weight is not finite.
         """
-        self._file.verify()
+        super().verify()
         if not self._allow_nonfinite:
             for name in self._sources.values():
-                require_finite(self.path, name, self._file[name])
-
-    def close(self) -> None:
-        self._file.close()
+                require_finite(self.path, name, self._arrays[name])
 
 
 def open_checkpoint(path: str | os.PathLike, allow_nonfinite: bool = False) -> CheckpointFile:
@@ -246,17 +243,14 @@ def _open_file(path: Path) -> ArrayFile:
 
 def _interpreted(file: ArrayFile) -> tuple[Dialect, dict[str, str], tuple[str, ...]]:
     """Whose names a file has, the paths by these names, and the names of what is not a weight."""
-    found = {}
+    found: dict[tuple[str, Dialect], dict[str, str]] = {}
     for prefix in _PREFIXES:
-        bare = {
-            name: without_numbers(name.removeprefix(prefix))
-            for name in file
-            if name.startswith(prefix)
-        }
+        names = [name for name in file if name.startswith(prefix)]
+        bare = {name: without_numbers(name.removeprefix(prefix)) for name in names}
         for dialect in DIALECTS:
-            paths = paths_by_name(dialect)
+            known = paths_by_name(dialect)
             found[prefix, dialect] = {
-                name: paths[theirs] for name, theirs in bare.items() if theirs in paths
+                name: known[bare[name]] for name in names if bare[name] in known
             }
     prefix, dialect = max(found, key=lambda key: len(found[key]))
     paths = found[prefix, dialect]

@@ -28,13 +28,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bit_keras.atomic import replaced_file
-from bit_keras.collection.recipe import Item, Recipe
-from bit_keras.collection.record import Record, SignatureRecord
-from bit_keras.documents import read_document
+from bit_keras.collection.recipe import Item, Recipe, repeated
+from bit_keras.collection.record import Record, SignatureRecord, read_json
 from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.extras import require_extra
 from bit_keras.preprocessing import EvalTransform, Labels, eval_transform, load_labels
-from bit_keras.registry import MINIMUM_SIZE, Accuracy, Checkpoint
+from bit_keras.registry import MINIMUM_SIZE, Checkpoint
 
 if TYPE_CHECKING:
     import jinja2
@@ -136,17 +135,21 @@ class PublishedModel:
         recipe: Recipe.
         item: Item. What the recipe says of it.
         record: Record. What it is.
-        transform: EvalTransform. What the photo of the examples goes through.
     """
 
     recipe: Recipe
     item: Item
     record: Record
-    transform: EvalTransform
 
     @property
     def checkpoint(self) -> Checkpoint:
         return self.item.checkpoint
+
+    @property
+    def transform(self) -> EvalTransform:
+        """What the photo of the examples goes through."""
+        size = self.record.size or self.item.size or self.checkpoint.size or _EXAMPLE_SIZE
+        return eval_transform(self.item.model, size)
 
     @property
     def classes(self) -> int | None:
@@ -312,7 +315,8 @@ def render_pages(recipe: Recipe, records: Sequence[Record]) -> dict[str, str]:
     }
     for model in models:
         name, version = model.item.name, model.record.version
-        siblings = [other for other in models if other is not model and _share(model, other)]
+        others = (other for other in models if other is not model)
+        siblings = [other for other in others if other.item.model == model.item.model]
         pages |= {
             f"{publisher}/models/{name}/{version}.md": templates.render(
                 "tfhub/model.md.jinja", model=model, siblings=siblings
@@ -357,10 +361,7 @@ def read_records(path: str | os.PathLike) -> list[Record]:
     Raises:
         ExportError: The file is missing, or contains something else.
     """
-    try:
-        documents = read_document(Path(path), list[dict[str, Any]])
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{path} cannot be read ({error}).") from error
+    documents = read_json(Path(path), schema=list[dict[str, Any]])
     return [Record.from_json({**fields, **_VARYING}) for fields in documents]
 
 
@@ -375,27 +376,17 @@ def _published_models(recipe: Recipe, records: Sequence[Record]) -> list[Publish
             else f"No artifact of {recipe.name} exists; pages are written of what was built."
         )
     models = [
-        PublishedModel(recipe, item, by_name[item.name], _transform(item, by_name[item.name]))
+        PublishedModel(recipe, item, by_name[item.name])
         for item in recipe.items
         if item.name in by_name
     ]
-    slugs = [model.kaggle_slug for model in models]
-    double = sorted({slug for slug in slugs if slugs.count(slug) > 1})
-    if double:
+    double = repeated(model.kaggle_slug for model in models)
+    if double is not None:
         raise ExportError(
-            f"Two artifacts of {recipe.name} are called {double[0]!r} on Kaggle, which has only "
+            f"Two artifacts of {recipe.name} are called {double!r} on Kaggle, which has only "
             "small letters, digits and dashes; rename one of them."
         )
     return models
-
-
-def _transform(item: Item, record: Record) -> EvalTransform:
-    size = record.size or item.size or item.checkpoint.size or _EXAMPLE_SIZE
-    return eval_transform(item.model, size)
-
-
-def _share(model: PublishedModel, other: PublishedModel) -> bool:
-    return model.item.model == other.item.model
 
 
 class _Templates:
@@ -443,11 +434,12 @@ class _Templates:
     def _place(self, error: "jinja2.UndefinedError") -> str:
         """The file and the line of the innermost template."""
         frames = traceback.extract_tb(error.__traceback__)
-        places = [f"{f.filename}, line {f.lineno}," for f in frames if self._contains(f.filename)]
-        return places[-1]
-
-    def _contains(self, filename: str) -> bool:
-        return any(Path(filename).is_relative_to(folder) for folder in self.folders)
+        innermost = next(
+            frame
+            for frame in reversed(frames)
+            if any(Path(frame.filename).is_relative_to(folder) for folder in self.folders)
+        )
+        return f"{innermost.filename}, line {innermost.lineno},"
 
 
 def _shape(sides: Sequence[int | None]) -> str:
@@ -523,6 +515,7 @@ def _eval_results(model: PublishedModel) -> Iterator[Any]:
 
     ids = {dataset.title: dataset.hugging_face for dataset in DATASETS}
     for accuracy in model.checkpoint.accuracies:
+        size = f" at {accuracy.size} pixels" if accuracy.size else ""
         yield EvalResult(
             task_type="image-classification",
             dataset_type=ids.get(accuracy.dataset, accuracy.dataset.lower().replace(" ", "-")),
@@ -530,13 +523,8 @@ def _eval_results(model: PublishedModel) -> Iterator[Any]:
             metric_type="accuracy",
             metric_value=accuracy.value,
             # The header has one source for all figures of a data set, and here each has its own.
-            metric_name=_metric_name(accuracy),
+            metric_name=f"{accuracy.metric} in percent{size} ({accuracy.source})",
         )
-
-
-def _metric_name(accuracy: Accuracy) -> str:
-    size = f" at {accuracy.size} pixels" if accuracy.size else ""
-    return f"{accuracy.metric} in percent{size} ({accuracy.source})"
 
 
 def main() -> None:

@@ -21,8 +21,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-import requests
-
 from bit_keras.atomic import replaced_file
 from bit_keras.collection.manifest import PAGES, Manifest, require_unchanged, saved_model_of
 from bit_keras.collection.record import Record, read_json
@@ -48,12 +46,14 @@ class PlannedFile:
     Attributes:
         source: Path. Where it is.
         target: str. Its path at the place, below the address of its upload.
-        bytes: int.
     """
 
     source: Path
     target: str
-    bytes: int
+
+    @property
+    def bytes(self) -> int:
+        return self.source.stat().st_size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -224,14 +224,10 @@ def _read_receipts(path: Path) -> dict[str, str]:
 def _files(folder: Path) -> tuple[PlannedFile, ...]:
     """The files below a folder, under their paths in it."""
     return tuple(
-        _planned(path, path.relative_to(folder).as_posix())
+        PlannedFile(path, path.relative_to(folder).as_posix())
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     )
-
-
-def _planned(path: Path, target: str) -> PlannedFile:
-    return PlannedFile(path, target, path.stat().st_size)
 
 
 def _hugging_face_repository(folder: Path, record: Record, owner: str) -> Upload:
@@ -241,7 +237,7 @@ def _hugging_face_repository(folder: Path, record: Record, owner: str) -> Upload
     return HuggingFaceRepository(
         address=f"{owner}/{record.name}",
         version=record.version,
-        files=(_planned(card, "README.md"), *_files(saved_model_of(folder, record))),
+        files=(PlannedFile(card, "README.md"), *_files(saved_model_of(folder, record))),
     )
 
 
@@ -279,19 +275,16 @@ PLACES = tuple(_PLANNERS)
 @contextlib.contextmanager
 def _hugging_face_errors(address: str) -> Iterator[None]:
     """Turns what huggingface_hub and what is below it raise into sentences."""
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError
 
     login = "run `hf auth login` or set HF_TOKEN, with a token that may write"
     try:
         yield
     except LocalTokenNotFoundError as error:
         raise ExportError(f"Hugging Face needs a token; {login}.") from error
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        raise _not_sent(address, "Hugging Face", login, status, error) from error
     # Besides errors of the network: hf_xet raises OSError, the check of the card ValueError.
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
-        raise _not_sent(address, "Hugging Face", login, None, error) from error
+        raise _not_sent(address, "Hugging Face", login, error) from error
 
 
 @contextlib.contextmanager
@@ -303,19 +296,14 @@ def _kaggle_errors(address: str) -> Iterator[None]:
     login = "set KAGGLE_API_TOKEN, or write the token to ~/.kaggle/access_token"
     try:
         yield
-    except requests.HTTPError as error:
-        status = None if error.response is None else error.response.status_code
-        raise _not_sent(address, "Kaggle", login, status, error) from error
-    except BackendError as error:
-        raise _not_sent(address, "Kaggle", login, error.error_code, error) from error
     # A file with credentials that is damaged is a ValueError.
-    except (OSError, ValueError) as error:
-        raise _not_sent(address, "Kaggle", login, None, error) from error
+    except (BackendError, OSError, ValueError) as error:
+        raise _not_sent(address, "Kaggle", login, error) from error
 
 
-def _not_sent(
-    address: str, place: str, login: str, status: int | None, error: Exception
-) -> ExportError:
+def _not_sent(address: str, place: str, login: str, error: Exception) -> ExportError:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    status = getattr(error, "error_code", status)  # Of Kaggle's own errors.
     if status in _REFUSED:
         return ExportError(
             f"{place} did not allow writing to {address} (status {status}); {login}."

@@ -14,7 +14,7 @@ from bit_keras.extras import require_extra
 from bit_keras.registry import MINIMUM_SIZE
 
 if TYPE_CHECKING:
-    from bit_keras.data.sources import Source
+    from bit_keras.data.image_source import ImageSource
     from bit_keras.data.splits import Role
     from bit_keras.evaluation import Evaluation
 
@@ -116,8 +116,8 @@ def command(
     """
     with progress(f"Loading {source}"):
         start_keras(data=True)
+        from bit_keras.data.datasets import open_image_source
         from bit_keras.data.listing import shown
-        from bit_keras.data.sources import open_source
         from bit_keras.evaluation import evaluate, write_report
         from bit_keras.evaluation.report import PAGE, require_free
         from bit_keras.inference import load_predictor
@@ -125,7 +125,7 @@ def command(
         if out is not None:
             require_extra("train", "jinja2", "matplotlib", purpose="A report")
             require_free(out)
-        opened = open_source(data)
+        opened = open_image_source(data)
         split = split or _default_split(opened)
         images = opened.images(split, skip_unreadable_classes=skip_unreadable_classes)
         described = shown(f"{data}, {f'split {split}' if split else 'all of it'}")
@@ -148,7 +148,7 @@ def command(
             click.echo(f"\nThe report is {out / PAGE}.")
 
 
-def _default_split(source: "Source") -> str | None:
+def _default_split(source: "ImageSource") -> str | None:
     roles: tuple[Role, ...] = ("test", "validation", "train")
     found = (source.split_for(role) for role in roles)
     return next((split for split in found if split), next(iter(source.splits), None))

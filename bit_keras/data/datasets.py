@@ -1,13 +1,94 @@
-"""Batches of labelled images for `model.fit`."""
+"""Opens labelled images from anywhere, and creates batches of them for `model.fit`."""
 
+import os
+from pathlib import Path
 from typing import Literal
 
 import tensorflow as tf
 
+from bit_keras.data.arrays import array_images
+from bit_keras.data.folder import folder_listing
+from bit_keras.data.image_source import ImageSource
 from bit_keras.data.images import Images
+from bit_keras.data.layout import labelled
+from bit_keras.data.listing import shown
 from bit_keras.data.pipeline import ordered_pipeline, train_pipeline
-from bit_keras.data.sources import Data, open_images
+from bit_keras.data.tar import tar_listing
+from bit_keras.data.tfds import PREFIX, tfds_source
+from bit_keras.errors import DataError, reason_of
 from bit_keras.preprocessing import TrainTransform
+
+Data = str | os.PathLike | tuple
+
+
+def open_image_source(data: Data) -> ImageSource:
+    """Lists labelled images and their splits.
+
+    Args:
+        data: See `open_images`.
+
+    Raises:
+        DataError: See `open_images`.
+    """
+    if isinstance(data, tuple):
+        images = array_images(data)
+        return ImageSource("The tuple of arrays", (), lambda split: images, {})
+    if isinstance(data, str) and data.startswith(PREFIX):
+        return tfds_source(data)
+    path = _existing(data)
+    return labelled(folder_listing(path) if path.is_dir() else tar_listing(path))
+
+
+def open_images(
+    data: Data, split: str | None = None, *, skip_unreadable_classes: bool = False
+) -> Images:
+    """Opens labelled images, and decodes one image of each class to check it.
+
+    A folder contains one folder per class, or one folder per split with class folders
+    inside: `<class>/**/<image>` or `<split>/<class>/**/<image>`. Splits are recognised by
+    their usual names in any case, such as `train`, `training`, `val`, `valid`,
+    `validation`, `dev`, `test`, `testing` and `eval`. The classes are the sorted names of
+    the class folders, the same for all splits.
+
+    Image files are recognised by their extension or else by their content; HEIC needs
+    pillow-heif. Links are followed, and each file counts once per split. Other files,
+    broken or cyclic links, named pipes and devices are skipped; the log of `bit_keras`
+    states their number and the reason. Hidden files are ignored.
+
+    Args:
+        data: One of:
+
+            - str or os.PathLike: a folder, or an uncompressed tar of such a folder,
+              which is read without unpacking it;
+            - `"tfds:name"`, `"tfds:name/config"` or `"tfds:name/config:version"`: a
+              data set of TensorFlow Datasets that is prepared on this machine,
+              in `TFDS_DATA_DIR` or `~/tensorflow_datasets`; nothing is downloaded;
+            - tuple `(pixels, labels)` or `(pixels, labels, classes)`: uint8
+              pixels `(n, height, width, 3)` or a list of arrays of any sizes;
+              labels as integers from 0 or as strings; names of the classes.
+        split: str. Name of a split, if the data has splits, or another name with the
+            same meaning (`"validation"` finds a folder `Val`). Defaults to `None`.
+        skip_unreadable_classes: bool. Whether to skip classes without a readable image,
+            with a warning, instead of raising an error. Defaults to `False`.
+
+    Returns:
+        Images.
+
+    Raises:
+        DataError: The path, data set or split does not exist, or contains no images;
+            images are outside class folders; folders may be splits or classes; a class
+            has no readable image; the archive is compressed or damaged; arrays and
+            labels do not fit.
+
+    Example:
+
+    ```python
+    pixels = np.zeros((4, 40, 50, 3), "uint8")
+    images = bit_keras.data.open_images((pixels, [0, 1, 1, 0], ["cat", "dog"]))
+    images.classes, images[3].shape  # (('cat', 'dog'), (40, 50, 3))
+    ```
+    """
+    return open_image_source(data).images(split, skip_unreadable_classes=skip_unreadable_classes)
 
 
 def image_dataset(
@@ -102,3 +183,26 @@ def image_dataset(
         transform = TrainTransform(size, crop, precrop, flip)
         return train_pipeline(images, transform, batch, seed=seed, mixup_alpha=mixup_alpha)
     return ordered_pipeline(images, size, batch)
+
+
+def _existing(data: str | os.PathLike) -> Path:
+    if not isinstance(data, str | os.PathLike):
+        raise DataError(
+            "`data` must be the path of a folder or a tar, 'tfds:name', or a tuple (pixels, "
+            f"labels). Received: an object of type {type(data).__name__}"
+        )
+    path = Path(data)
+    try:
+        if path.is_dir() or path.is_file():
+            return path
+        if path.exists():
+            raise DataError(f"{shown(str(path))} is neither a folder nor an ordinary file.")
+    # A parent folder may not be accessible, and a name may be invalid as a path.
+    except (OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{shown(str(path))} cannot be read ({reason_of(error)}).") from error
+    raise DataError(
+        f"There is no folder or archive {shown(str(path))}; for a data set of TensorFlow Datasets, "
+        f"use {PREFIX}{shown(path.name)}."
+    )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bit_keras.data.images import Images
+from bit_keras.data.images import Images, read_part
 from bit_keras.data.layout import is_hidden
 from bit_keras.data.listing import File, Listing, shown
 from bit_keras.data.recognition import why_not_an_image
@@ -36,14 +36,14 @@ def folder_listing(root: Path) -> Listing:
         shown(str(root)),
         walk.files(),
         tuple(walk.skipped),
-        lambda path, size: read_start(root / path, size),
+        lambda path, size: read_part(root / path, 0, size),
     )
 
 
 def loose_images(root: Path) -> Images | None:
     """Returns the images directly in a folder, as one class; None if there are none."""
     try:
-        entries = sorted(root.iterdir())
+        entries = sorted(root.iterdir()) if root.is_dir() else []
         files = [path for path in entries if path.is_file() and not is_hidden(path.name)]
         sizes = {path: path.stat().st_size for path in files}
     except OSError as error:
@@ -51,7 +51,7 @@ def loose_images(root: Path) -> Images | None:
     paths = [
         path
         for path, size in sizes.items()
-        if why_not_an_image(path.name, size, functools.partial(read_start, path)) is None
+        if why_not_an_image(path.name, size, functools.partial(read_part, path, 0)) is None
     ]
     if not paths:
         return None
@@ -62,12 +62,6 @@ def loose_images(root: Path) -> Images | None:
         np.array([sizes[path] for path in paths]),
         lambda index: paths[index].read_bytes(),
     )
-
-
-def read_start(path: Path, size: int | None) -> bytes:
-    """Reads `size` bytes from the start of a file, or all of them for None."""
-    with path.open("rb") as file:
-        return file.read(-1 if size is None else size)
 
 
 class _Folder(NamedTuple):

@@ -178,8 +178,11 @@ class Images:
             _logger.warning("%s is skipped: %s", name, reason)
 
 
-def read_part(path: Path, offset: int, size: int) -> bytes:
-    """Reads a part of a file, which is opened in each call: threads do not share a position."""
+def read_part(path: Path, offset: int, size: int | None) -> bytes:
+    """Reads `size` bytes of a file, or all after `offset` for None.
+
+    The file is opened in each call: threads do not share a position.
+    """
     with path.open("rb") as file:
         file.seek(offset)
         return file.read(size)

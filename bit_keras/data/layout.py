@@ -1,11 +1,14 @@
 """Finds splits, classes and images by the paths in a folder or an archive."""
 
-import dataclasses
 import functools
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
+from bit_keras.data.image_source import ImageSource, UnreadableClass
+from bit_keras.data.images import Images
 from bit_keras.data.listing import File, Listing, log_skipped, shown
 from bit_keras.data.recognition import TEXT, why_not_an_image
 from bit_keras.data.splits import in_order, role_of
@@ -18,43 +21,10 @@ _JUNK_FOLDERS = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Vol
 _JUNK = frozenset((*_JUNK_FOLDERS, "Thumbs.db", "ehthumbs.db", "desktop.ini"))
 
 
-@dataclasses.dataclass(frozen=True)
-class UnreadableClass:
-    """A class without a readable image.
-
-    Attributes:
-        name: str. Name of the class.
-        count: int. Number of its files.
-        example: str. The first file.
-        reason: str. Why the first file cannot be read.
-    """
-
-    name: str
-    count: int
-    example: str
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """The images of a listing with their splits and classes.
-
-    Attributes:
-        splits: tuple of str. The folders above the class folders, or `()`.
-        classes: tuple of str. Class names, sorted; the same for all splits.
-        images: dict from a split (or None without splits) to (file, target) pairs, sorted by
-            path.
-        unreadable: dict from a split to its class folders without an image.
-    """
-
-    splits: tuple[str, ...]
-    classes: tuple[str, ...]
-    images: Mapping[str | None, Sequence[tuple[File, int]]]
-    unreadable: Mapping[str | None, Sequence[UnreadableClass]]
-
-
-def layout_of(listing: Listing) -> Layout:
+def labelled(listing: Listing) -> ImageSource:
     """Finds splits, classes and images, and logs skipped files.
+
+    The classes are the sorted names of the class folders, the same for all splits.
 
     Raises:
         DataError: There are no images, images are outside class folders, folders may be
@@ -95,12 +65,26 @@ def layout_of(listing: Listing) -> Layout:
     log_skipped(where, sorted([*skipped, *outside, *repeated]))
     classes = tuple(sorted(set(spelled.values())))
     number = {name: index for index, name in enumerate(classes)}
-    parts: dict[str | None, list] = defaultdict(list)
-    for split, name, file in kept:
+    parts: dict[str | None, list[tuple[File, int]]] = defaultdict(list)
+    for split, name, file in sorted(kept, key=lambda entry: entry[2].path):
         parts[split].append((file, number[name]))
-    for part in parts.values():
-        part.sort(key=lambda entry: entry[0].path)
-    return Layout(splits, classes, parts, _unreadable_classes(skipped, parts, classes, splits))
+    unreadable = _unreadable_classes(skipped, parts, classes, splits)
+    return ImageSource(
+        where, splits, lambda split: _images(listing, classes, parts.get(split, [])), unreadable
+    )
+
+
+def _images(
+    listing: Listing, classes: Sequence[str], entries: Sequence[tuple[File, int]]
+) -> Images:
+    return Images(
+        classes,
+        np.array([target for _, target in entries]),
+        [shown(file.path) for file, _ in entries],
+        np.array([file.size for file, _ in entries]),
+        # At most the listed size, because some system files are endless.
+        lambda index: listing.read(*entries[index][0][:2]),
+    )
 
 
 def is_hidden(path: str) -> bool:

@@ -95,9 +95,11 @@ def train_pipeline(
     positions = tf.data.Dataset.range(start * batch, end * batch)
     batches = _batches(views, positions, batch, drop_remainder=True)
     if mixup_alpha:
-        coefficient = _MixupCoefficients(mixup_alpha, seed, step // batch)
+        coefficient = functools.partial(_mixup_coefficient, mixup_alpha, seed, step // batch)
         batches = tf.data.Dataset.zip(tf.data.Dataset.range(start, end), batches).map(
-            lambda number, pair: mixup(pair[0], pair[1], coefficient.in_graph(number))
+            lambda number, pair: mixup(
+                *pair, tf.ensure_shape(tf.numpy_function(coefficient, [number], tf.float32), ())
+            )
         )
     count = tf.data.INFINITE_CARDINALITY if stop is None else stop - start
     return _counted(batches, count)
@@ -146,10 +148,10 @@ def eval_pipeline(images: Images, transform: EvalTransform, batch: int) -> tf.da
     ```
     """
     _require_positive("batch", batch)
+    decoded = functools.partial(_evaluation_images, images, transform)
+    indices = tf.data.Dataset.range(len(images))
     return (
-        tf.data.Dataset.range(len(images))
-        .batch(_CHUNK)
-        .map(_EvaluationImages(images, transform).in_graph, available_cores(), deterministic=True)
+        _mapped(indices, decoded, transform.size, tf.float32)
         .rebatch(batch)
         .prefetch(_BATCHES_AHEAD)
     )
@@ -217,8 +219,7 @@ def _batches(
     """Creates batches of images in [-1, 1] and one-hot targets at these positions."""
     classes = len(views.images.classes)
     return (
-        positions.batch(_CHUNK)
-        .map(views.in_graph, available_cores(), deterministic=True)
+        _mapped(positions, views, views.transform.size, tf.uint8)
         .rebatch(batch, drop_remainder=drop_remainder)
         .map(
             lambda pixels, targets: (
@@ -240,28 +241,32 @@ def _shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((_ORDER, seed, epoch)).permutation(count)
 
 
-class _EvaluationImages:
-    """Decodes and transforms images by index, and skips those that cannot be read."""
+def _mapped(
+    numbers: tf.data.Dataset,
+    function: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    side: int,
+    dtype: tf.DType,
+) -> tf.data.Dataset:
+    """Calls a function that returns square images and one integer for each, in several threads."""
 
-    def __init__(self, images: Images, transform: EvalTransform) -> None:
-        self.images = images
-        self.transform = transform
+    def in_graph(numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images, values = tf.numpy_function(function, [numbers], [dtype, tf.int64])
+        return tf.ensure_shape(images, (None, side, side, 3)), tf.ensure_shape(values, (None,))
 
-    def __call__(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        readable, transformed = [], []
-        for index in indices.tolist():
-            image = _transformed(self.images, index, self.transform)
-            if image is not None:
-                readable.append(index)
-                transformed.append(image)
-        side = self.transform.size
-        pixels = np.array(transformed, np.float32).reshape(-1, side, side, 3)
-        return pixels, np.array(readable, np.int64)
+    return numbers.batch(_CHUNK).map(in_graph, available_cores(), deterministic=True)
 
-    def in_graph(self, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        pixels, readable = tf.numpy_function(self, [indices], [tf.float32, tf.int64])
-        side = self.transform.size
-        return tf.ensure_shape(pixels, (None, side, side, 3)), tf.ensure_shape(readable, (None,))
+
+def _evaluation_images(
+    images: Images, transform: EvalTransform, indices: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decodes and transforms images, and skips those that cannot be read."""
+    transformed = {
+        index: image
+        for index in indices.tolist()
+        if (image := _transformed(images, index, transform)) is not None
+    }
+    pixels = np.array([*transformed.values()], np.float32)
+    return pixels.reshape(-1, transform.size, transform.size, 3), np.array([*transformed], np.int64)
 
 
 class _Views:
@@ -290,11 +295,6 @@ class _Views:
             targets[row] = self.images.targets[index]
         return views, targets
 
-    def in_graph(self, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        views, targets = tf.numpy_function(self, [positions], [tf.uint8, tf.int64])
-        side = self.transform.size
-        return tf.ensure_shape(views, (None, side, side, 3)), tf.ensure_shape(targets, (None,))
-
     def _readable(self, index: int, position: int) -> tuple[int, np.ndarray]:
         """Returns index and view of an image or, if it cannot be read, of the next readable one."""
         while True:
@@ -310,21 +310,12 @@ class _Views:
             index = (index + 1) % len(self.images)
 
 
-class _MixupCoefficients:
-    """Mixup coefficients, one for each optimizer step."""
-
-    def __init__(self, alpha: float, seed: int, batches_per_step: int) -> None:
-        self.alpha = alpha
-        self.seed = seed
-        self.batches_per_step = batches_per_step
-
-    def __call__(self, number: np.ndarray) -> np.float32:
-        step = int(number) // self.batches_per_step
-        generator = np.random.default_rng((_MIXUP, self.seed, step))
-        return np.float32(generator.beta(self.alpha, self.alpha))
-
-    def in_graph(self, number: tf.Tensor) -> tf.Tensor:
-        return tf.ensure_shape(tf.numpy_function(self, [number], tf.float32), ())
+def _mixup_coefficient(
+    alpha: float, seed: int, batches_per_step: int, number: np.ndarray
+) -> np.float32:
+    """Returns the coefficient of a batch, the same for all batches of an optimizer step."""
+    generator = np.random.default_rng((_MIXUP, seed, int(number) // batches_per_step))
+    return np.float32(generator.beta(alpha, alpha))
 
 
 def _transformed(

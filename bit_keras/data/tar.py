@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import NamedTuple
 
+from bit_keras.data.images import read_part
 from bit_keras.data.layout import is_hidden
 from bit_keras.data.listing import File, Listing, shown
 from bit_keras.data.splits import role_of
@@ -43,13 +44,6 @@ class _Member(NamedTuple):
     pieces: tuple[tuple[int, int], ...] | None
 
 
-class _Index(NamedTuple):
-    """All members of an archive by name, without a common top folder."""
-
-    files: Mapping[str, _Member]
-    skipped: tuple[tuple[str, str], ...]
-
-
 def tar_listing(path: Path) -> Listing:
     """Lists all files of an archive; links are replaced by their targets.
 
@@ -58,7 +52,8 @@ def tar_listing(path: Path) -> Listing:
     """
     try:
         status = path.stat()
-        index = _read_index(path.resolve(), status.st_mtime_ns, status.st_size)
+        where = shown(str(path))
+        return _read_listing(path.resolve(), where, status.st_mtime_ns, status.st_size)
     except DataError:
         raise
     except tarfile.TarError as error:
@@ -68,30 +63,23 @@ def tar_listing(path: Path) -> Listing:
     # For damaged headers, tarfile raises many types of exceptions.
     except (ValueError, ArithmeticError, LookupError, EOFError, RecursionError) as error:
         raise DataError(f"{path} is damaged ({error!r}); copy or pack it again.") from error
-    files = (File(name, member.size, member.offset) for name, member in index.files.items())
-    return Listing(
-        shown(str(path)),
-        tuple(files),
-        index.skipped,
-        lambda name, size: _read_member(path, index.files[name], size),
-    )
 
 
 def _read_member(path: Path, member: _Member, size: int | None) -> bytes:
     """Reads `size` bytes from the start of a file, or all of them for None."""
     count = member.size if size is None else min(size, member.size)
+    if member.pieces is None:
+        return read_part(path, member.offset, count)
+    content = bytearray(member.size)
     with path.open("rb") as file:
         file.seek(member.offset)
-        if member.pieces is None:
-            return file.read(count)
-        content = bytearray(member.size)
         for position, length in member.pieces:
             content[position : position + length] = file.read(length)
     return bytes(content[:count])
 
 
 @functools.lru_cache(maxsize=2)
-def _read_index(path: Path, _modified: int, size: int) -> _Index:
+def _read_listing(path: Path, where: str, _modified: int, size: int) -> Listing:
     files: dict[str, _Member] = {}
     links: dict[str, str] = {}
     folders: set[str] = set()
@@ -119,9 +107,12 @@ def _read_index(path: Path, _modified: int, size: int) -> _Index:
     skipped.extend((f"{name}/", _EMPTY) for name in folders - parents if name)
     _resolve(links, files, folders | parents, skipped)
     depth = 1 if _is_wrapped([*files, *(name for name, _ in skipped)]) else 0
-    return _Index(
-        MappingProxyType({_below(name, depth): files[name] for name in sorted(files)}),
+    members = {_below(name, depth): files[name] for name in sorted(files)}
+    return Listing(
+        where,
+        tuple(File(name, member.size, member.offset) for name, member in members.items()),
         tuple((_below(name, depth), reason) for name, reason in skipped),
+        lambda name, count: _read_member(path, members[name], count),
     )
 
 
@@ -199,11 +190,7 @@ def _is_wrapped(names: list[str]) -> bool:
     """Whether all files are in one folder that is not a split."""
     seen = [name.split("/") for name in names if not is_hidden(name)]
     tops = {parts[0] for parts in seen}
-    return len(tops) == 1 and all(map(_is_nested, seen)) and role_of(*tops) is None
-
-
-def _is_nested(parts: list[str]) -> bool:
-    return len(parts) >= 3
+    return len(tops) == 1 and min(map(len, seen)) >= 3 and role_of(*tops) is None
 
 
 def _not_a_tar(path: Path) -> str:

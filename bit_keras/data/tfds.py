@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bit_keras.data.image_source import ImageSource
 from bit_keras.data.images import Images, read_part
+from bit_keras.data.splits import in_order
 from bit_keras.errors import DataError
 from bit_keras.extras import require_extra
 
@@ -33,48 +35,38 @@ _CHECKSUM = 4
 _Record = Callable[[], bytes]
 
 
-class TfdsData:
-    """A data set `tfds:name[/config][:version]` that is prepared on this machine.
+def tfds_source(data: str) -> ImageSource:
+    """Opens a data set `tfds:name[/config][:version]` that is prepared on this machine."""
+    info = _builder(data).info
+    return ImageSource(data, in_order(info.splits), functools.partial(_images, info, data), {})
 
-    Args:
-        data: str. Name with the prefix.
 
-    Attributes:
-        splits: tuple of str.
-    """
-
-    def __init__(self, data: str) -> None:
-        self._data = data
-        self._info = _builder(data).info
-        self.splits = tuple(self._info.splits)
-
-    def images(self, split: str | None) -> Images:
-        """Reads the labels of a split and returns its images."""
-        info, data = self._info, self._data
-        image_key, label_key = _keys(info, data)
-        paths = [Path(path) for path in info.splits[split].filepaths]
-        try:
-            records = list(_records(paths, info.file_format.value, data))
-            targets, sizes = np.empty((2, len(records)), np.int64)
-            for index, record in enumerate(records):
-                features = _features(record)
-                targets[index] = features[label_key].int64_list.value[0]
-                sizes[index] = len(features[image_key].bytes_list.value[0])
-        # Reader and parser raise different exceptions for damaged records.
-        except (OSError, ValueError, IndexError, RuntimeError, struct.error) as error:
-            raise _damaged(data, error) from error
-        if np.any(targets < 0):
-            raise DataError(
-                f"{np.sum(targets < 0)} of {len(targets)} images of {data}, split {split}, do not "
-                f"have a label; choose another of its splits, {', '.join(info.splits)}."
-            )
-        return Images(
-            info.features[label_key].names,
-            targets,
-            [f"{info.full_name} {split}[{index}]" for index in range(len(records))],
-            sizes,
-            lambda index: _features(records[index])[image_key].bytes_list.value[0],
+def _images(info: Any, data: str, split: str | None) -> Images:
+    """Reads the labels of a split and returns its images."""
+    image_key, label_key = _keys(info, data)
+    paths = [Path(path) for path in info.splits[split].filepaths]
+    try:
+        records = list(_records(paths, info.file_format.value, data))
+        targets, sizes = np.empty((2, len(records)), np.int64)
+        for index, record in enumerate(records):
+            features = _features(record)
+            targets[index] = features[label_key].int64_list.value[0]
+            sizes[index] = len(features[image_key].bytes_list.value[0])
+    # Reader and parser raise different exceptions for damaged records.
+    except (OSError, ValueError, IndexError, RuntimeError, struct.error) as error:
+        raise _damaged(data, error) from error
+    if np.any(targets < 0):
+        raise DataError(
+            f"{np.sum(targets < 0)} of {len(targets)} images of {data}, split {split}, do not "
+            f"have a label; choose another of its splits, {', '.join(info.splits)}."
         )
+    return Images(
+        info.features[label_key].names,
+        targets,
+        [f"{info.full_name} {split}[{index}]" for index in range(len(records))],
+        sizes,
+        lambda index: _features(records[index])[image_key].bytes_list.value[0],
+    )
 
 
 def _builder(data: str) -> Any:

@@ -1,12 +1,14 @@
 """Images that show a quantiser which values a network meets."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
+from bit_keras.data.datasets import Data, open_image_source
 from bit_keras.data.folder import loose_images
 from bit_keras.data.images import Images
-from bit_keras.data.sources import Data, existing_folder, open_source
 from bit_keras.errors import DataError, ImageError
 from bit_keras.preprocessing import EvalTransform
 
@@ -78,11 +80,10 @@ def calibration_images(
 
 def _unlabelled(data: Data, split: str | None) -> Images:
     """The images of a source, whether or not they have classes."""
-    folder = existing_folder(data)
-    loose = None if folder is None else loose_images(folder)
+    loose = loose_images(Path(data)) if isinstance(data, str | os.PathLike) else None
     if loose is not None:
         return loose
-    source = open_source(data)
+    source = open_image_source(data)
     if split is None:
         split = source.split_for("train") or next(iter(source.splits), None)
     return source.unchecked_images(split)

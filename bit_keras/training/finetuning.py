@@ -13,8 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from bit_keras.data import Images, hold_out
+from bit_keras.data.datasets import open_image_source
+from bit_keras.data.image_source import ImageSource
 from bit_keras.data.listing import shown
-from bit_keras.data.sources import Source, open_source
 from bit_keras.errors import ImageError, TrainingError
 from bit_keras.extras import require_extra
 from bit_keras.models import create_classifier
@@ -186,7 +187,7 @@ def finetune(
     _check(options)
     require_extra("train", "matplotlib", "tensorboard", purpose="Fine-tuning", error=TrainingError)
     path = Path(out)
-    source = open_source(data)
+    source = open_image_source(data)
     images = _training_images(source, skip_unreadable_classes)
     train, held_out, origin = _split(
         images, source, validation, seed, skip_unreadable_classes=skip_unreadable_classes
@@ -275,7 +276,7 @@ def _check(options: dict[str, Any]) -> None:
         )
 
 
-def _training_images(source: Source, skip_unreadable_classes: bool) -> Images:
+def _training_images(source: ImageSource, skip_unreadable_classes: bool) -> Images:
     split = source.split_for("train")
     if source.splits and split is None:
         raise TrainingError(
@@ -304,7 +305,7 @@ def _training_images(source: Source, skip_unreadable_classes: bool) -> Images:
 
 def _split(
     images: Images,
-    source: Source,
+    source: ImageSource,
     validation: str | float | None,
     seed: int,
     *,

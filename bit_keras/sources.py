@@ -16,7 +16,6 @@ from bit_keras import documents
 from bit_keras.artifacts.members import METADATA, located
 from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.runtimes.opening import format_of
-from bit_keras.checkpoints.files import is_keras_file
 from bit_keras.errors import (
     BitKerasError,
     CheckpointError,
@@ -203,6 +202,9 @@ def _local(name: str, path: Path) -> Source:
     exported = format_of(artifact)
     if exported is not None:
         return Source(name, exported, artifact)
+    # Here: it imports the readers of every format of weights, which no program needs.
+    from bit_keras.checkpoints.files import is_keras_file
+
     if path.is_file() and is_keras_file(path):
         return Source(name, "keras", path)
     return Source(name, "weights", path)

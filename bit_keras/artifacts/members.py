@@ -5,17 +5,14 @@ ignores such members of a `.keras` file, and TFLite those of the archive at the 
 files; in ONNX they are entries of the metadata.
 """
 
-import base64
 import contextlib
-import io
 import zipfile
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 from bit_keras.archives import damage_as_bad_zip, is_archive, open_archive
+from bit_keras.artifacts.onnx_entries import read_entry
 from bit_keras.errors import ExportError
-from bit_keras.extras import require_extra
 
 #: The metadata and the reference inputs and outputs of an artifact; members of a `.keras` file.
 METADATA = "assets.extra/bit_keras.json"
@@ -54,59 +51,24 @@ def read_inside(artifact: Path, name: str, most_bytes: int) -> bytes | None:
     if not artifact.exists():
         raise ExportError(f"There is no artifact {artifact}.")
     try:
-        with _opened(artifact) as root:
+        if artifact.suffix == ".onnx" and artifact.is_file():
+            return _limited(read_entry(artifact, name, most_bytes), most_bytes)
+        with contextlib.ExitStack() as stack:
+            root: Path | zipfile.Path = artifact
+            if is_archive(artifact):
+                root = zipfile.Path(stack.enter_context(open_archive(artifact)))
             file = root / name
             if not file.is_file():
                 if isinstance(file, Path) and file.exists():  # A pipe would be waited for.
                     raise ValueError("it is not an ordinary file")
                 return None
             with damage_as_bad_zip(), file.open("rb") as stream:
-                content = stream.read(most_bytes + 1)
+                return _limited(stream.read(most_bytes + 1), most_bytes)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise ExportError(f"{artifact / name} cannot be read ({error}).") from error
-    if len(content) > most_bytes:
-        raise ExportError(
-            f"{artifact / name} has more than {most_bytes:,} bytes, the most that are read."
-        )
+
+
+def _limited(content: bytes | None, most_bytes: int) -> bytes | None:
+    if content is not None and len(content) > most_bytes:
+        raise ValueError(f"it has more than {most_bytes:,} bytes, the most that are read")
     return content
-
-
-@contextlib.contextmanager
-def _opened(artifact: Path) -> Iterator[Path | zipfile.Path]:
-    """The folder of an artifact's files, or what acts like it in a single file."""
-    if artifact.suffix == ".onnx" and artifact.is_file():
-        with zipfile.ZipFile(_members_of_onnx(artifact)) as archive:
-            yield zipfile.Path(archive)
-    elif is_archive(artifact):
-        with open_archive(artifact) as archive:
-            yield zipfile.Path(archive)
-    else:
-        yield artifact
-
-
-def onnx_entries(members: Mapping[str, bytes]) -> dict[str, str]:
-    """The files of an artifact as entries of an ONNX model's metadata, which are text."""
-    return {
-        name: base64.b64encode(content).decode() if name == REFERENCE else content.decode()
-        for name, content in members.items()
-    }
-
-
-def _members_of_onnx(artifact: Path) -> io.BytesIO:
-    """What `onnx_entries` wrote, as the archive that other single files contain."""
-    require_extra("onnx", "onnx", purpose=f"Reading {artifact}", error=ExportError)
-    import onnx
-
-    try:
-        model = onnx.load(artifact, load_external_data=False)
-    # Whatever the parser raises at damage.
-    except Exception as error:
-        raise ExportError(f"{artifact} is not an ONNX file, or a damaged one ({error}).") from error
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for entry in model.metadata_props:
-            if entry.key == REFERENCE:
-                archive.writestr(REFERENCE, base64.b64decode(entry.value, validate=True))
-            elif entry.key == METADATA:
-                archive.writestr(METADATA, entry.value)
-    return file

@@ -378,13 +378,13 @@ def _open_file(path: str | os.PathLike) -> BinaryIO:
 
 
 def _read_header(file: BinaryIO) -> Image.Image:
-    has_decoder = register_heif()
+    lacks_decoder = is_heif(file.read(12)) and not register_heif()
+    file.seek(0)
     try:
         with _silent_metadata():
             return Image.open(file)
     except UnidentifiedImageError:
-        file.seek(0)
-        if is_heif(file.read(12)) and not has_decoder:
+        if lacks_decoder:
             raise ValueError(f"HEIC needs {EXTRA}") from None
         raise
 

@@ -8,7 +8,7 @@ from bit_keras.extras import install_command
 EXTRA = install_command("heic")
 
 # ISO/IEC 23008-12, annex B: the brands of HEVC images and sequences, and the generic ones.
-_BRANDS = frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"))
+_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
 
 
 @functools.cache

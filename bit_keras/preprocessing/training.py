@@ -104,7 +104,7 @@ class TrainTransform:
                 f"Received: precrop={self.precrop!r}."
             )
 
-    def __call__(self, source: ImageSource, generator: np.random.Generator) -> np.ndarray:
+    def __call__(self, source: ImageSource, generator: "np.random.Generator") -> np.ndarray:
         image = load_image(source)
         side = self.precrop or self.size
         require_resizable(source, image, side, side)
@@ -114,19 +114,19 @@ class TrainTransform:
         # A copy: what Pillow lends cannot be written to.
         return np.array(view)
 
-    def _random(self, image: Image.Image, generator: np.random.Generator) -> Image.Image:
+    def _random(self, image: Image.Image, generator: "np.random.Generator") -> Image.Image:
         assert self.precrop is not None
         left, top = generator.integers(self.precrop - self.size, size=2, endpoint=True).tolist()
         image = image.resize((self.precrop, self.precrop), Image.Resampling.BILINEAR)
         return image.crop((left, top, left + self.size, top + self.size))
 
-    def _inception(self, image: Image.Image, generator: np.random.Generator) -> Image.Image:
+    def _inception(self, image: Image.Image, generator: "np.random.Generator") -> Image.Image:
         box = _inception_box(image.width, image.height, generator)
         return image.crop(box).resize((self.size, self.size), Image.Resampling.BILINEAR)
 
 
 def _inception_box(
-    width: int, height: int, generator: np.random.Generator
+    width: int, height: int, generator: "np.random.Generator"
 ) -> tuple[int, int, int, int]:
     """A random box (left, top, right, bottom) in an image, or all of it."""
     for _ in range(_ATTEMPTS):

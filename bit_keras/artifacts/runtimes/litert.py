@@ -52,15 +52,15 @@ class LiteRTProgram(Program):
     def __init__(
         self, path: os.PathLike, threads: int | None = None, engine: str = "litert"
     ) -> None:
-        self.engine, interpreter_class, _, schema = _modules(engine)
+        self.engine, module = _engine(engine)
 
         def load() -> Any:
             if engine == "tf.lite":
-                _require_whole(path, schema)
+                _require_whole(path)
             with warnings.catch_warnings():
                 # TensorFlow's interpreter says that LiteRT is its future.
                 warnings.simplefilter("ignore")
-                return interpreter_class(
+                return module.Interpreter(
                     model_path=os.fspath(path), num_threads=threads or available_cores()
                 )
 
@@ -227,23 +227,25 @@ def intermediate_tensors(path: os.PathLike, images: np.ndarray) -> Iterator[Inte
         ExportError: The file is damaged, or the package is missing.
     """
     require_loadable(path)
-    engine, interpreter_class, resolvers, schema = _modules("litert")
+    engine, module = _engine("litert")
     with warnings.catch_warnings():
         # That it takes memory to keep all tensors is known here.
         warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
         interpreter = loaded(
             path,
             engine,
-            lambda: interpreter_class(
+            lambda: module.Interpreter(
                 model_path=os.fspath(path),
                 num_threads=available_cores(),
-                experimental_op_resolver_type=resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+                experimental_op_resolver_type=module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
                 experimental_preserve_all_tensors=True,
             ),
         )
     if DEFAULT_SIGNATURE not in _runners(interpreter):
         raise ExportError(f"{path} has no signature {DEFAULT_SIGNATURE} that takes images.")
     _runners(interpreter)[DEFAULT_SIGNATURE](images)
+    from ai_edge_litert import schema_py_generated as schema
+
     model = schema.Model.GetRootAs(Path(path).read_bytes())
     index, outputs = _subgraph(model)
     details = {entry["index"]: entry for entry in interpreter.get_tensor_details(index)}
@@ -276,34 +278,24 @@ def _written(subgraph: Any) -> list[int]:
     return [int(tensor) for operator in operators for tensor in operator.OutputsAsNumpy()]
 
 
-def _modules(engine: str) -> tuple[str, Any, Any, Any]:
-    """The name of an engine, its interpreter, the kernels that it can take, and the schema."""
-    if engine == "tf.lite":
+def _engine(name: str) -> tuple[str, Any]:
+    """An engine with its version, and the module with its interpreter."""
+    if name == "tf.lite":
         import tensorflow as tf
-        from tensorflow.lite.python import schema_py_generated
+        from tensorflow.lite.python import interpreter
 
-        resolvers = tf.lite.experimental.OpResolverType
-        return (
-            f"TensorFlow Lite {tf.__version__}",
-            tf.lite.Interpreter,
-            resolvers,
-            schema_py_generated,
-        )
+        return f"TensorFlow Lite {tf.__version__}", interpreter
     require_extra("tflite", "ai_edge_litert", purpose="A TFLite file", error=ExportError)
-    from ai_edge_litert import interpreter, schema_py_generated
+    from ai_edge_litert import interpreter
 
-    version = importlib.metadata.version("ai-edge-litert")
-    return (
-        f"LiteRT {version}",
-        interpreter.Interpreter,
-        interpreter.OpResolverType,
-        schema_py_generated,
-    )
+    return f"LiteRT {importlib.metadata.version('ai-edge-litert')}", interpreter
 
 
-def _require_whole(path: os.PathLike, schema: Any) -> None:
+def _require_whole(path: os.PathLike) -> None:
     """Reads every table of a file, which raises where one points beyond its end.
 
     LiteRT does so itself; the interpreter of TensorFlow 2.21 reads what is not there.
     """
+    from tensorflow.lite.python import schema_py_generated as schema
+
     schema.ModelT.InitFromObj(schema.Model.GetRootAs(Path(path).read_bytes()))

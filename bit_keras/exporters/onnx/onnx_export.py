@@ -12,8 +12,9 @@ import keras
 import numpy as np
 
 from bit_keras.artifacts.checksums import DATA_SUFFIX, seal
-from bit_keras.artifacts.members import METADATA, REFERENCE, onnx_entries
+from bit_keras.artifacts.members import METADATA, REFERENCE
 from bit_keras.artifacts.metadata import Metadata
+from bit_keras.artifacts.onnx_entries import entries_of
 from bit_keras.artifacts.reference import quantised_tolerance, reference_bytes, reference_difference
 from bit_keras.artifacts.runtimes import open_program
 from bit_keras.artifacts.runtimes.opening import is_installed
@@ -251,7 +252,7 @@ def _add_entries(file: Path, metadata: Metadata, reference: Mapping[str, np.ndar
         "model": metadata.model,
         "author": "bit_keras",
         "description": f"Images are RGB, {axes}, float32 in [{low:g}, {high:g}].",
-        **onnx_entries(members),
+        **entries_of(members),
     }
     if metadata.task is not None:
         entries["labels"] = "\n".join(ClassifierSpec.from_json(metadata.task).labels.names)

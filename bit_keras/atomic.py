@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
@@ -41,17 +41,8 @@ def replaced_file(path: str | os.PathLike) -> Iterator[Path]:
     with _explained(path):
         require_parent(path)
         require_ordinary(path)
-        _remove_abandoned(path.parent, f".{path.name}.")
-
-        def create() -> Path:
-            # The suffix is kept: writers such as Keras choose the format by it.
-            handle, name = tempfile.mkstemp(
-                dir=path.parent, prefix=f".{path.name}.", suffix=f"{_SUFFIX}{path.suffix}"
-            )
-            os.close(handle)
-            return Path(name)
-
-        with _locked_partial(create) as partial:
+        # The suffix is kept: writers such as Keras choose the format by it.
+        with _partial(path.parent, f".{path.name}.", path.suffix) as partial:
             yield partial
             # mkstemp makes the file private; what replaces it is an ordinary file.
             partial.chmod(0o666 & ~_umask())
@@ -74,8 +65,7 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
         require_parent(path)
         if not (path.is_dir() and not any(path.iterdir())):
             require_new(path)
-        _remove_abandoned(path.parent, f".{path.name}.")
-        with _locked_partial(lambda: _new_folder(path.parent, f".{path.name}.")) as partial:
+        with _partial(path.parent, f".{path.name}.") as partial:
             yield partial
             partial.chmod(0o777 & ~_umask())
             partial.replace(path)
@@ -99,19 +89,19 @@ def scratch_directory(next_to: Path | None = None) -> Iterator[Path]:
     prefix = _SCRATCH if next_to is None else f"{next_to.name}."
     with contextlib.ExitStack() as stack:
         with _explained(parent):
-            _remove_abandoned(parent, prefix)
-            folder = stack.enter_context(_locked_partial(lambda: _new_folder(parent, prefix)))
+            folder = stack.enter_context(_partial(parent, prefix))
         yield folder
 
 
-def _new_folder(parent: Path, prefix: str) -> Path:
-    return Path(tempfile.mkdtemp(dir=parent, prefix=prefix, suffix=_SUFFIX))
-
-
 @contextlib.contextmanager
-def _locked_partial(create: Callable[[], Path]) -> Iterator[Path]:
-    """Yields what `create` creates, locked until it has its final name or is deleted."""
-    partial, handle = _created(create)
+def _partial(parent: Path, prefix: str, suffix: str | None = None) -> Iterator[Path]:
+    """Yields a new file of a suffix or, without one, a new folder.
+
+    It is locked until it has its final name or is deleted. What killed processes left is
+    removed before.
+    """
+    _remove_abandoned(parent, prefix)
+    partial, handle = _created(parent, prefix, suffix)
     try:
         yield partial
     finally:
@@ -121,10 +111,15 @@ def _locked_partial(create: Callable[[], Path]) -> Iterator[Path]:
             os.close(handle)
 
 
-def _created(create: Callable[[], Path]) -> tuple[Path, int | None]:
+def _created(parent: Path, prefix: str, suffix: str | None) -> tuple[Path, int | None]:
     """A new partial and the handle that its lock lives as long as."""
     while True:
-        partial = create()
+        if suffix is None:
+            name = tempfile.mkdtemp(_SUFFIX, prefix, parent)
+        else:
+            handle, name = tempfile.mkstemp(f"{_SUFFIX}{suffix}", prefix, parent)
+            os.close(handle)
+        partial = Path(name)
         if fcntl is None:
             return partial, None
         # Before it is locked, another process may take it for abandoned and remove it.

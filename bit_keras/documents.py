@@ -132,11 +132,10 @@ def _plain(value: Any, schema: Any, place: str) -> Any:
     name = None if schema is types.NoneType else schema
     if name is float and type(value) is int and abs(value) <= sys.float_info.max:
         return value
-    if type(value) is float and not math.isfinite(value):  # Python's JSON has these, too.
-        raise _mismatch(value, "a number", place)
-    if (name is None and value is None) or (name in _WORDS and type(value) is name):
+    finite = type(value) is not float or math.isfinite(value)  # Python's JSON has others, too.
+    if finite and ((name is None and value is None) or (name in _WORDS and type(value) is name)):
         return value
-    raise _mismatch(value, _expected(schema), place)
+    raise _mismatch(value, _expected(name) if finite else _WORDS[float], place)
 
 
 def _expected(schema: Any) -> str:
@@ -145,9 +144,7 @@ def _expected(schema: Any) -> str:
         return "one of " + ", ".join(map(repr, typing.get_args(schema)))
     if origin in (list, tuple):
         return "a list"
-    return (
-        "an object" if origin in _MAPPINGS else _WORDS[None if schema is types.NoneType else schema]
-    )
+    return "an object" if origin in _MAPPINGS else _WORDS[origin]
 
 
 def _mismatch(value: Any, expected: str, place: str) -> ValueError:

@@ -20,6 +20,7 @@ import functools
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -93,12 +94,9 @@ class Dialect:
         return f"{layer_name}{self.separator}{weight_name}"
 
     def _layer_name(self, layer: str) -> str | None:
-        ends = {"stem_conv": self.stem, "norm": self.last_norm, "head": self.head}
-        if layer in ends:
-            return ends[layer]
         match = _IN_UNIT.fullmatch(layer)
         if match is None:
-            return None
+            return {"stem_conv": self.stem, "norm": self.last_norm, "head": self.head}.get(layer)
         block, unit, role, number = match.groups()
         template = {"norm": self.norm, "conv": self.convolution, "proj": self.projection}[role]
         return template.format(
@@ -118,6 +116,16 @@ class Dialect:
             return self.kernel_layout
         return "C" if path == "head/bias" else self.norm_layout
 
+    def renamed(self, *changes: tuple[str, str], **attributes: Any) -> "Dialect":
+        """A dialect with other parts in the names of its layers, and with other attributes."""
+        names = {name: getattr(self, name) for name in _LAYERS}
+        for old, new in changes:
+            names = {name: template.replace(old, new) for name, template in names.items()}
+        return dataclasses.replace(self, **{**names, **attributes})
+
+
+#: The attributes of a dialect that are names of layers.
+_LAYERS = ("stem", "norm", "convolution", "projection", "last_norm", "head")
 
 #: The npz files of big_transfer; the names that this package uses everywhere.
 OFFICIAL = Dialect(
@@ -135,14 +143,8 @@ OFFICIAL = Dialect(
 )
 
 #: The same rule for networks with BatchNorm, for which no official npz exists.
-OFFICIAL_BATCH_NORM = dataclasses.replace(
-    OFFICIAL,
-    stem="resnet/root_block/conv2d",
-    norm="resnet/block{block}/unit{unit:02d}/{letter}/batch_norm",
-    convolution="resnet/block{block}/unit{unit:02d}/{letter}/conv2d",
-    projection="resnet/block{block}/unit{unit:02d}/a/proj/conv2d",
-    last_norm="resnet/batch_norm",
-    batch_norm=True,
+OFFICIAL_BATCH_NORM = OFFICIAL.renamed(
+    ("standardized_conv2d", "conv2d"), ("group_norm", "batch_norm"), batch_norm=True
 )
 
 #: The same rule for a stem convolution without weight standardisation, as it is for
@@ -165,29 +167,18 @@ TIMM = Dialect(
 )
 
 #: transformers' `BitForImageClassification`.
-TRANSFORMERS = Dialect(
+TRANSFORMERS = TIMM.renamed(
+    ("stages.{stage}.blocks", "bit.encoder.stages.{stage}.layers"),
     name="transformers",
     stem="bit.embedder.convolution",
-    norm="bit.encoder.stages.{stage}.layers.{index}.norm{number}",
-    convolution="bit.encoder.stages.{stage}.layers.{index}.conv{number}",
-    projection="bit.encoder.stages.{stage}.layers.{index}.downsample.conv",
     last_norm="bit.norm",
     head="classifier.1",
-    separator=".",
-    weights=_TORCH_WEIGHTS,
-    kernel_layout="OIHW",
     head_layout="OI",
+    batch_norm=False,
 )
 
 #: transformers' `BitModel`, the network without its head.
-TRANSFORMERS_BODY = dataclasses.replace(
-    TRANSFORMERS,
-    stem="embedder.convolution",
-    norm="encoder.stages.{stage}.layers.{index}.norm{number}",
-    convolution="encoder.stages.{stage}.layers.{index}.conv{number}",
-    projection="encoder.stages.{stage}.layers.{index}.downsample.conv",
-    last_norm="norm",
-)
+TRANSFORMERS_BODY = TRANSFORMERS.renamed(("bit.", ""))
 
 #: big_vision's `bit_paper`.
 FLAX = Dialect(
@@ -208,7 +199,8 @@ FLAX = Dialect(
 #: big_transfer's `bit_jax`, which big_vision's code descends from.
 BIT_JAX = dataclasses.replace(FLAX, name="bit_jax", head="conv_head")
 
-BIT_PYTORCH = Dialect(
+BIT_PYTORCH = dataclasses.replace(
+    TIMM,
     name="bit_pytorch",
     stem="root.conv",
     norm="body.block{block}.unit{unit:02d}.gn{number}",
@@ -216,14 +208,12 @@ BIT_PYTORCH = Dialect(
     projection="body.block{block}.unit{unit:02d}.downsample",
     last_norm="head.gn",
     head="head.conv",
-    separator=".",
-    weights=_TORCH_WEIGHTS,
-    kernel_layout="OIHW",
-    head_layout="OIHW",
+    batch_norm=False,
 )
 
 #: Our own paths, as Keras and TensorFlow store them.
-KERAS = Dialect(
+KERAS = dataclasses.replace(
+    OFFICIAL,
     name="keras",
     stem="stem_conv",
     norm="block{block}_unit{unit:02d}_norm{number}",
@@ -231,9 +221,6 @@ KERAS = Dialect(
     projection="block{block}_unit{unit:02d}_proj",
     last_norm="norm",
     head="head",
-    separator="/",
-    weights=_KERAS_WEIGHTS,
-    kernel_layout="HWIO",
     head_layout="IO",
     batch_norm=True,
 )
@@ -259,14 +246,14 @@ DIALECTS = (
 @functools.cache
 def paths_by_name(dialect: Dialect) -> Mapping[str, str]:
     """The path of every weight that any architecture has, by its name in a dialect."""
-    paths = dict.fromkeys(
+    paths = [
         path
         for architecture in ARCHITECTURES.values()
         if dialect.batch_norm or architecture.normalization == "group"
         for path in architecture.weight_shapes(classes=1)
-    )
-    names = {dialect.array_name(path): path for path in paths}
-    return MappingProxyType({name: path for name, path in names.items() if name is not None})
+    ]
+    names = {path: dialect.array_name(path) for path in paths}
+    return MappingProxyType({name: path for path, name in names.items() if name is not None})
 
 
 def rearranged_shape(shape: Shape, source: str, target: str) -> Shape:

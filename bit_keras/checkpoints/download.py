@@ -89,17 +89,23 @@ def pretrained_path(checkpoint: Checkpoint) -> Path:
         return PACKAGED_FOLDER / checkpoint.file
     digests = Digests(cache_folder() / _DIGESTS)
     source = os.environ.get(WEIGHTS_VARIABLE) or OFFICIAL_ROOT
-    if not source.startswith(("http://", "https://")):
+    local = not source.startswith(("http://", "https://"))
+    in_repository = checkpoint.url.startswith(HUGGING_FACE)
+    if local:
         path = _from_folder(source, checkpoint)
-        if digests.locked:
-            _require_digest(digests, path, checkpoint)
-        return path
-    if checkpoint.url.startswith(HUGGING_FACE):
+    elif in_repository:
         path = repository_weights(checkpoint.url)
     else:
         path = _cached(source, checkpoint, digests)
-    if digests.locked or digests.known(_key(path, checkpoint), checkpoint.sha256) is None:
-        _require_digest(digests, path, checkpoint)
+    key = f"{checkpoint.file}/{path.name}" if in_repository else checkpoint.file
+    if digests.locked or not (local or digests.known(key, checkpoint.sha256)):
+        try:
+            digests.check(path, key, checkpoint.sha256)
+        except CheckpointError as error:
+            raise DownloadError(
+                f"{path} is not the file that {checkpoint.name} should have ({error}); delete it "
+                "to download it again."
+            ) from error
     return path
 
 
@@ -114,22 +120,6 @@ def _cached(source: str, checkpoint: Checkpoint, digests: Digests) -> Path:
                 if not target.exists():  # Another process may have been faster.
                     _download(f"{source.rstrip('/')}/{relative}", target, checkpoint, digests)
     return target
-
-
-def _key(path: Path, checkpoint: Checkpoint) -> str:
-    """What the digest of a checkpoint's file is recorded under."""
-    in_repository = checkpoint.url.startswith(HUGGING_FACE)
-    return f"{checkpoint.file}/{path.name}" if in_repository else checkpoint.file
-
-
-def _require_digest(digests: Digests, path: Path, checkpoint: Checkpoint) -> None:
-    try:
-        digests.check(path, _key(path, checkpoint), checkpoint.sha256)
-    except CheckpointError as error:
-        raise DownloadError(
-            f"{path} is not the file that {checkpoint.name} should have ({error}); delete it to "
-            "download it again."
-        ) from error
 
 
 def _from_folder(folder: str, checkpoint: Checkpoint) -> Path:
@@ -150,12 +140,7 @@ def _download(url: str, target: Path, checkpoint: Checkpoint, digests: Digests) 
     partial = target.with_name(f".{target.name}.partial")
     shown = without_password(url)
     try:
-        resumed = _fetch(url, partial, checkpoint, digests)
-        if resumed is not None:
-            # The beginning may be that of another file.
-            _logger.info("%s: what was resumed is damaged (%s); starting over.", shown, resumed)
-            partial.unlink()
-            _fetch(url, partial, checkpoint, digests)
+        _fetch(url, partial, checkpoint, digests)
     except CheckpointError as error:
         partial.unlink(missing_ok=True)
         raise DownloadError(
@@ -173,10 +158,8 @@ def _download(url: str, target: Path, checkpoint: Checkpoint, digests: Digests) 
     partial.replace(target)
 
 
-def _fetch(
-    url: str, partial: Path, checkpoint: Checkpoint, digests: Digests
-) -> CheckpointError | None:
-    """Downloads and checks; returns what is wrong with a file that was resumed."""
+def _fetch(url: str, partial: Path, checkpoint: Checkpoint, digests: Digests) -> None:
+    """Downloads and checks; what was resumed may begin like another file, so it starts over."""
     resumed = partial.exists() and partial.stat().st_size > 0
     limit = _BYTES_PER_PARAMETER * checkpoint.parameters + _HEADERS
     fetch_file(url, partial, checkpoint.bytes, limit)
@@ -185,8 +168,10 @@ def _fetch(
     except CheckpointError as error:
         if not resumed:
             raise
-        return error
-    return None
+        shown = without_password(url)
+        _logger.info("%s: what was resumed is damaged (%s); starting over.", shown, error)
+        partial.unlink()
+        _fetch(url, partial, checkpoint, digests)
 
 
 def _check(partial: Path, checkpoint: Checkpoint, digests: Digests) -> None:

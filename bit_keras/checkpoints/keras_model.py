@@ -16,7 +16,7 @@ import keras
 from bit_keras.atomic import scratch_directory
 from bit_keras.checkpoints.abstract_model import abstract_model
 from bit_keras.checkpoints.files import KerasArchive, require_finite
-from bit_keras.errors import BitKerasError, CheckpointError
+from bit_keras.errors import CheckpointError, reason_of
 
 #: Where Keras has what a model is made of. Its other parts download, read files or start programs.
 _MODULES = (
@@ -109,7 +109,7 @@ def _write_clean(archive: KerasArchive, path: Path) -> None:
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("metadata.json", json.dumps({"keras_version": keras.__version__}))
         file.writestr("config.json", json.dumps(archive.config))
-        file.write(weights, "model.weights.h5")
+        file.write(weights, weights.name)
         archive.copy_assets(file)
     weights.unlink()
 
@@ -185,11 +185,12 @@ def _own_objects(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _require_all_used(archive: KerasArchive, model: keras.Model) -> None:
-    stores: list[dict[str, Any]] = [{} for _ in model._flatten_layers()]
-    for layer, store in zip(model._flatten_layers(), stores, strict=True):
+    used = 0
+    for layer in model._flatten_layers():
+        store: dict[str, Any] = {}
         layer.save_own_variables(store)
-    states = [each for each in model.variables if each.path.endswith("/seed_generator_state")]
-    used = sum(map(len, stores)) + len(states)
+        used += len(store)
+    used += sum(each.path.endswith("/seed_generator_state") for each in model.variables)
     found = [place for place in archive if not place.startswith("optimizer/")]
     if len(found) > used:
         raise CheckpointError(
@@ -199,7 +200,4 @@ def _require_all_used(archive: KerasArchive, model: keras.Model) -> None:
 
 
 def _refusal(path: Path, error: Exception) -> CheckpointError:
-    if isinstance(error, BitKerasError):
-        return CheckpointError(f"{path} cannot be loaded by Keras ({error}).")
-    reason = " ".join(str(error).split())[:300]
-    return CheckpointError(f"{path} cannot be loaded by Keras ({reason}).")
+    return CheckpointError(f"{path} cannot be loaded by Keras ({reason_of(error)}).")

@@ -54,20 +54,17 @@ class ModelArrays(Arrays):
                 f"The model {model.name!r} has weights that no official name exists for: "
                 f"{_shortened(foreign)}. Save it as .keras, or save the BiT network inside it."
             )
-        self._paths = {name: path for path, name in names.items()}
-        self._weights = weights
+        self._weights = {name: weights[path] for path, name in names.items()}
         self.shapes = {
-            name: official_shape(path, tuple(weights[path].shape))
-            for name, path in self._paths.items()
+            name: official_shape(path, tuple(weights[path].shape)) for path, name in names.items()
         }
 
     def __getitem__(self, name: str) -> np.ndarray:
-        path = self._paths[name]
-        array = keras.ops.convert_to_numpy(self._weights[path])
-        return array.astype("float32", copy=False).reshape(official_shape(path, array.shape))
+        array = keras.ops.convert_to_numpy(self._weights[name])
+        return array.astype("float32", copy=False).reshape(self.shapes[name])
 
     def assign(self, name: str, array: np.ndarray) -> None:
-        weight = self._weights[self._paths[name]]
+        weight = self._weights[name]
         weight.assign(array.reshape(tuple(weight.shape)))
 
 
@@ -156,18 +153,13 @@ def require_equal(
             for name in misshapen
         ),
     ]
-    if len(lines) > _SHOWN:
-        lines = [*lines[:_SHOWN], f"  and {len(lines) - _SHOWN} more"]
-    raise CheckpointError(
-        "\n".join(
-            [
-                f"{arrays.path} does not fit {model_name}: {len(missing)} arrays are missing, "
-                f"{len(unexpected)} unexpected, {len(misshapen)} misshapen. "
-                + _advice(expected, [*missing, *unexpected, *misshapen], arrays),
-                *lines,
-            ]
-        )
+    more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    advice = _advice(expected, [*missing, *unexpected, *misshapen], arrays)
+    first = (
+        f"{arrays.path} does not fit {model_name}: {len(missing)} arrays are missing, "
+        f"{len(unexpected)} unexpected, {len(misshapen)} misshapen. {advice}"
     )
+    raise CheckpointError("\n".join([first, *lines[:_SHOWN], *more]))
 
 
 def _advice(expected: dict[str, Shape], differing: list[str], arrays: ArrayFile) -> str:
@@ -180,19 +172,19 @@ def _advice(expected: dict[str, Shape], differing: list[str], arrays: ArrayFile)
             f"It was made for in_channels={channels} and the network for in_channels={wanted}: "
             f"build the network with `weights=` and `in_channels={fitting}`."
         )
-    if all(is_head(name) for name in differing):
-        if classes is None:
-            return (
-                "It has no head: build a feature extractor, or give the network a new head with "
-                "`num_classes=`."
-            )
-        return (
-            f"Its head has {classes} classes and the network's {head_classes(expected)}: take the "
-            "model name that the file belongs to, or replace the head with `num_classes=`."
-        )
-    if architecture is not None:
+    if not all(is_head(name) for name in differing):
+        if architecture is None:
+            return "The file is not a network of the registry."
         return f"The file is a {architecture.name} with {classes} classes."
-    return "The file is not a network of the registry."
+    if classes is None:
+        return (
+            "It has no head: build a feature extractor, or give the network a new head with "
+            "`num_classes=`."
+        )
+    return (
+        f"Its head has {classes} classes and the network's {head_classes(expected)}: take the "
+        "model name that the file belongs to, or replace the head with `num_classes=`."
+    )
 
 
 def require_known(arrays: ArrayFile) -> Architecture:

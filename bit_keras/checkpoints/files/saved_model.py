@@ -13,7 +13,7 @@ from bit_keras.checkpoints.files.array_file import (
     damage_explained,
     in_own_dtype,
 )
-from bit_keras.checkpoints.files.tensor_bundle import Entry, checked_index
+from bit_keras.checkpoints.files.tensor_bundle import checked_index
 from bit_keras.errors import CheckpointError
 
 # Only TensorFlow reads its own format; it is a requirement of this package, and imported on
@@ -87,7 +87,8 @@ class SavedModelFile(ArrayFile):
         # TensorFlow 1 saved no graph of objects, and its keys are the names.
         keys = {key: key for key in sorted(entries)}
         if _GRAPH in entries:
-            _require_graph(entries[_GRAPH])
+            if entries[_GRAPH].shape or entries[_GRAPH].bytes > _GRAPH_BYTES:
+                raise ValueError(f"its graph of objects has {entries[_GRAPH].bytes:,} bytes")
             keys = _keys_by_name(self._graph())
         for name, key in keys.items():
             entry = entries[key]
@@ -119,11 +120,6 @@ class SavedModelFile(ArrayFile):
         self._reader = None
 
 
-def _require_graph(entry: Entry) -> None:
-    if entry.shape or entry.bytes > _GRAPH_BYTES:
-        raise ValueError(f"its graph of objects has {entry.bytes:,} bytes")
-
-
 def is_saved_model(path: Path) -> bool:
     """Whether a folder is a SavedModel with variables."""
     return (path / _MODEL).is_file() and (path / _INDEX).is_file()
@@ -147,13 +143,9 @@ def _keys_by_name(graph: "TrackableObjectGraph") -> dict[str, str]:
     root = {child.local_name: child.node_id for child in graph.nodes[0].children}
     if "variables" not in root:
         return _all_keys_by_name(graph)
-    listed = {
-        int(child.local_name): child.node_id for child in _node(graph, root["variables"]).children
-    }
-    values = {
-        f"variables/{number}": _value(_node(graph, listed[number])) for number in sorted(listed)
-    }
-    return _named(values)
+    children = _node(graph, root["variables"]).children
+    listed = sorted((int(child.local_name), child.node_id) for child in children)
+    return _named({f"variables/{number}": _value(_node(graph, node)) for number, node in listed})
 
 
 def _all_keys_by_name(graph: "TrackableObjectGraph") -> dict[str, str]:

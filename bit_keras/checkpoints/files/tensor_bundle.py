@@ -10,7 +10,6 @@ their checksums.
 
 import dataclasses
 import math
-import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,44 +73,27 @@ def checked_index(prefix: Path) -> dict[str, Entry]:
     header = tensor_bundle_pb2.BundleHeaderProto.FromString(items.pop(_HEADER))
     if header.endianness != header.LITTLE or not 1 <= header.num_shards <= 99_999:
         raise ValueError("its index is of another byte order, or names no file of values")
-    shards = _Shards(prefix, header.num_shards)
     entries = {}
-    try:
-        for key, value in items.items():
-            entry = tensor_bundle_pb2.BundleEntryProto.FromString(value)
-            entries[key.decode()] = _entry(entry, shards, key.decode())
-    finally:
-        shards.close()
+    for key, value in items.items():
+        entry = tensor_bundle_pb2.BundleEntryProto.FromString(value)
+        if not 0 <= entry.shard_id < header.num_shards:
+            raise ValueError(f"its index names file {entry.shard_id} of {header.num_shards}")
+        name = f"{prefix.name}.data-{entry.shard_id:05d}-of-{header.num_shards:05d}"
+        values = prefix.with_name(name)
+        _require_ordinary(values)
+        entries[key.decode()] = _entry(entry, values, key.decode()[:80])
     return entries
 
 
-class _Shards:
-    """The files of values, opened when an entry names them."""
-
-    def __init__(self, prefix: Path, count: int) -> None:
-        self._prefix, self._count = prefix, count
-        self._files: dict[int, Any] = {}
-
-    def open(self, number: int) -> Any:
-        if not 0 <= number < self._count:
-            raise ValueError(f"its index names file {number} of {self._count}")
-        if number not in self._files:
-            name = f"{self._prefix.name}.data-{number:05d}-of-{self._count:05d}"
-            path = self._prefix.with_name(name)
-            if path.exists() and not path.is_file():  # A pipe would be waited for.
-                raise ValueError(f"its {name} is not an ordinary file")
-            self._files[number] = path.open("rb")
-        return self._files[number]
-
-    def close(self) -> None:
-        for file in self._files.values():
-            file.close()
+def _require_ordinary(path: Path) -> None:
+    if path.exists() and not path.is_file():  # A pipe would be waited for.
+        raise ValueError(f"its {path.name} is not an ordinary file")
 
 
-def _entry(entry: Any, shards: _Shards, key: str) -> Entry:
+def _entry(entry: Any, values: Path, name: str) -> Entry:
+    """An entry of the index, after it was compared with the file of its values."""
     import tensorflow as tf
 
-    name = key[:80]
     sides = tuple(side.size for side in entry.shape.dim)
     if entry.shape.unknown_rank or min(sides, default=0) < 0 or len(sides) > _MOST_DIMENSIONS:
         raise ValueError(f"{name!r} has the shape {sides[:8]}")
@@ -121,12 +103,11 @@ def _entry(entry: Any, shards: _Shards, key: str) -> Entry:
         dtype = tf.dtypes.as_dtype(entry.dtype)
     except TypeError:
         raise ValueError(f"{name!r} has a dtype that is unknown ({entry.dtype})") from None
-    file = shards.open(entry.shard_id)
-    if min(entry.offset, entry.size) < 0 or entry.offset + entry.size > _size(file):
+    if min(entry.offset, entry.size) < 0 or entry.offset + entry.size > values.stat().st_size:
         raise ValueError(f"the values of {name!r} reach beyond the end of their file")
     count = math.prod(sides)
     if dtype == tf.string:
-        _require_texts(file, entry, count, name)
+        _require_texts(values, entry, count, name)
     elif not _is_numeric(dtype) or count * dtype.size != entry.size:
         raise ValueError(f"the values of {name!r} have another size than {sides} of {dtype.name}")
     return Entry(sides, dtype, entry.size)
@@ -136,13 +117,14 @@ def _is_numeric(dtype: "tf.DType") -> bool:
     return dtype.is_floating or dtype.is_integer or dtype.is_bool or dtype.is_complex
 
 
-def _require_texts(file: Any, entry: Any, count: int, name: str) -> None:
+def _require_texts(values: Path, entry: Any, count: int, name: str) -> None:
     """Texts are their lengths, the checksum of these, and the texts (tensor_bundle.cc)."""
     if count > entry.size:
         raise ValueError(f"{name!r} promises {count} texts in {entry.size} bytes")
-    file.seek(entry.offset)
-    # A length takes at most ten bytes.
-    start, at, total = file.read(min(entry.size, 10 * count)), 0, 0
+    with values.open("rb") as file:
+        file.seek(entry.offset)
+        # A length takes at most ten bytes.
+        start, at, total = file.read(min(entry.size, 10 * count)), 0, 0
     for _ in range(count):
         length, at = _varint(start, at)
         total += length
@@ -151,8 +133,7 @@ def _require_texts(file: Any, entry: Any, count: int, name: str) -> None:
 
 
 def _content(path: Path) -> bytes:
-    if path.exists() and not path.is_file():
-        raise ValueError(f"its {path.name} is not an ordinary file")
+    _require_ordinary(path)
     with path.open("rb") as file:
         content = file.read(_INDEX_BYTES + 1)
     if len(content) > _INDEX_BYTES:
@@ -231,10 +212,6 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
     raise ValueError("a number in its index has no end")
-
-
-def _size(file: Any) -> int:
-    return os.fstat(file.fileno()).st_size
 
 
 def _crc_table() -> tuple[int, ...]:

@@ -11,17 +11,16 @@ from bit_keras.artifacts.reference import reference_size
 from bit_keras.errors import ExportError
 from bit_keras.exporters.outputs import ExportedNetwork, apply_level
 from bit_keras.exporters.serving_signatures import ACTIVATIONS, rescaled
-from bit_keras.exporters.tflite.centred_group_norm import CentredGroupNorm
-from bit_keras.exporters.tflite.convolution_head import ConvolutionHead
 from bit_keras.exporters.tflite.int8_rounding import (
     Ranges,
     observed_ranges,
     rounded,
     rounded_features,
 )
-from bit_keras.exporters.tflite.shapes import with_batch_of_one, with_default_size
+from bit_keras.exporters.tflite.interface import with_batch_of_one, with_default_size
+from bit_keras.exporters.tflite.layers import CentredGroupNorm, ConvolutionHead, with_layers
 from bit_keras.layers import GroupNorm
-from bit_keras.models.folding import clone_with, copy_state, fold_weight_standardization
+from bit_keras.models.folding import fold_weight_standardization
 from bit_keras.preprocessing import ClassifierSpec
 from bit_keras.progress import without_native_notes
 from bit_keras.registry import RGB
@@ -51,9 +50,9 @@ def converted(
         ranges = observed_ranges(folded, calibration)
         folded = rounded(folded, ranges)
     elif metadata.precision == "int8-pure":
-        folded = _with(folded, GroupNorm, CentredGroupNorm)
+        folded = with_layers(folded, {GroupNorm: CentredGroupNorm})
     elif metadata.precision == "dynamic" or network.levels:
-        folded = _with(folded, keras.layers.Dense, ConvolutionHead)
+        folded = with_layers(folded, {keras.layers.Dense: ConvolutionHead})
     converter = _converter(network.with_model(folded), metadata, spec, ranges)
     _quantise(converter, metadata.precision, calibration)
     try:
@@ -69,20 +68,6 @@ def converted(
         return with_batch_of_one(content)
     height, _ = reference_size(network.model.input_shape, metadata)
     return with_default_size(content, height)
-
-
-def _with(
-    network: keras.Model, replaced: type[keras.layers.Layer], other: type[keras.layers.Layer]
-) -> keras.Model:
-    """Copies a network with another class of layer, which computes the same."""
-
-    def swap(layer: keras.layers.Layer) -> keras.layers.Layer:
-        swapped = other if type(layer) is replaced else type(layer)
-        return swapped.from_config(layer.get_config())
-
-    copy = clone_with(network, swap)
-    copy_state(network, copy)
-    return copy
 
 
 def _converter(

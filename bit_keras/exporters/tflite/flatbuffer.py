@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import flatbuffers
 import numpy as np
 from flatbuffers import encode, packer
-from flatbuffers.number_types import UOffsetTFlags
+from flatbuffers.number_types import SOffsetTFlags, Uint32Flags, UOffsetTFlags, VOffsetTFlags
 from flatbuffers.table import Table
 
 #: Of TFLite models, and of their weights (`force_align` of `Buffer.data` in `schema.fbs`).
@@ -42,8 +42,10 @@ def slot(field: int) -> int:
 
 
 def tables(table: Table, field: int) -> list[Table]:
-    """The tables in the vector that a field of a table refers to."""
+    """The tables in the vector that a field of a table refers to; none where it is absent."""
     offset = table.Offset(slot(field))
+    if not offset:
+        return []
     first = table.Vector(offset)
     places = range(first, first + 4 * table.VectorLen(offset), 4)
     return [Table(table.Bytes, table.Indirect(place)) for place in places]
@@ -97,14 +99,17 @@ class NewRoot:
 
     def extended(self, field: int, offsets: Sequence[int]) -> int:
         """Adds tables to the vector that a field refers to, and returns its new length."""
-        elements = [*self._elements(field), *offsets]
+        # Counted as in `_referred`.
+        known = [-table.Pos for table in tables(self._root, field)]
+        elements = [*known, *offsets]
         self.replace(field, offset_vector(self.builder, elements))
         return len(elements)
 
     def bytes(self) -> bytes:
         """What goes before the model; it fills whole units of its alignment."""
-        size = (encode.Get(packer.uint16, self._root.Bytes, self._vtable()) - 4) // 2
-        version = encode.Get(packer.uint32, self._root.Bytes, self._position(VERSION))
+        vtable = self._root.Pos - self._root.Get(SOffsetTFlags, self._root.Pos)
+        size = (self._root.Get(VOffsetTFlags, vtable) - slot(0)) // 2
+        version = self._root.Get(Uint32Flags, self._position(VERSION))
         self.builder.StartObject(size)
         for field in range(1, size):
             offset = self._fields.get(field, self._referred(field))
@@ -114,9 +119,6 @@ class NewRoot:
         self.builder.minalign = max(self.builder.minalign, ALIGNMENT)
         self.builder.Finish(root, IDENTIFIER)
         return bytes(self.builder.Output())
-
-    def _vtable(self) -> int:
-        return self._root.Pos - encode.Get(packer.soffset, self._root.Bytes, self._root.Pos)
 
     def _position(self, field: int) -> int:
         """Where a field is in the model, or 0."""
@@ -131,12 +133,3 @@ class NewRoot:
         """
         position = self._position(field)
         return -self._root.Indirect(position) if position else 0
-
-    def _elements(self, field: int) -> list[int]:
-        """The tables in the vector that a field refers to, as `_referred` counts."""
-        if not self._position(field):
-            return []
-        offset = self._root.Offset(slot(field))
-        first = self._root.Vector(offset)
-        places = range(first, first + 4 * self._root.VectorLen(offset), 4)
-        return [-self._root.Indirect(place) for place in places]

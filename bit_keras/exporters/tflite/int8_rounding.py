@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bit_keras.models.folding import clone_with, copy_state
+from bit_keras.exporters.tflite.layers import with_layers
 
 #: Images that go through the network at once while it is calibrated.
 _BATCH = 8
@@ -56,64 +56,32 @@ class Ranges:
     outputs: Range = Range()
 
 
-class _Observer:
-    """Notes the values that layers meet, by the names of the layers."""
+class _Observed(keras.layers.Layer):
+    """A layer that tells a function its name and the values that it meets."""
 
-    def __init__(self) -> None:
-        self.ranges: dict[str, Ranges] = {}
-
-    def note(self, name: str, inputs: tf.Tensor, outputs: tf.Tensor) -> None:
-        # While the copy is built, the tensors have no values.
-        if tf.is_tensor(inputs) and not tf.is_symbolic_tensor(inputs):
-            known = self.ranges.get(name, Ranges())
-            self.ranges[name] = Ranges(
-                known.inputs.including(inputs), known.outputs.including(outputs)
-            )
-
-
-class _ObservedConv2D(keras.layers.Conv2D):
-    """A convolution that has its values noted."""
-
-    observer: _Observer
+    note: Callable[[str, tf.Tensor, tf.Tensor], None]
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         outputs = super().call(inputs)
-        self.observer.note(self.name, inputs, outputs)
+        self.note(self.name, inputs, outputs)
         return outputs
 
 
-class _ObservedDense(keras.layers.Dense):
-    """The same of a dense layer."""
-
-    observer: _Observer
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        outputs = super().call(inputs)
-        self.observer.note(self.name, inputs, outputs)
-        return outputs
-
-
-class _ObservedPooling(keras.layers.GlobalAveragePooling2D):
-    """The same of the pooling, which makes the features."""
-
-    observer: _Observer
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        outputs = super().call(inputs)
-        self.observer.note(self.name, inputs, outputs)
-        return outputs
+_OBSERVED = {
+    layer: type(f"Observed{layer.__name__}", (_Observed, layer), {})
+    for layer in (keras.layers.Conv2D, keras.layers.GlobalAveragePooling2D, keras.layers.Dense)
+}
 
 
 class _RoundedConv2D(keras.layers.Conv2D):
     """A convolution whose input, kernel and output have the values that int8 has."""
 
-    ranges: Ranges
+    ranges: Mapping[str, Ranges]
 
     def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        outputs = super().convolution_op(
-            _rounded(inputs, self.ranges.inputs), _rounded_kernel(kernel)
-        )
-        return _rounded(outputs, self.ranges.outputs)
+        ranges = self.ranges[self.name]
+        outputs = super().convolution_op(_rounded(inputs, ranges.inputs), _rounded_kernel(kernel))
+        return _rounded(outputs, ranges.outputs)
 
 
 class _RoundedDense(keras.layers.Dense):
@@ -123,14 +91,14 @@ class _RoundedDense(keras.layers.Dense):
     filter has a scale of its own.
     """
 
-    ranges: Ranges
+    ranges: Mapping[str, Ranges]
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        features, units = self.kernel.shape
-        pixels = tf.reshape(_rounded(inputs, self.ranges.inputs), (-1, 1, 1, features))
+        ranges, (features, units) = self.ranges[self.name], self.kernel.shape
+        pixels = tf.reshape(_rounded(inputs, ranges.inputs), (-1, 1, 1, features))
         kernel = _rounded_kernel(tf.reshape(self.kernel, (1, 1, features, units)))
         outputs = tf.nn.conv2d(pixels, kernel, 1, "VALID") + self.bias
-        return tf.reshape(_rounded(outputs, self.ranges.outputs.with_headroom()), (-1, units))
+        return tf.reshape(_rounded(outputs, ranges.outputs.with_headroom()), (-1, units))
 
 
 def observed_ranges(network: keras.Model, images: np.ndarray) -> dict[str, Ranges]:
@@ -143,12 +111,18 @@ def observed_ranges(network: keras.Model, images: np.ndarray) -> dict[str, Range
     Returns:
         dict from the name of a layer to its Ranges.
     """
-    observer = _Observer()
-    classes = (_ObservedConv2D, _ObservedPooling, _ObservedDense)
-    observed = _with_layers(network, classes, lambda name: {"observer": observer})
+    ranges: dict[str, Ranges] = {}
+
+    def note(name: str, inputs: tf.Tensor, outputs: tf.Tensor) -> None:
+        # While the copy is built, the tensors have no values.
+        if tf.is_tensor(inputs) and not tf.is_symbolic_tensor(inputs):
+            known = ranges.get(name, Ranges())
+            ranges[name] = Ranges(known.inputs.including(inputs), known.outputs.including(outputs))
+
+    observed = with_layers(network, _OBSERVED, note=note)
     for start in range(0, len(images), _BATCH):
         observed(images[start : start + _BATCH], training=False)
-    return observer.ranges
+    return ranges
 
 
 def rounded(network: keras.Model, ranges: Mapping[str, Ranges]) -> keras.Model:
@@ -160,34 +134,13 @@ def rounded(network: keras.Model, ranges: Mapping[str, Ranges]) -> keras.Model:
         network: keras.Model, folded.
         ranges: mapping from `observed_ranges`.
     """
-    classes = (_RoundedConv2D, _RoundedDense)
-    return _with_layers(network, classes, lambda name: {"ranges": ranges[name]})
+    classes = {keras.layers.Conv2D: _RoundedConv2D, keras.layers.Dense: _RoundedDense}
+    return with_layers(network, classes, ranges=ranges)
 
 
 def rounded_features(features: tf.Tensor, ranges: Mapping[str, Ranges]) -> tf.Tensor:
     """The pooled features with the values that int8 has, as an output of a file."""
     return _rounded(features, ranges["features"].outputs.with_headroom())
-
-
-def _with_layers(
-    network: keras.Model,
-    classes: tuple[type[keras.layers.Layer], ...],
-    attributes: Callable[[str], dict[str, Any]],
-) -> keras.Model:
-    """A copy of a network with other classes of layers, which get attributes by their names."""
-    format_of = {layer_class.__base__: layer_class for layer_class in classes}
-
-    def swap(layer: keras.layers.Layer) -> keras.layers.Layer:
-        layer_class = format_of.get(type(layer), type(layer))
-        copy = layer_class.from_config(layer.get_config())
-        if layer_class in classes:
-            for name, value in attributes(layer.name).items():
-                setattr(copy, name, value)
-        return copy
-
-    copy = clone_with(network, swap)
-    copy_state(network, copy)
-    return copy
 
 
 def _rounded(values: tf.Tensor, limits: Range) -> tf.Tensor:

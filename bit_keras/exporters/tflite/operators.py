@@ -1,12 +1,15 @@
 """What a TFLite model computes with, and whether that is what its quantisation promises."""
 
 import dataclasses
+import functools
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import keras
 from tensorflow.lite.python import schema_py_generated as schema
 
+from bit_keras.artifacts.metadata import CALIBRATED
 from bit_keras.errors import ExportError
 
 #: The largest offset in a flatbuffer ([FlatBuffers' format](https://flatbuffers.dev/internals/)).
@@ -23,9 +26,6 @@ _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 _FLOATS = ("FLOAT16", "FLOAT32", "FLOAT64", "BFLOAT16")
 
-#: The types of shapes, axes and conditions.
-_INDICES = ("INT32", "INT64", "BOOL")
-
 #: Smaller kernels stay in float32 (`minimum_elements_for_weights` in
 #: `tensorflow/tensorflow`, `tensorflow/compiler/mlir/lite/quantization/common/quantization_lib/
 #: quantization_config.h`).
@@ -38,6 +38,9 @@ def _names(enumeration: type) -> dict[int, str]:
 
 _OPERATORS = _names(schema.BuiltinOperator)
 _TYPES = _names(schema.TensorType)
+
+#: All but float32 and the types of shapes, axes and conditions.
+_NOT_FLOAT32 = {*_TYPES.values()} - {"FLOAT32", "INT32", "INT64", "BOOL"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +78,10 @@ class Operator:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.inputs + self.outputs
+
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
@@ -99,9 +106,36 @@ def read_graphs(model: bytes) -> list[Graph]:
     Args:
         model: bytes. A flatbuffer that a TensorFlow of today wrote.
     """
-    root = schema.Model.GetRootAs(model)
-    names = [_operator_name(root.OperatorCodes(i)) for i in range(root.OperatorCodesLength())]
-    return [_graph(root.Subgraphs(index), names) for index in range(root.SubgraphsLength())]
+    content = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
+    return [_graph(subgraph, content.operatorCodes) for subgraph in content.subgraphs]
+
+
+def _graph(subgraph: schema.SubGraphT, codes: list[schema.OperatorCodeT]) -> Graph:
+    tensors = [_tensor(index, tensor) for index, tensor in enumerate(subgraph.tensors)]
+    operators = []
+    for operator in subgraph.operators:
+        code = codes[operator.opcodeIndex]
+        # Older files have the first 127 only in the older field (`schema.fbs`).
+        number = max(code.builtinCode, code.deprecatedBuiltinCode)
+        builtin = number != schema.BuiltinOperator.CUSTOM
+        name = _OPERATORS[number] if builtin else code.customCode.decode()
+        # -1 stands for an optional input that is omitted.
+        inputs = tuple(tensors[index] for index in operator.inputs if index >= 0)
+        outputs = tuple(tensors[index] for index in operator.outputs)
+        operators.append(Operator(name, builtin, inputs, outputs))
+    return Graph(
+        tuple(tensors[index] for index in subgraph.inputs),
+        tuple(tensors[index] for index in subgraph.outputs),
+        tuple(operators),
+        {output.index: operator for operator in operators for output in operator.outputs},
+    )
+
+
+def _tensor(index: int, tensor: schema.TensorT) -> Tensor:
+    shape = () if tensor.shape is None else tuple(map(int, tensor.shape))
+    scales = None if tensor.quantization is None else tensor.quantization.scale
+    scales = () if scales is None else tuple(map(float, scales))
+    return Tensor(index, tensor.name.decode(), _TYPES[tensor.type], shape, scales)
 
 
 def operator_counts(model: bytes) -> dict[str, int]:
@@ -177,27 +211,26 @@ def require_operators(model: bytes, quantize: str) -> None:
             promise, by name.
     """
     for graph in read_graphs(model):
-        for operator in graph.operators:
-            reasons = (rule(graph, operator) for rule in (*_ALWAYS, *_PROMISES[quantize]))
-            reason = next((reason for reason in reasons if reason), None)
-            if reason:
-                raise ExportError(
-                    f"The converter did not keep to --quantize {quantize}: operator "
-                    f"{operator.name}, which writes {operator.outputs[0].name!r}, {reason}; "
-                    "choose another quantisation."
-                )
-        if quantize in ("int8", "int8-pure"):
-            _require_pixels(graph, quantize)
-
-
-def _require_pixels(graph: Graph, quantize: str) -> None:
-    for tensor in (*graph.inputs, *graph.outputs):
-        if tensor.type != "UINT8":
+        broken = next(_broken_promises(graph, quantize), None)
+        if broken is not None:
             raise ExportError(
-                f"The converter did not keep to --quantize {quantize}: {tensor.name!r}, an input "
-                f"or output of the model, is {tensor.type} and not UINT8; choose another "
+                f"The converter did not keep to --quantize {quantize}: {broken}; choose another "
                 "quantisation."
             )
+
+
+def _broken_promises(graph: Graph, quantize: str) -> Iterator[str]:
+    for operator in graph.operators:
+        reasons = (rule(graph, operator) for rule in (*_ALWAYS, *_PROMISES[quantize]))
+        for reason in filter(None, reasons):
+            yield f"operator {operator.name}, which writes {operator.outputs[0].name!r}, {reason}"
+    if quantize in CALIBRATED:
+        for tensor in (*graph.inputs, *graph.outputs):
+            if tensor.type != "UINT8":
+                yield (
+                    f"{tensor.name!r}, an input or output of the model, is {tensor.type} and not "
+                    "UINT8"
+                )
 
 
 # The rules. Each says what an operator does that it must not, or nothing.
@@ -210,7 +243,7 @@ def _is_builtin(graph: Graph, operator: Operator) -> str | None:
 
 
 def _has_few_dimensions(graph: Graph, operator: Operator) -> str | None:
-    for tensor in _tensors(operator):
+    for tensor in operator.tensors:
         if len(tensor.shape) > _MAXIMUM_RANK:
             return f"has a tensor of {len(tensor.shape)} dimensions, {tensor.name!r}"
     return None
@@ -218,7 +251,7 @@ def _has_few_dimensions(graph: Graph, operator: Operator) -> str | None:
 
 def _keeps_signs_apart(graph: Graph, operator: Operator) -> str | None:
     """The converter makes a quantised output uint8 in place, whoever else reads it as int8."""
-    types = {tensor.type for tensor in _tensors(operator)}
+    types = {tensor.type for tensor in operator.tensors}
     if operator.name not in ("QUANTIZE", "CAST") and types >= {"INT8", "UINT8"}:
         return "takes bytes of UINT8 for INT8 as they are"
     return None
@@ -238,26 +271,18 @@ def _can_be_prepared(graph: Graph, operator: Operator) -> str | None:
     return None
 
 
-def _is_in_float32(graph: Graph, operator: Operator) -> str | None:
-    for tensor in _tensors(operator):
-        if tensor.type not in ("FLOAT32", *_INDICES):
+def _avoids(types: Collection[str], graph: Graph, operator: Operator) -> str | None:
+    for tensor in operator.tensors:
+        if tensor.type in types:
             return f"has a tensor in {tensor.type}, {tensor.name!r}"
     return None
 
 
-def _stores_float16(graph: Graph, operator: Operator) -> str | None:
-    return _stores(graph, operator, "FLOAT16")
-
-
-def _stores_int8(graph: Graph, operator: Operator) -> str | None:
-    return _stores(graph, operator, "INT8")
-
-
-def _stores(graph: Graph, operator: Operator, type: str) -> str | None:
+def _stores(type: str, graph: Graph, operator: Operator) -> str | None:
     if operator.name not in _WEIGHTED:
         return None
     kernel = _stored_kernel(graph, operator)
-    if kernel.type == type or (type == "INT8" and _elements(kernel) < _SMALLEST_QUANTISED):
+    if kernel.type == type or (type == "INT8" and math.prod(kernel.shape) < _SMALLEST_QUANTISED):
         return None
     return f"has a kernel in {kernel.type}, not in {type}"
 
@@ -282,13 +307,6 @@ def _computes_in_int8(graph: Graph, operator: Operator) -> str | None:
     return None
 
 
-def _has_no_float(graph: Graph, operator: Operator) -> str | None:
-    for tensor in _tensors(operator):
-        if tensor.type in _FLOATS:
-            return f"has a tensor in {tensor.type}, {tensor.name!r}"
-    return None
-
-
 def _stays_quantised(graph: Graph, operator: Operator) -> str | None:
     if operator.name not in ("QUANTIZE", "DEQUANTIZE"):
         return None
@@ -305,24 +323,12 @@ _ALWAYS: tuple[_Rule, ...] = (
     _can_be_prepared,
 )
 _PROMISES: Mapping[str, tuple[_Rule, ...]] = {
-    "none": (_is_in_float32,),
-    "float16": (_stores_float16, _computes_in_float32),
-    "dynamic": (_stores_int8, _computes_in_float32),
+    "none": (functools.partial(_avoids, _NOT_FLOAT32),),
+    "float16": (functools.partial(_stores, "FLOAT16"), _computes_in_float32),
+    "dynamic": (functools.partial(_stores, "INT8"), _computes_in_float32),
     "int8": (_computes_in_int8,),
-    "int8-pure": (_has_no_float, _stays_quantised, _computes_in_int8),
+    "int8-pure": (functools.partial(_avoids, _FLOATS), _stays_quantised, _computes_in_int8),
 }
-
-
-def _tensors(operator: Operator) -> Iterator[Tensor]:
-    yield from operator.inputs
-    yield from operator.outputs
-
-
-def _elements(tensor: Tensor) -> int:
-    count = 1
-    for side in tensor.shape:
-        count *= side
-    return count
 
 
 def _stored_kernel(graph: Graph, operator: Operator) -> Tensor:
@@ -330,48 +336,3 @@ def _stored_kernel(graph: Graph, operator: Operator) -> Tensor:
     kernel = operator.inputs[1]
     producer = graph.producers.get(kernel.index)
     return producer.inputs[0] if producer and producer.name == "DEQUANTIZE" else kernel
-
-
-# Reading.
-
-
-def _operator_name(code: schema.OperatorCode) -> tuple[str, bool]:
-    """The name of an operator, and whether it is a builtin one."""
-    # Older files have the first 127 only in the older field (`schema.fbs`).
-    builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-    if builtin == schema.BuiltinOperator.CUSTOM:
-        return code.CustomCode().decode(), False
-    return _OPERATORS[builtin], True
-
-
-def _graph(subgraph: schema.SubGraph, names: list[tuple[str, bool]]) -> Graph:
-    tensors = [_tensor(index, subgraph.Tensors(index)) for index in range(subgraph.TensorsLength())]
-    operators = []
-    for index in range(subgraph.OperatorsLength()):
-        operator = subgraph.Operators(index)
-        name, builtin = names[operator.OpcodeIndex()]
-        # -1 stands for an optional input that is omitted.
-        inputs = tuple(
-            tensors[operator.Inputs(number)]
-            for number in range(operator.InputsLength())
-            if operator.Inputs(number) >= 0
-        )
-        outputs = tuple(
-            tensors[operator.Outputs(number)] for number in range(operator.OutputsLength())
-        )
-        operators.append(Operator(name, builtin, inputs, outputs))
-    return Graph(
-        tuple(tensors[subgraph.Inputs(number)] for number in range(subgraph.InputsLength())),
-        tuple(tensors[subgraph.Outputs(number)] for number in range(subgraph.OutputsLength())),
-        tuple(operators),
-        {output.index: operator for operator in operators for output in operator.outputs},
-    )
-
-
-def _tensor(index: int, tensor: schema.Tensor) -> Tensor:
-    quantization = tensor.Quantization()
-    scales: tuple[float, ...] = ()
-    if quantization is not None and quantization.ScaleLength():
-        scales = tuple(quantization.ScaleAsNumpy().tolist())
-    shape = tuple(tensor.ShapeAsNumpy().tolist()) if tensor.ShapeLength() else ()
-    return Tensor(index, tensor.Name().decode(), _TYPES[tensor.Type()], shape, scales)

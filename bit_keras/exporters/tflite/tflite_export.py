@@ -19,9 +19,9 @@ from bit_keras.exporters.outputs import ExportedNetwork, reference_outputs
 from bit_keras.exporters.specs import transform_and_spec
 from bit_keras.exporters.targets import precision_of
 from bit_keras.exporters.tflite.conversion import converted
+from bit_keras.exporters.tflite.interface import with_signatures
 from bit_keras.exporters.tflite.mediapipe_metadata import with_metadata
 from bit_keras.exporters.tflite.operators import require_fits, require_operators
-from bit_keras.exporters.tflite.subgraph_signatures import with_signatures
 from bit_keras.preprocessing import ClassifierSpec
 from bit_keras.registry import RGB
 

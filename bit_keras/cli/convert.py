@@ -99,12 +99,13 @@ def _convert(
     from bit_keras.checkpoints import open_checkpoint, write_checkpoint
     from bit_keras.checkpoints.published import published_spec
     from bit_keras.checkpoints.transfer import require_known
-    from bit_keras.exporters.keras_archive import convert_to_keras, export_keras, require_keras_name
+    from bit_keras.exporters.keras_archive import convert_to_keras, export_keras
+    from bit_keras.exporters.targets import require_suffix
     from bit_keras.inference import load_network
     from bit_keras.sources import resolve
 
     if target == "keras":
-        require_keras_name(destination)
+        require_suffix("keras", destination)
     named = resolve(source)
     # Networks with a name, and maybe with more layers, which arrays would not tell.
     if target == "keras" and named.format in ("keras", "run"):

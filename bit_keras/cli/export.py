@@ -32,6 +32,7 @@ from bit_keras.exporters.targets import (
     check_options,
     given_options,
     on_command_line,
+    require_suffix,
 )
 from bit_keras.registry import checkpoint_of
 from bit_keras.sources import Source, resolve
@@ -297,15 +298,13 @@ def command(
         raise click.UsageError(f"{source} has weights of its own; --weights goes with a NAME.")
     name = source if named.checkpoint is None else named.checkpoint.name
     written = artifact_path(out, target, options)
+    if written == out:
+        require_suffix(target, out)
     require_new(written)  # Before the minutes that a large network takes.
 
     start = time.perf_counter()
     with progress(f"Building {name}"):
         start_keras()
-        if target == "keras":
-            from bit_keras.exporters.keras_archive import require_keras_name
-
-            require_keras_name(out)
         if stored:
             model, spec = _load(named, variant, trust, allow_nonfinite)
         else:

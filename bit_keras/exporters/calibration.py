@@ -1,16 +1,18 @@
 """Images that show a quantiser which values a network meets."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
+from bit_keras.artifacts.metadata import CALIBRATED, Metadata
 from bit_keras.data.datasets import Data, open_image_source
 from bit_keras.data.folder import loose_images
 from bit_keras.data.images import Images
-from bit_keras.errors import DataError, ImageError
+from bit_keras.errors import DataError, ExportError, ImageError
 from bit_keras.preprocessing import EvalTransform
+from bit_keras.registry import RGB
 
 #: Images that calibrate unless another number is requested.
 COUNT = 200
@@ -76,6 +78,35 @@ def calibration_images(
             f"can be read ({reason})."
         )
     return np.stack(chosen)
+
+
+def required_calibration(
+    calibration: Iterable[np.ndarray] | None, metadata: Metadata
+) -> np.ndarray | None:
+    """The images that a file is calibrated with, where its precision needs some.
+
+    Returns:
+        float32 array `(n, height, width, 3)`.
+
+    Raises:
+        ExportError: There are none, or of another shape than the file takes.
+    """
+    if metadata.precision not in CALIBRATED:
+        return None
+    images = [] if calibration is None else [np.asarray(image) for image in calibration]
+    if not images:
+        raise ExportError(
+            f"A file in {metadata.precision} is calibrated with images, a hundred or more. "
+            f"Received: calibration={calibration}"
+        )
+    sides = (metadata.size,) * 2 if metadata.size else images[0].shape[:2]
+    for image in images:
+        if image.shape != (*sides, RGB):
+            raise ExportError(
+                f"Calibration images are float32 {(*sides, RGB)} in [-1, 1]. Received: "
+                f"{image.dtype} {image.shape}"
+            )
+    return np.stack(images).astype(np.float32, copy=False)
 
 
 def _unlabelled(data: Data, split: str | None) -> Images:

@@ -1,16 +1,22 @@
 """The metadata of an artifact before it is written, from the model and the options."""
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 import bit_keras
 from bit_keras.artifacts.metadata import Metadata
-from bit_keras.artifacts.reference import TOLERANCE
+from bit_keras.artifacts.reference import TOLERANCE, quantised_tolerance, reference_difference
+from bit_keras.artifacts.runtimes.program import Program
 from bit_keras.errors import ExportError, UnknownModelError
 from bit_keras.exporters.outputs import variant_of
-from bit_keras.exporters.specs import checked_spec
+from bit_keras.exporters.specs import checked_spec, transform_and_spec
 from bit_keras.models.finite import require_finite_weights
-from bit_keras.preprocessing import ClassifierSpec
+from bit_keras.preprocessing import ClassifierSpec, EvalTransform
 from bit_keras.registry import checkpoint_of, model_info
 
 
@@ -20,8 +26,18 @@ def describe(
     input_range: tuple[float, float],
     spec: ClassifierSpec | None,
     allow_nonfinite: bool = False,
+    **facts: Any,
 ) -> Metadata:
     """Describes the artifact that a model is going to be written to.
+
+    Args:
+        model: keras.Model. What is exported.
+        target: str. The target.
+        input_range: tuple of 2 floats. Of the images that the artifact takes.
+        spec: ClassifierSpec or None, for what the registry knows of the model's name.
+        allow_nonfinite: bool. Take weights that are not finite.
+        **facts: Fields of Metadata, where the artifact differs from the float32 network at any
+            size.
 
     Raises:
         ExportError: Another backend, a model that is not a BiT or whose name is not
@@ -44,7 +60,7 @@ def describe(
     if not allow_nonfinite:
         require_finite_weights(model)
     spec = checked_spec(model, spec)
-    return Metadata(
+    metadata = Metadata(
         model=checkpoint.name,
         target=target,
         variant=variant,
@@ -61,3 +77,55 @@ def describe(
             "tensorflow": tf.__version__,
         },
     )
+    return dataclasses.replace(metadata, **facts)
+
+
+def at_size(
+    metadata: Metadata, model: keras.Model, size: int | None, spec: ClassifierSpec | None
+) -> tuple[Metadata, EvalTransform]:
+    """The metadata of an artifact for images of one size, and what encoded images go through.
+
+    Raises:
+        SizeError, BitKerasError: As `transform_and_spec`.
+    """
+    transform, spec = transform_and_spec(model, size, spec)
+    task = None if spec is None else spec.to_json()
+    return dataclasses.replace(metadata, size=transform.size, task=task), transform
+
+
+def compared(
+    metadata: Metadata,
+    program: Program,
+    reference: Mapping[str, np.ndarray],
+    allow_nonfinite: bool = False,
+) -> Metadata:
+    """Compares a file with the network that it was written from.
+
+    Returns:
+        Metadata, with the tolerance of a file that is quantised.
+
+    Raises:
+        ExportError: A file in float32 computes something else than the network, unless
+            `allow_nonfinite`; or the outputs of one that is quantised are infinite.
+    """
+    if metadata.precision == "float32" and allow_nonfinite:
+        return metadata
+    outputs = program(reference["inputs"])
+    # The head of a new network returns zeros, which no difference is in units of.
+    names = [name for name in outputs if name in reference and reference[name].any()]
+    differences = (reference_difference(name, outputs[name], reference) for name in names)
+    largest = max(differences, default=0.0)
+    if not np.isfinite(largest):
+        raise ExportError(
+            "The outputs are infinite: values of the network exceed the range of the "
+            "quantisation. Export it with quantize='none'."
+        )
+    if metadata.precision != "float32":
+        return dataclasses.replace(metadata, tolerance=quantised_tolerance(largest))
+    if largest > metadata.tolerance:
+        raise ExportError(
+            f"The file computes something else than {metadata.model}: its outputs differ by "
+            f"{largest:.1g}, and {metadata.tolerance:g} is the most that is written. Export it "
+            "with --to keras, which changes nothing."
+        )
+    return metadata

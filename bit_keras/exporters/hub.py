@@ -59,18 +59,17 @@ def export_hub(
     """
     network = ExportedNetwork.of(model)
     metadata = describe(network.model, "hub", input_range, spec, allow_nonfinite)
-    if not folded:
-        with new_directory(path) as folder:
+    transform = None
+    if folded:
+        transform, _ = transform_and_spec(network.model, None, spec)
+        metadata = dataclasses.replace(metadata, folded=True, max_pixels=max_pixels)
+    with new_directory(path) as folder, scratch_directory() as scratch:
+        if transform is None:
             root = ReusableModel(network, metadata)
             levels = {name: getattr(root, name) for name in network.levels}
             save(root, {"serving_default": root.serve, **levels}, folder, path)
-            write_reference(network, metadata, folder)
-        return metadata
-    transform, spec = transform_and_spec(network.model, None, spec)
-    metadata = dataclasses.replace(metadata, folded=True, max_pixels=max_pixels)
-    with new_directory(path) as folder:
-        with scratch_directory() as scratch:
-            served = ServedReusableModel(network, metadata, spec, transform, scratch)
+        else:
+            served = ServedReusableModel(network, metadata, transform, scratch)
             save(served, served.endpoints, folder, path)
         write_reference(network, metadata, folder, transform)
     return metadata
@@ -144,7 +143,6 @@ class ServedReusableModel(ReusableModel):
     Args:
         network: ExportedNetwork. Each further level has an endpoint of its name.
         metadata: Metadata.
-        spec: ClassifierSpec, or None for a feature extractor.
         transform: EvalTransform. Of encoded images.
         folder: Path. Where the class list is written, for `tf.saved_model.save` to
             copy.
@@ -154,17 +152,14 @@ class ServedReusableModel(ReusableModel):
         self,
         network: ExportedNetwork,
         metadata: Metadata,
-        spec: ClassifierSpec | None,
         transform: EvalTransform,
         folder: Path,
     ) -> None:
         super().__init__(ExportedNetwork(network.model), metadata)
         graph, self.filler = with_folded_kernels(network.graph())
-        self.labels = None if spec is None else labels_asset(spec.labels, folder)
+        self.labels = labels_asset(metadata, folder)
         images = tf.TensorSpec([None, *network.model.input_shape[1:]], tf.float32)
-        self.endpoints = serving_signatures(
-            graph, metadata, images, spec, transform, network.levels
-        )
+        self.endpoints = serving_signatures(graph, metadata, images, transform, network.levels)
 
 
 def _traced(

@@ -20,9 +20,9 @@ from bit_keras.artifacts.reference import (
 from bit_keras.atomic import replaced_file, scratch_directory
 from bit_keras.checkpoints.files import ArrayFile, write_keras
 from bit_keras.checkpoints.writing import keras_arrays
-from bit_keras.errors import ExportError
 from bit_keras.exporters.outputs import ExportedNetwork
 from bit_keras.exporters.specs import as_built, checked_spec
+from bit_keras.exporters.targets import require_suffix
 from bit_keras.models.builders import network_without_weights
 from bit_keras.models.finite import require_finite_weights
 from bit_keras.preprocessing import ClassifierSpec
@@ -54,7 +54,7 @@ def export_keras(
     Raises:
         ExportError, SizeError, BitKerasError: As `bit_keras.export`.
     """
-    require_keras_name(path)
+    require_suffix("keras", path)
     model, spec = as_built(ExportedNetwork.of(model).model, spec)
     spec = checked_spec(model, spec)
     if not allow_nonfinite:
@@ -89,7 +89,7 @@ def convert_to_keras(
         CheckpointError: The arrays do not match any registered architecture.
         BitKerasError: As `export_keras`.
     """
-    require_keras_name(path)
+    require_suffix("keras", path)
     model = network_without_weights(source, arrays)
     metadata = _describe(model, checked_spec(model, spec))
     config = keras.saving.serialize_keras_object(model)
@@ -129,9 +129,3 @@ def _outputs(model: keras.Model, metadata: Metadata) -> Mapping[str, np.ndarray]
     height, width = (side or _REFERENCE_SIZE for side in model.input_shape[1:3])
     images = reference_images(height, width, metadata.input_range, model.input_shape[-1])
     return {"inputs": images, **named_outputs(model, images)}
-
-
-def require_keras_name(path: str | os.PathLike) -> None:
-    """Raises ExportError where Keras would not write its own format."""
-    if Path(path).suffix != ".keras":
-        raise ExportError(f"The name of a Keras file ends in .keras; {path} does not.")

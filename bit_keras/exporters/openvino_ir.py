@@ -3,25 +3,19 @@
 import dataclasses
 import os
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from bit_keras.artifacts.checksums import seal
-from bit_keras.artifacts.members import METADATA, REFERENCE
 from bit_keras.artifacts.metadata import Metadata
-from bit_keras.artifacts.reference import quantised_tolerance, reference_bytes
+from bit_keras.artifacts.runtimes import open_program
 from bit_keras.atomic import new_directory
 from bit_keras.errors import ExportError
-from bit_keras.exporters.onnx.onnx_export import (
-    described,
-    difference,
-    require_same_function,
-    write_network,
-)
+from bit_keras.exporters.description import compared
+from bit_keras.exporters.onnx.onnx_export import described, write_network
 from bit_keras.exporters.outputs import ExportedNetwork, reference_outputs
+from bit_keras.exporters.saved_model_folder import write_members
 from bit_keras.exporters.serving_signatures import labels_asset
 from bit_keras.extras import require_extra
 from bit_keras.preprocessing import ClassifierSpec
@@ -76,12 +70,10 @@ def export_openvino(
     with new_directory(path) as folder:
         _write_graph(network, folder, metadata)
         reference = reference_outputs(network, metadata)
-        if quantize != "none":
-            tolerance = quantised_tolerance(difference(folder, reference))
-            metadata = dataclasses.replace(metadata, tolerance=tolerance)
-        elif not allow_nonfinite:
-            require_same_function(folder, reference, metadata)
-        _write_reference(folder, metadata, reference)
+        metadata = compared(metadata, open_program(folder), reference, allow_nonfinite)
+        labels_asset(metadata, folder)
+        write_members(folder, metadata, reference)
+        seal(folder)
     return metadata
 
 
@@ -120,9 +112,9 @@ def model_info_of(metadata: Metadata) -> dict[str, str]:
     }
     if metadata.variant == "classification":
         info |= {"model_type": "Classification", "output_raw_scores": "True"}
-    if metadata.task is None:
+    spec = metadata.spec
+    if spec is None:
         return info
-    spec = ClassifierSpec.from_json(metadata.task)
     resizing = spec.transform.resizing
     return info | {
         # They are separated by spaces.
@@ -132,12 +124,3 @@ def model_info_of(metadata: Metadata) -> dict[str, str]:
         "resize_type": "standard" if resizing.mode == "squash" else "crop",
         "interpolation_mode": "CUBIC" if resizing.interpolation == "bicubic" else "LINEAR",
     }
-
-
-def _write_reference(folder: Path, metadata: Metadata, reference: Mapping[str, np.ndarray]) -> None:
-    if metadata.task is not None:
-        labels_asset(ClassifierSpec.from_json(metadata.task).labels, folder)
-    (folder / METADATA).parent.mkdir()
-    (folder / METADATA).write_text(metadata.to_json())
-    (folder / REFERENCE).write_bytes(reference_bytes(reference))
-    seal(folder)

@@ -75,7 +75,12 @@ def write_reference(
         arrays[f"picture_{output}"] = network.model(images, training=False).numpy()
         for number, photo in enumerate(encoded):
             arrays[f"picture_{number}"] = np.frombuffer(photo, np.uint8)
+    write_members(folder, metadata, arrays)
+    (folder / DIGEST).write_text(digest_of_graph(folder))
+
+
+def write_members(folder: Path, metadata: Metadata, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes the metadata, and the reference inputs and outputs, into the folder of an artifact."""
     (folder / METADATA).parent.mkdir(exist_ok=True)
     (folder / METADATA).write_text(metadata.to_json())
     (folder / REFERENCE).write_bytes(reference_bytes(arrays))
-    (folder / DIGEST).write_text(digest_of_graph(folder))

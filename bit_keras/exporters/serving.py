@@ -5,7 +5,6 @@ export, and the height and width of images are fixed.
 """
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,14 +15,15 @@ import tensorflow as tf
 from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.reference import encoded_reference_images, tolerance_of
 from bit_keras.atomic import new_directory, scratch_directory
-from bit_keras.exporters.description import describe
+from bit_keras.errors import ExportError
+from bit_keras.exporters.description import at_size, describe
 from bit_keras.exporters.image_bytes import MAX_PIXELS
 from bit_keras.exporters.outputs import ExportedNetwork
 from bit_keras.exporters.saved_model_folder import save, write_reference
 from bit_keras.exporters.serving_signatures import labels_asset, serving_signatures
-from bit_keras.exporters.specs import transform_and_spec
 from bit_keras.exporters.targets import DEFAULT_SIGNATURES, PRECISIONS
-from bit_keras.exporters.warm_up import require_warm_up, write_warm_up
+from bit_keras.exporters.warm_up import write_warm_up
+from bit_keras.extras import require_extra
 from bit_keras.models.folding import clone_with, copy_state, fold_weight_standardization
 from bit_keras.preprocessing import ClassifierSpec, EvalTransform
 
@@ -70,22 +70,26 @@ def export_serving(
     Raises:
         ExportError, SizeError, BitKerasError: As `bit_keras.export`.
     """
-    require_warm_up(batch_sizes)  # Before the minutes that a large network takes.
+    if batch_sizes:  # Before the minutes that a large network takes.
+        require_extra(
+            "serving", "tensorflow_serving.apis", purpose="A warm-up file", error=ExportError
+        )
     network = ExportedNetwork.of(model)
-    metadata = describe(network.model, "serving", input_range, spec, allow_nonfinite)
-    transform, spec = transform_and_spec(network.model, size, spec)
-    metadata = dataclasses.replace(
-        metadata,
+    metadata = describe(
+        network.model,
+        "serving",
+        input_range,
+        spec,
+        allow_nonfinite,
         precision=precision,
         folded=True,
-        size=transform.size,
         tolerance=tolerance_of(precision),
-        task=None if spec is None else spec.to_json(),
         max_pixels=max_pixels,
     )
+    metadata, transform = at_size(metadata, network.model, size, spec)
     with version_folder(Path(path), version) as folder:
         with scratch_directory() as scratch:
-            root = ServingModel(network, metadata, spec, transform, scratch, default_signature)
+            root = ServingModel(network, metadata, transform, scratch, default_signature)
             save(root, root.endpoints, folder, path)
         if batch_sizes:
             inputs = {
@@ -102,7 +106,6 @@ class ServingModel(tf.train.Checkpoint):
     Args:
         network: ExportedNetwork. Each further level has an endpoint of its name.
         metadata: Metadata.
-        spec: ClassifierSpec, or None for a feature extractor.
         transform: EvalTransform. Of encoded images.
         folder: Path. Where the class list is written, for `tf.saved_model.save` to
             copy.
@@ -113,7 +116,6 @@ class ServingModel(tf.train.Checkpoint):
         self,
         network: ExportedNetwork,
         metadata: Metadata,
-        spec: ClassifierSpec | None,
         transform: EvalTransform,
         folder: Path,
         default: str = DEFAULT_SIGNATURES[0],
@@ -124,10 +126,10 @@ class ServingModel(tf.train.Checkpoint):
             folded = _in_bfloat16(folded)
         graph = network.with_model(folded).graph()
         self.variables = [variable.value for variable in graph.variables]
-        self.labels = None if spec is None else labels_asset(spec.labels, folder)
+        self.labels = labels_asset(metadata, folder)
         images = tf.TensorSpec((None, transform.size, transform.size, 3), tf.float32)
         self.endpoints = serving_signatures(
-            graph, metadata, images, spec, transform, network.levels, default
+            graph, metadata, images, transform, network.levels, default
         )
         #: The endpoint that `keras.layers.TFSMLayer` calls unless told otherwise.
         self.serve = self.endpoints["serving_default"]

@@ -13,7 +13,7 @@ from bit_keras.errors import ExportError
 from bit_keras.exporters.image_bytes import decode_images
 from bit_keras.exporters.outputs import apply_level
 from bit_keras.exporters.targets import DEFAULT_SIGNATURES
-from bit_keras.preprocessing import ClassifierSpec, EvalTransform, Labels
+from bit_keras.preprocessing import EvalTransform
 from bit_keras.preprocessing.classifier_spec import Activation
 
 #: Classes that `image_bytes` returns, best first.
@@ -25,16 +25,19 @@ ACTIVATIONS: dict[Activation, Callable[[tf.Tensor], tf.Tensor]] = {
 }
 
 
-def labels_asset(labels: Labels, folder: Path) -> tf.saved_model.Asset:
+def labels_asset(metadata: Metadata, folder: Path) -> tf.saved_model.Asset | None:
     """Writes the ids and names of classes to a file that travels with a SavedModel.
 
     Args:
-        labels: Labels.
+        metadata: Metadata. Of the artifact; nothing is written where no labels are known.
         folder: Path. Where the file waits for `tf.saved_model.save` to copy it.
 
     Raises:
         ExportError: A label contains a tab or a line break.
     """
+    if metadata.spec is None:
+        return None
+    labels = metadata.spec.labels
     rows = list(zip(labels.ids, labels.names, strict=True))
     for text in (text for row in rows for text in row):
         if "\t" in text or len(text.splitlines()) > 1:
@@ -48,7 +51,6 @@ def serving_signatures(
     network: keras.Model,
     metadata: Metadata,
     images: tf.TensorSpec,
-    spec: ClassifierSpec | None,
     transform: EvalTransform,
     levels: Sequence[str] = (),
     default: str = DEFAULT_SIGNATURES[0],
@@ -72,7 +74,6 @@ def serving_signatures(
             `ExportedNetwork.graph` makes it.
         metadata: Metadata.
         images: TensorSpec. The images that callers send, in the range of `metadata`.
-        spec: ClassifierSpec, or None for a feature extractor.
         transform: EvalTransform. Of encoded images.
         levels: sequence of str. The further levels.
         default: str. What `serving_default` takes, one of `DEFAULT_SIGNATURES`.
@@ -84,6 +85,7 @@ def serving_signatures(
     core = tf.function(
         lambda x: network(x, training=False), input_signature=[images], autograph=False
     )
+    spec = metadata.spec
     activation = ACTIVATIONS[spec.activation if spec else "softmax"]
 
     def serving_default(inputs: tf.Tensor) -> dict[str, tf.Tensor]:

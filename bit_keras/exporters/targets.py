@@ -5,6 +5,7 @@ this table. Nothing here imports Keras.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -73,12 +74,14 @@ class Target:
         options: Mapping from the name of each option to the values that it can have, or to
             None where these cannot be listed.
         is_saved_model: bool. Whether it writes a SavedModel. Defaults to `False`.
+        suffix: str. What the name of the file ends in. Defaults to `""`, anything.
     """
 
     writes: str
     writer: str
     options: Mapping[str, tuple[Any, ...] | None]
     is_saved_model: bool = False
+    suffix: str = ""
 
 
 TARGETS: Mapping[str, Target] = MappingProxyType(
@@ -130,6 +133,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
                 "layout": (*LAYOUTS, TRITON),
                 "version": None,
             },
+            suffix=".onnx",
         ),
         "openvino": Target(
             "a new folder of OpenVINO IR",
@@ -145,6 +149,7 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
             "a file for Keras; its name ends in .keras",
             "bit_keras.exporters.keras_archive:export_keras",
             {},
+            suffix=".keras",
         ),
     }
 )
@@ -331,6 +336,13 @@ def _check_needs(target: str, given: Mapping[str, Any], spelled: Callable[..., s
                 f"With {spelled('target', target)}, {spelled(need.option)} goes with "
                 f"{spelled(need.other, *need.values)}."
             )
+
+
+def require_suffix(target: str, path: str | os.PathLike) -> None:
+    """Raises ExportError where a target writes files of other names."""
+    suffix = TARGETS[target].suffix
+    if not os.fspath(path).endswith(suffix):
+        raise ExportError(f"The name of a file for {target} ends in {suffix}; {path} does not.")
 
 
 def precision_of(quantize: str) -> str:

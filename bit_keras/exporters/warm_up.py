@@ -7,21 +7,12 @@ import numpy as np
 import tensorflow as tf
 
 from bit_keras.errors import ExportError
-from bit_keras.extras import require_extra
 
 #: Where the server looks for them (`tensorflow/serving`, `docs/saved_model_warmup.md`).
 WARM_UP = "assets.extra/tf_serving_warmup_requests"
 
 #: The most that the server accepts (the same page).
 _MAXIMUM = 1000
-
-
-def require_warm_up(batch_sizes: Sequence[int]) -> None:
-    """Raises ExportError where there are batch sizes and the extra `serving` is missing."""
-    if batch_sizes:
-        require_extra(
-            "serving", "tensorflow_serving.apis", purpose="A warm-up file", error=ExportError
-        )
 
 
 def write_warm_up(
@@ -38,7 +29,7 @@ def write_warm_up(
     Args:
         artifact: The folder of a SavedModel.
         signatures: Mapping from a signature's name to its only input.
-        batch_sizes: sequence of int, which `require_warm_up` accepts.
+        batch_sizes: sequence of int, which need the extra `serving`.
         image: An encoded image, for inputs that are strings.
 
     Raises:

@@ -1,7 +1,6 @@
 """Target `onnx`: one file, with its weights in another next to it where they are large."""
 
 import contextlib
-import dataclasses
 import importlib.metadata
 import importlib.util
 import os
@@ -15,20 +14,20 @@ from bit_keras.artifacts.checksums import DATA_SUFFIX, seal
 from bit_keras.artifacts.members import METADATA, REFERENCE
 from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.onnx_entries import entries_of
-from bit_keras.artifacts.reference import quantised_tolerance, reference_bytes, reference_difference
+from bit_keras.artifacts.reference import reference_bytes
 from bit_keras.artifacts.runtimes import open_program
 from bit_keras.artifacts.runtimes.opening import is_installed
 from bit_keras.artifacts.runtimes.program import Layout, in_layout
 from bit_keras.atomic import replaced_file, require_new, scratch_directory
 from bit_keras.errors import ExportError
-from bit_keras.exporters.description import describe
+from bit_keras.exporters.calibration import required_calibration
+from bit_keras.exporters.description import at_size, compared, describe
 from bit_keras.exporters.outputs import ExportedNetwork, reference_outputs
-from bit_keras.exporters.specs import transform_and_spec
-from bit_keras.exporters.targets import OPSET, precision_of
+from bit_keras.exporters.targets import OPSET, precision_of, require_suffix
 from bit_keras.extras import require_extra
 from bit_keras.preprocessing import ClassifierSpec
-from bit_keras.preprocessing.classifier_spec import Activation, network_side, size_for
-from bit_keras.registry import RGB, checkpoint_of, model_info
+from bit_keras.preprocessing.classifier_spec import network_side, size_for
+from bit_keras.registry import checkpoint_of, model_info
 
 
 def export_onnx(
@@ -70,14 +69,15 @@ def export_onnx(
         ExportError, SizeError, BitKerasError: As `bit_keras.export`.
     """
     path = Path(path)
-    _require_new_onnx_file(path)
+    require_suffix("onnx", path)
+    require_new(path, ExportError)
     packages = ("onnx",) if quantize == "none" else ("onnx", "onnxruntime")
     require_extra("onnx", *packages, purpose="Exporting to ONNX", error=ExportError)
     network = ExportedNetwork.of(model)
     metadata = described(
         network.model, "onnx", quantize, size, input_range, spec, layout, allow_nonfinite
     )
-    images = _calibration_images(calibration, metadata) if quantize == "int8" else None
+    images = required_calibration(calibration, metadata)
     with _new_files(path) as file:
         if images is None:
             write_network(network, file, metadata, opset)
@@ -86,11 +86,8 @@ def export_onnx(
         if batch is not None:
             _fix_batch(file, batch)
         reference = reference_outputs(network, metadata)
-        if quantize != "none":
-            tolerance = quantised_tolerance(difference(file, reference))
-            metadata = dataclasses.replace(metadata, tolerance=tolerance)
-        elif is_installed("onnxruntime") and not allow_nonfinite:
-            require_same_function(file, reference, metadata)
+        if is_installed("onnxruntime"):
+            metadata = compared(metadata, open_program(file), reference, allow_nonfinite)
         _add_entries(file, metadata, reference)
     return metadata
 
@@ -110,19 +107,19 @@ def described(
     Raises:
         ExportError, SizeError, BitKerasError: As `export_onnx`.
     """
-    metadata = describe(model, target, input_range, spec, allow_nonfinite)
-    side = size_for(checkpoint_of(model), network_side(model.input_shape), size)
-    if side is not None:
-        _, spec = transform_and_spec(model, side, spec)
-        metadata = dataclasses.replace(metadata, task=None if spec is None else spec.to_json())
-    return dataclasses.replace(
-        metadata,
+    metadata = describe(
+        model,
+        target,
+        input_range,
+        spec,
+        allow_nonfinite,
         precision=precision_of(quantize),
         folded=True,
-        size=side,
         layout=layout,
-        versions=metadata.versions | {"onnx": importlib.metadata.version("onnx")},
     )
+    metadata.versions["onnx"] = importlib.metadata.version("onnx")
+    side = size_for(checkpoint_of(model), network_side(model.input_shape), size)
+    return metadata if side is None else at_size(metadata, model, side, spec)[0]
 
 
 def write_network(
@@ -139,6 +136,9 @@ def write_network(
 
     model, half = network.model, metadata.precision == "float16"
     size_of_weights = model.count_params() * (2 if half else 4)
+    checkpoint, activation = model_info(metadata.model), None
+    if metadata.variant == "classification":
+        activation = metadata.spec.activation if metadata.spec else checkpoint.activation
     with contextlib.ExitStack() as stack:
         weights = storage.Weights()
         if size_of_weights >= storage.EXTERNAL_DATA_FROM:
@@ -149,8 +149,8 @@ def write_network(
             weights,
             size=metadata.size,
             input_range=metadata.input_range,
-            activation=_activation(metadata),
-            pool_border=model_info(metadata.model).architecture.pool_border,
+            activation=activation,
+            pool_border=checkpoint.architecture.pool_border,
             half=half,
             levels=network.levels,
             opset=opset,
@@ -169,6 +169,8 @@ def _write_quantized(
     from bit_keras.exporters.onnx.graph import INPUTS
     from bit_keras.exporters.onnx.quantization import quantize_file
 
+    low, high = metadata.input_range
+    images = low + (images + 1) * ((high - low) / 2)
     # In a folder that does not stay: neither do its weights, which can be apart.
     full = file.with_name("float32.onnx")
     write_network(network, full, metadata, opset)
@@ -187,14 +189,6 @@ def _fix_batch(file: Path, batch: int) -> None:
     onnx.save(model, file)
 
 
-def _activation(metadata: Metadata) -> Activation | None:
-    if metadata.variant == "feature_extraction":
-        return None
-    if metadata.task is None:
-        return model_info(metadata.model).activation
-    return metadata.task["activation"]
-
-
 @contextlib.contextmanager
 def _new_files(path: Path) -> Iterator[Path]:
     """Yields a file to write in a folder of its own; it becomes `path` with what is next to it."""
@@ -211,35 +205,6 @@ def _new_files(path: Path) -> Iterator[Path]:
         file.replace(partial)
 
 
-def require_same_function(
-    file: Path, reference: Mapping[str, np.ndarray], metadata: Metadata
-) -> None:
-    """Raises where a file that is not quantised computes something else than the network."""
-    largest = difference(file, reference)
-    if largest > metadata.tolerance:
-        raise ExportError(
-            f"The file computes something else than {metadata.model}: its outputs differ by "
-            f"{largest:.1g}, and {metadata.tolerance:g} is the most that is written. Export it "
-            "with --to keras, which changes nothing."
-        )
-
-
-def difference(file: Path, reference: Mapping[str, np.ndarray]) -> float:
-    """The largest relative difference that quantisation brought to a reference output."""
-    outputs = open_program(file)(reference["inputs"])
-    # The head of a new network returns zeros, which no difference is in units of.
-    compared = [name for name in outputs if name in reference and reference[name].any()]
-    largest = max(
-        (reference_difference(name, outputs[name], reference) for name in compared), default=0.0
-    )
-    if not np.isfinite(largest):
-        raise ExportError(
-            "The outputs are infinite: values of the network exceed the range of the "
-            "quantisation. Export it with quantize='none'."
-        )
-    return largest
-
-
 def _add_entries(file: Path, metadata: Metadata, reference: Mapping[str, np.ndarray]) -> None:
     """Adds the metadata, the reference outputs and the usual entries of a file; checks it all."""
     import onnx
@@ -254,34 +219,9 @@ def _add_entries(file: Path, metadata: Metadata, reference: Mapping[str, np.ndar
         "description": f"Images are RGB, {axes}, float32 in [{low:g}, {high:g}].",
         **entries_of(members),
     }
-    if metadata.task is not None:
-        entries["labels"] = "\n".join(ClassifierSpec.from_json(metadata.task).labels.names)
+    if metadata.spec is not None:
+        entries["labels"] = "\n".join(metadata.spec.labels.names)
     onnx.helper.set_model_props(model, entries)
     onnx.save(model, file)
     seal(file)
     onnx.checker.check_model(file, full_check=True)
-
-
-def _calibration_images(calibration: Iterable[np.ndarray] | None, metadata: Metadata) -> np.ndarray:
-    """The images that a file is calibrated with, in the range that it takes."""
-    images = [] if calibration is None else [np.asarray(image) for image in calibration]
-    if not images:
-        raise ExportError(
-            "A file in int8 is calibrated with images, a hundred or more. Received: "
-            f"calibration={calibration}"
-        )
-    side = metadata.size or images[0].shape[0]
-    for image in images:
-        if image.shape != (side, side, RGB):
-            raise ExportError(
-                f"Calibration images are float32 arrays ({side}, {side}, {RGB}). Received: "
-                f"{image.dtype} {image.shape}"
-            )
-    low, high = metadata.input_range
-    return (low + (np.stack(images) + 1) * ((high - low) / 2)).astype(np.float32)
-
-
-def _require_new_onnx_file(path: Path) -> None:
-    if path.suffix != ".onnx":
-        raise ExportError(f"The name of an ONNX file ends in .onnx; {path} does not.")
-    require_new(path, ExportError)

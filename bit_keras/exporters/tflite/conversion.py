@@ -21,7 +21,6 @@ from bit_keras.exporters.tflite.interface import with_batch_of_one, with_default
 from bit_keras.exporters.tflite.layers import CentredGroupNorm, ConvolutionHead, with_layers
 from bit_keras.layers import GroupNorm
 from bit_keras.models.folding import fold_weight_standardization
-from bit_keras.preprocessing import ClassifierSpec
 from bit_keras.progress import without_native_notes
 from bit_keras.registry import RGB
 
@@ -29,7 +28,6 @@ from bit_keras.registry import RGB
 def converted(
     network: ExportedNetwork,
     metadata: Metadata,
-    spec: ClassifierSpec | None,
     calibration: np.ndarray | None,
 ) -> bytes:
     """The model in TFLite's format, without any metadata.
@@ -37,7 +35,6 @@ def converted(
     Args:
         network: ExportedNetwork.
         metadata: Metadata. Of the artifact: precision, input range and size.
-        spec: ClassifierSpec, or None for a feature extractor.
         calibration: float32 array `(n, size, size, 3)` in [-1, 1], for `int8` and
             `int8-pure`.
 
@@ -53,7 +50,7 @@ def converted(
         folded = with_layers(folded, {GroupNorm: CentredGroupNorm})
     elif metadata.precision == "dynamic" or network.levels:
         folded = with_layers(folded, {keras.layers.Dense: ConvolutionHead})
-    converter = _converter(network.with_model(folded), metadata, spec, ranges)
+    converter = _converter(network.with_model(folded), metadata, ranges)
     _quantise(converter, metadata.precision, calibration)
     try:
         with without_native_notes():
@@ -73,11 +70,10 @@ def converted(
 def _converter(
     network: ExportedNetwork,
     metadata: Metadata,
-    spec: ClassifierSpec | None,
     ranges: Mapping[str, Ranges] | None,
 ) -> tf.lite.TFLiteConverter:
     """The converter of the one function that returns all outputs."""
-    size = metadata.size
+    size, spec = metadata.size, metadata.spec
     graph = network.graph()
     # 8-bit images are brought to the range of the network by the scale of their tensor.
     scale = (-1.0, 1.0) if metadata.takes_pixels else metadata.input_range

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from typing import Literal
 
 import keras
@@ -9,21 +10,19 @@ import numpy as np
 
 from bit_keras.artifacts.members import METADATA, REFERENCE
 from bit_keras.artifacts.metadata import CALIBRATED, Metadata
-from bit_keras.artifacts.reference import quantised_tolerance, reference_bytes, reference_difference
+from bit_keras.artifacts.reference import reference_bytes
 from bit_keras.artifacts.runtimes.litert import LiteRTProgram
 from bit_keras.artifacts.runtimes.program import DEFAULT_SIGNATURE, FEATURES
 from bit_keras.atomic import replaced_file, scratch_directory
-from bit_keras.errors import ExportError
-from bit_keras.exporters.description import describe
+from bit_keras.exporters.calibration import required_calibration
+from bit_keras.exporters.description import at_size, compared, describe
 from bit_keras.exporters.outputs import ExportedNetwork, reference_outputs
-from bit_keras.exporters.specs import transform_and_spec
 from bit_keras.exporters.targets import precision_of
 from bit_keras.exporters.tflite.conversion import converted
 from bit_keras.exporters.tflite.interface import with_signatures
 from bit_keras.exporters.tflite.mediapipe_metadata import with_metadata
 from bit_keras.exporters.tflite.operators import require_fits, require_operators
 from bit_keras.preprocessing import ClassifierSpec
-from bit_keras.registry import RGB
 
 Quantization = Literal["none", "float16", "dynamic", "int8", "int8-pure"]
 
@@ -38,7 +37,7 @@ def export_tflite(
     size: int | Literal["dynamic"] | None = None,
     input_range: tuple[float, float] = (-1.0, 1.0),
     spec: ClassifierSpec | None = None,
-    calibration: np.ndarray | None = None,
+    calibration: Iterable[np.ndarray] | None = None,
     allow_nonfinite: bool = False,
 ) -> Metadata:
     """Writes a model as a TFLite file of builtin operators only.
@@ -74,75 +73,31 @@ def export_tflite(
         [LiteRT's quantisation](https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/post_training_quantization).
     """
     network = ExportedNetwork.of(model)
-    metadata, spec = _described(network.model, quantize, size, input_range, spec, allow_nonfinite)
-    calibration = _required(calibration, metadata)
+    metadata = describe(
+        network.model,
+        "tflite",
+        _PIXELS if quantize in CALIBRATED else input_range,
+        spec,
+        allow_nonfinite,
+        precision=precision_of(quantize),
+        folded=True,
+    )
+    dynamic = size == "dynamic"
+    metadata, _ = at_size(metadata, network.model, None if dynamic else size, spec)
+    if dynamic:
+        metadata = dataclasses.replace(metadata, size=None)
+    images = required_calibration(calibration, metadata)
     require_fits(network.model, quantize)
-    content = converted(network, metadata, spec, calibration)
+    content = converted(network, metadata, images)
     require_operators(content, quantize)
     content = with_signatures(content, (DEFAULT_SIGNATURE, FEATURES))
     reference = reference_outputs(network, metadata)
     if quantize != "none":
-        tolerance = quantised_tolerance(_difference(content, reference))
-        metadata = dataclasses.replace(metadata, tolerance=tolerance)
-    members = {METADATA: metadata.to_json().encode(), REFERENCE: reference_bytes(reference)}
+        with scratch_directory() as folder:
+            file = folder / "model.tflite"
+            file.write_bytes(content)
+            metadata = compared(metadata, LiteRTProgram(file), reference)
     with replaced_file(path) as partial:
-        partial.write_bytes(with_metadata(content, metadata, spec, members))
+        members = {METADATA: metadata.to_json().encode(), REFERENCE: reference_bytes(reference)}
+        partial.write_bytes(with_metadata(content, metadata, members))
     return metadata
-
-
-def _described(
-    model: keras.Model,
-    quantize: str,
-    size: int | Literal["dynamic"] | None,
-    input_range: tuple[float, float],
-    spec: ClassifierSpec | None,
-    allow_nonfinite: bool,
-) -> tuple[Metadata, ClassifierSpec | None]:
-    metadata = describe(model, "tflite", input_range, spec, allow_nonfinite)
-    transform, spec = transform_and_spec(model, None if size == "dynamic" else size, spec)
-    metadata = dataclasses.replace(
-        metadata,
-        precision=precision_of(quantize),
-        folded=True,
-        size=None if size == "dynamic" else transform.size,
-        input_range=_PIXELS if quantize in CALIBRATED else metadata.input_range,
-        task=None if spec is None else spec.to_json(),
-    )
-    return metadata, spec
-
-
-def _required(calibration: np.ndarray | None, metadata: Metadata) -> np.ndarray | None:
-    """The calibration images of a quantisation that needs some."""
-    if metadata.precision not in CALIBRATED:
-        return None
-    if calibration is None or len(calibration) == 0:
-        raise ExportError(
-            f"A file in {metadata.precision} is calibrated with images. Received: calibration="
-            f"{calibration}"
-        )
-    size = metadata.size
-    expected = calibration.shape[1:3] if size is None else (size, size)
-    if calibration.ndim != 4 or calibration.shape[1:] != (*expected, RGB):
-        raise ExportError(
-            f"Calibration images are float32 (n, {size or 'height'}, {size or 'width'}, 3) in "
-            f"[-1, 1]. Received: {calibration.dtype} {calibration.shape}"
-        )
-    return calibration.astype("float32", copy=False)
-
-
-def _difference(content: bytes, reference: dict[str, np.ndarray]) -> float:
-    """The largest relative difference that quantisation brought to a reference output."""
-    with scratch_directory() as folder:
-        file = folder / "model.tflite"
-        file.write_bytes(content)
-        program = LiteRTProgram(file)
-        outputs = {
-            name: output
-            for signature in program.signatures
-            for name, output in program(reference["inputs"], signature).items()
-        }
-    return max(
-        reference_difference(name, outputs[name], reference)
-        for name in reference
-        if name != "inputs"
-    )

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from bit_keras.exporters.outputs import ExportedNetwork
-from bit_keras.exporters.tflite.layers import CentredGroupNorm
 from bit_keras.exporters.tflite.interface import with_signatures
+from bit_keras.exporters.tflite.layers import CentredGroupNorm
 from bit_keras.layers import GroupNorm
 from bit_keras.models import create_classifier
 from bit_keras.models.folding import clone_with, fold_weight_standardization

@@ -225,7 +225,7 @@ def test_labels_of_ones_own_travel_in_the_file(tmp_path):
         ),
         (
             {"quantize": "int8", "calibration": np.zeros((2, 32, 32, 3), "float32")},
-            r"Calibration images are float32 \(n, 64, 64, 3\) in \[-1, 1\].* \(2, 32, 32, 3\)",
+            r"Calibration images are float32 \(64, 64, 3\) in \[-1, 1\].* \(32, 32, 3\)",
         ),
         (
             {"quantize": "int8", "input_range": (0, 1), "calibration": np.zeros((2, 64, 64, 3))},

@@ -8,7 +8,7 @@ import pytest
 from bit_keras.exporters.tflite import export_tflite
 from bit_keras.exporters.tflite.mediapipe_metadata import with_metadata
 from bit_keras.models import create_classifier
-from bit_keras.preprocessing import load_labels, spec_of
+from bit_keras.preprocessing import load_labels
 from tests.exporters.tflite.metadata import described
 from tests.exporters.tflite.models import NAME, extractor, model_of, photos, results
 
@@ -43,7 +43,7 @@ def scores(head):
 
 
 def file_of(quantize, **changes):
-    return with_metadata(model_of(quantize), described(quantize, **changes), spec_of(NAME), {})
+    return with_metadata(model_of(quantize), described(quantize, **changes), {})
 
 
 # Measured: 1e-6, 4e-4, 5e-3 and 6e-2; the last one is what 8 bits everywhere cost this network.
@@ -106,7 +106,7 @@ def test_the_embedder_of_a_feature_extractor_gives_the_features():
         described("none"), variant="feature_extraction", outputs=1024, task=None
     )
     features, _ = results()
-    embeddings = embed(with_metadata(extractor(), metadata, None, {}))
+    embeddings = embed(with_metadata(extractor(), metadata, {}))
     assert {len(embedding) for embedding in embeddings} == {1}
     found = np.stack([embedding[0].embedding for embedding in embeddings])
     assert embeddings[0][0].head_name == "features"

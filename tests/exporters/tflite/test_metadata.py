@@ -28,9 +28,8 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def file_of(quantize, spec=None, members=MEMBERS, **changes):
-    return with_metadata(
-        model_of(quantize), described(quantize, **changes), spec or spec_of(NAME), members
-    )
+    changes = {"task": (spec or spec_of(NAME)).to_json(), **changes}
+    return with_metadata(model_of(quantize), described(quantize, **changes), members)
 
 
 def content_of(file):
@@ -170,7 +169,7 @@ def test_multi_label_scores_say_that_they_do_not_add_up():
 
 def test_a_feature_extractor_has_no_labels():
     metadata = dataclasses.replace(described("none"), variant="feature_extraction", task=None)
-    file = with_metadata(extractor(), metadata, None, MEMBERS)
+    file = with_metadata(extractor(), metadata, MEMBERS)
     _, found = read(file)
     [features] = found.subgraphMetadata[0].outputTensorMetadata
     assert (features.name, features.associatedFiles) == (b"features", None)

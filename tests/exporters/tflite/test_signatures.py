@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from bit_keras.errors import ExportError
-from bit_keras.exporters.tflite.operators import read_graphs
 from bit_keras.exporters.tflite.interface import with_signatures
+from bit_keras.exporters.tflite.operators import read_graphs
 from tests.exporters.tflite.models import SIGNATURES, extractor, model_of, photos, results
 
 pytestmark = pytest.mark.filterwarnings(

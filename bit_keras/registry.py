@@ -329,43 +329,62 @@ _TIMM_RESULTS = "timm results CSVs @aa4b585"
 _DISTILLATION = "big_vision distillation README"
 
 
-def _timm_accuracies(
-    size: int, top1: float, top5: float, real: float, v2: float
-) -> tuple[Accuracy, ...]:
-    return (
-        Accuracy("ImageNet-1k", "top-1", top1, size, _TIMM_RESULTS),
-        Accuracy("ImageNet-1k", "top-5", top5, size, _TIMM_RESULTS),
-        Accuracy("ImageNet-ReaL", "top-1", real, size, _TIMM_RESULTS),
-        Accuracy("ImageNet-V2", "top-1", v2, size, _TIMM_RESULTS),
+def _timm_accuracies(size: int, *percents: float) -> tuple[Accuracy, ...]:
+    measured = (
+        ("ImageNet-1k", "top-1"),
+        ("ImageNet-1k", "top-5"),
+        ("ImageNet-ReaL", "top-1"),
+        ("ImageNet-V2", "top-1"),
+    )
+    return tuple(
+        Accuracy(dataset, metric, percent, size, _TIMM_RESULTS)
+        for (dataset, metric), percent in zip(measured, percents, strict=True)
     )
 
 
-def _timm_names(*names: str) -> tuple[str, ...]:
-    """timm ids, each also as the repository it has on the Hugging Face hub."""
-    return names + tuple(f"timm/{name}" for name in names if "." in name)
+def _published(
+    name: str, file: str, timm: tuple[str, ...] = (), hub: tuple[str, ...] = (), **facts: Any
+) -> Checkpoint:
+    """A checkpoint that Google publishes, of ImageNet-1k where the facts do not say another.
 
-
-def _hub_names(*paths: str) -> tuple[str, ...]:
-    """Addresses on tfhub.dev.
-
-    Of the collection BiT-ResNet also those that its README (`sayakpaul/BiT-jax2tf` @dbee8fa) and
-    its first model page show, and that are on no page of tfhub.dev.
+    Args:
+        name: str. Its architecture and tag.
+        file: str. The path of the npz file below `OFFICIAL_ROOT`, without the suffix.
+        timm: tuple of str. Its ids in timm; those with a tag are also repositories of the Hugging
+            Face hub.
+        hub: tuple of str. Its addresses on tfhub.dev. Of the collection BiT-ResNet also those that
+            its README (`sayakpaul/BiT-jax2tf` @dbee8fa) and its first model page show, and that
+            are on no page of tfhub.dev.
+        **facts: What `Checkpoint` takes; `aliases` are further ones.
     """
-    return tuple(f"https://tfhub.dev/{path}/1" for path in paths)
+    stem = file.rpartition("/")[2]
+    aliases = (
+        *(stem, f"{stem}.npz"),
+        *timm,
+        *(f"timm/{id}" for id in timm if "." in id),
+        *(f"https://tfhub.dev/{path}/1" for path in hub),
+        *facts.pop("aliases", ()),
+    )
+    facts = {"classes": 1000, "labels": "imagenet_1k", "aliases": aliases, **facts}
+    architecture = ARCHITECTURES[name.partition(".")[0]]
+    return Checkpoint(name, architecture, f"{OFFICIAL_ROOT}{file}.npz", **facts)
 
 
-def _official(stem: str) -> tuple[str, ...]:
-    return (stem, f"{stem}.npz")
+def _on_hub(prefix: str, network: str) -> tuple[str, ...]:
+    """The addresses of a network of the collection BiT-ResNet."""
+    return (
+        f"sayakpaul/{prefix}_resnet{network}_classification",
+        f"sayakpaul/{prefix}_r{network}_classification",
+        f"sayakpaul/{prefix}_r{network}_feature_extraction",
+    )
 
 
 def _distilled() -> Iterator[Checkpoint]:
-    architecture = ARCHITECTURES["bit_r50x1"]
-    yield Checkpoint(
+    yield _published(
         "bit_r50x1.distilled_in1k_224",
-        architecture,
-        OFFICIAL_ROOT + "distill/R50x1_224.npz",
-        classes=1000,
-        labels="imagenet_1k",
+        "distill/R50x1_224",
+        timm=("resnetv2_50x1_bit.goog_distilled_in1k", "resnetv2_50x1_bit_distilled"),
+        hub=_on_hub("distill_bit", "50x1_224"),
         description="ResNet-50x1 taught by two R152x2 on ImageNet-1k for 9600 epochs (FunMatch).",
         size=224,
         resizing=Resizing("short_side", 256, "bicubic", _TIMM),
@@ -373,86 +392,54 @@ def _distilled() -> Iterator[Checkpoint]:
             Accuracy("ImageNet-1k", "top-1", 82.8, 224, "big_transfer README"),
             *_timm_accuracies(224, 82.820, 96.526, 87.798, 72.18),
         ),
-        aliases=(
-            *_official("R50x1_224"),
-            *_timm_names("resnetv2_50x1_bit.goog_distilled_in1k", "resnetv2_50x1_bit_distilled"),
-            *_hub_names(
-                "sayakpaul/distill_bit_resnet50x1_224_classification",
-                "sayakpaul/distill_bit_r50x1_224_classification",
-                "sayakpaul/distill_bit_r50x1_224_feature_extraction",
-            ),
-        ),
     )
-    yield Checkpoint(
+    yield _published(
         "bit_r50x1.distilled_in1k_160",
-        architecture,
-        OFFICIAL_ROOT + "distill/R50x1_160.npz",
-        classes=1000,
-        labels="imagenet_1k",
+        "distill/R50x1_160",
+        hub=_on_hub("distill_bit", "50x1_160"),
         description="ResNet-50x1 taught by an R152x2 on ImageNet-1k at 160 pixels (FunMatch).",
         size=160,
         accuracies=(Accuracy("ImageNet-1k", "top-1", 80.5, 160, "big_transfer README"),),
-        aliases=(
-            *_official("R50x1_160"),
-            *_hub_names(
-                "sayakpaul/distill_bit_resnet50x1_160_classification",
-                "sayakpaul/distill_bit_r50x1_160_classification",
-                "sayakpaul/distill_bit_r50x1_160_feature_extraction",
-            ),
-        ),
     )
 
 
 def _teachers() -> Iterator[Checkpoint]:
-    architecture = ARCHITECTURES["bit_r152x2"]
-    for size, side, bytes_, accuracies, timm_names in (
-        (
-            384,
-            384,
-            945_485_848,  # download log of sayakpaul/BiT-jax2tf, its conversion notebook
-            (
-                # The three sources disagree; all are listed.
-                Accuracy("ImageNet-1k", "top-1", 84.3, 384, _DISTILLATION),
-                Accuracy("ImageNet-1k", "top-1", 83.7, 384, "FunMatch paper"),
-                *_timm_accuracies(384, 83.858, 97.130, 88.144, 72.72),
-            ),
-            ("resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k_384", "resnetv2_152x2_bit_teacher_384"),
+    description = (
+        "ResNet-152x2 pre-trained on ImageNet-21k and fine-tuned on ImageNet-1k at {} pixels; a "
+        "teacher of FunMatch."
+    )
+    yield _published(
+        "bit_r152x2.teacher_in1k_384",
+        "distill/R152x2_T_384",
+        timm=(
+            "resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k_384",
+            "resnetv2_152x2_bit_teacher_384",
         ),
-        (
-            224,
-            256,
-            None,
-            (
-                Accuracy("ImageNet-1k", "top-1", 83.0, 224, _DISTILLATION),
-                *_timm_accuracies(224, 82.918, 96.568, 87.491, 71.43),
-            ),
-            ("resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k", "resnetv2_152x2_bit_teacher"),
+        hub=_on_hub("bit", "152x2_384"),
+        description=description.format(384),
+        size=384,
+        resizing=Resizing("short_side", 384, "bicubic", _TIMM),
+        accuracies=(
+            # The three sources disagree; all are listed.
+            Accuracy("ImageNet-1k", "top-1", 84.3, 384, _DISTILLATION),
+            Accuracy("ImageNet-1k", "top-1", 83.7, 384, "FunMatch paper"),
+            *_timm_accuracies(384, 83.858, 97.130, 88.144, 72.72),
         ),
-    ):
-        yield Checkpoint(
-            f"bit_r152x2.teacher_in1k_{size}",
-            architecture,
-            OFFICIAL_ROOT + f"distill/R152x2_T_{size}.npz",
-            classes=1000,
-            labels="imagenet_1k",
-            description=(
-                "ResNet-152x2 pre-trained on ImageNet-21k and fine-tuned on ImageNet-1k "
-                f"at {size} pixels; a teacher of FunMatch."
-            ),
-            size=size,
-            resizing=Resizing("short_side", side, "bicubic", _TIMM),
-            accuracies=accuracies,
-            aliases=(
-                *_official(f"R152x2_T_{size}"),
-                *_timm_names(*timm_names),
-                *_hub_names(
-                    f"sayakpaul/bit_resnet152x2_{size}_classification",
-                    f"sayakpaul/bit_r152x2_{size}_classification",
-                    f"sayakpaul/bit_r152x2_{size}_feature_extraction",
-                ),
-            ),
-            bytes=bytes_,
-        )
+        bytes=945_485_848,  # download log of sayakpaul/BiT-jax2tf, its conversion notebook
+    )
+    yield _published(
+        "bit_r152x2.teacher_in1k_224",
+        "distill/R152x2_T_224",
+        timm=("resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k", "resnetv2_152x2_bit_teacher"),
+        hub=_on_hub("bit", "152x2_224"),
+        description=description.format(224),
+        size=224,
+        resizing=Resizing("short_side", 256, "bicubic", _TIMM),
+        accuracies=(
+            Accuracy("ImageNet-1k", "top-1", 83.0, 224, _DISTILLATION),
+            *_timm_accuracies(224, 82.918, 96.568, 87.491, 71.43),
+        ),
+    )
     # Classes and accuracies: FunMatch paper, table 4. Transform: big_vision,
     # `configs/proj/distill/common.py` and its users.
     for dataset, token, classes, top1 in (
@@ -461,67 +448,44 @@ def _teachers() -> Iterator[Checkpoint]:
         ("Food-101", "food", 101, 86.24),
         ("SUN397", "sun", 397, 74.22),
     ):
-        yield Checkpoint(
+        yield _published(
             f"bit_r152x2.teacher_{token}_128",
-            architecture,
-            OFFICIAL_ROOT + f"distill/R152x2_T_{token}128.npz",
+            f"distill/R152x2_T_{token}128",
             classes=classes,
             labels=None,
             description=f"ResNet-152x2 fine-tuned on {dataset} at 128 pixels; a FunMatch teacher.",
             size=128,
             resizing=Resizing("short_side", 160, "area", "big_vision distillation configs"),
             accuracies=(Accuracy(dataset, "top-1", top1, 128, "FunMatch paper, table 4"),),
-            aliases=_official(f"R152x2_T_{token}128"),
         )
 
 
 def _upstream() -> Iterator[Checkpoint]:
     for size in _SIZES:
-        architecture = ARCHITECTURES[f"bit_{size}"]
-        official, timm_size = size.upper().replace("X", "x"), size[1:]
         # TF Hub contains no R152x2 (https://tfhub.dev/google/collections/bit/1).
         on_hub = size != "r152x2"
-        yield Checkpoint(
+        hub = (f"google/bit/m-{size}", f"google/bit/m-{size}/imagenet21k_classification")
+        yield _published(
             f"bit_{size}.in21k",
-            architecture,
-            OFFICIAL_ROOT + f"BiT-M-{official}.npz",
+            f"BiT-M-R{size[1:]}",
+            timm=(f"resnetv2_{size[1:]}_bit.goog_in21k", f"resnetv2_{size[1:]}_bitm_in21k"),
+            hub=hub if on_hub else (),
             classes=21843,
             labels="imagenet_21k",
             description="BiT-M: pre-trained on ImageNet-21k, 14.2 million images, multi-label.",
             activation="sigmoid",
             size=224,
             resizing=Resizing("short_side", 256, "bilinear", _TIMM),
-            aliases=(
-                *_official(f"BiT-M-{official}"),
-                *_timm_names(
-                    f"resnetv2_{timm_size}_bit.goog_in21k", f"resnetv2_{timm_size}_bitm_in21k"
-                ),
-                *(
-                    _hub_names(
-                        f"google/bit/m-{size}", f"google/bit/m-{size}/imagenet21k_classification"
-                    )
-                    if on_hub
-                    else ()
-                ),
-            ),
         )
         # big_transfer's `bit_pytorch/models.py` and `bit_jax/models.py` also know a BiT-S-R152x2,
         # and its README lists none: no source shows that the file was published.
         if on_hub:
-            yield Checkpoint(
+            yield _published(
                 f"bit_{size}.in1k",
-                architecture,
-                OFFICIAL_ROOT + f"BiT-S-{official}.npz",
-                classes=1000,
-                labels="imagenet_1k",
+                f"BiT-S-R{size[1:]}",
+                hub=(f"google/bit/s-{size}", f"google/bit/s-{size}/ilsvrc2012_classification"),
                 description="BiT-S: pre-trained on ImageNet-1k, 1.28 million images, 90 epochs.",
                 size=224,
-                aliases=(
-                    *_official(f"BiT-S-{official}"),
-                    *_hub_names(
-                        f"google/bit/s-{size}", f"google/bit/s-{size}/ilsvrc2012_classification"
-                    ),
-                ),
             )
 
 
@@ -536,42 +500,29 @@ def _fine_tuned() -> Iterator[Checkpoint]:
         ("r152x2", 448, 945_476_668, (84.468, 97.432, 88.710, 73.04)),
         ("r152x4", 480, 3_746_270_104, (84.936, 97.456, 88.567, 73.14)),
     ):
-        official, timm_size = size.upper().replace("X", "x"), size[1:]
-        hub = (
-            _hub_names(f"google/bit/m-{size}/ilsvrc2012_classification") if size != "r152x2" else ()
-        )
-        transformers = ("google/bit-50",) if size == "r50x1" else ()
-        yield Checkpoint(
+        hub = (f"google/bit/m-{size}/ilsvrc2012_classification",)
+        yield _published(
             f"bit_{size}.in21k_ft_in1k",
-            ARCHITECTURES[f"bit_{size}"],
-            OFFICIAL_ROOT + f"BiT-M-{official}-ILSVRC2012.npz",
-            classes=1000,
-            labels="imagenet_1k",
+            f"BiT-M-R{size[1:]}-ILSVRC2012",
+            timm=(f"resnetv2_{size[1:]}_bit.goog_in21k_ft_in1k", f"resnetv2_{size[1:]}_bitm"),
+            hub=hub if size != "r152x2" else (),
+            aliases=("google/bit-50",) if size == "r50x1" else (),  # transformers
             description="BiT-M: pre-trained on ImageNet-21k, fine-tuned on ImageNet-1k.",
             size=side,
             resizing=Resizing("short_side", side, "bilinear", _TIMM),
             accuracies=_timm_accuracies(side, *accuracies),
-            aliases=(
-                *_official(f"BiT-M-{official}-ILSVRC2012"),
-                *_timm_names(
-                    f"resnetv2_{timm_size}_bit.goog_in21k_ft_in1k", f"resnetv2_{timm_size}_bitm"
-                ),
-                *hub,
-                *transformers,
-            ),
             bytes=bytes_,
         )
-    yield Checkpoint(
+    colab = "big_transfer `bit_pytorch` colab"
+    yield _published(
         "bit_r50x1.in21k_ft_cifar10",
-        ARCHITECTURES["bit_r50x1"],
-        OFFICIAL_ROOT + "BiT-M-R50x1-CIFAR10.npz",
+        "BiT-M-R50x1-CIFAR10",
         classes=10,
         labels="cifar10",
         description="BiT-M: pre-trained on ImageNet-21k, fine-tuned on CIFAR-10 at 128 pixels.",
         size=128,
-        resizing=Resizing("squash", 128, "bilinear", "big_transfer `bit_pytorch` colab"),
-        accuracies=(Accuracy("CIFAR-10", "top-1", 97.62, 128, "big_transfer `bit_pytorch` colab"),),
-        aliases=_official("BiT-M-R50x1-CIFAR10"),
+        resizing=Resizing("squash", 128, "bilinear", colab),
+        accuracies=(Accuracy("CIFAR-10", "top-1", 97.62, 128, colab),),
     )
 
 
@@ -603,18 +554,14 @@ _VTAB_CLASSES: Mapping[str, int] = MappingProxyType(
 
 def _vtab() -> Iterator[Checkpoint]:
     for size in ("r50x1", "r50x3", "r101x1", "r101x3", "r152x4"):
-        official = size.upper().replace("X", "x")
-        for spec, classes in _VTAB_CLASSES.items():
+        for task, classes in _VTAB_CLASSES.items():
             for run in range(3):
-                stem = f"BiT-M-{official}-run{run}-{spec}"
-                yield Checkpoint(
-                    f"bit_{size}.in21k_ft_vtab_{spec.replace('-', '_')}_run{run}",
-                    ARCHITECTURES[f"bit_{size}"],
-                    OFFICIAL_ROOT + f"vtab/{stem}.npz",
+                yield _published(
+                    f"bit_{size}.in21k_ft_vtab_{task.replace('-', '_')}_run{run}",
+                    f"vtab/BiT-M-R{size[1:]}-run{run}-{task}",
                     classes=classes,
                     labels=None,
-                    description=f"BiT-M fine-tuned on 1000 images of VTAB's {spec}, run {run}.",
-                    aliases=_official(stem),
+                    description=f"BiT-M fine-tuned on 1000 images of VTAB's {task}, run {run}.",
                 )
 
 
@@ -661,30 +608,32 @@ def _own() -> Iterator[Checkpoint]:
     )
 
 
-def _checkpoints() -> Iterator[Checkpoint]:
-    yield from _distilled()
-    yield from _teachers()
-    yield from _fine_tuned()
-    yield from _upstream()
-    yield from _batch_norm_siblings()
-    yield from _own()
-    yield from _vtab()
-
-
 #: Every checkpoint by name.
 CHECKPOINTS: Mapping[str, Checkpoint] = MappingProxyType(
-    {checkpoint.name: checkpoint for checkpoint in _checkpoints()}
+    {
+        checkpoint.name: checkpoint
+        for checkpoints in (
+            _distilled,
+            _teachers,
+            _fine_tuned,
+            _upstream,
+            _batch_norm_siblings,
+            _own,
+            _vtab,
+        )
+        for checkpoint in checkpoints()
+    }
 )
 
 
 @functools.cache
-def _aliases() -> Mapping[str, str]:
-    """Every alias, normalised, with the name that it resolves to."""
+def _names() -> Mapping[str, str]:
+    """Every name and alias, normalised, with the name that it resolves to."""
     return MappingProxyType(
         {
-            _normalize(alias): checkpoint.name
+            _normalize(name): checkpoint.name
             for checkpoint in CHECKPOINTS.values()
-            for alias in checkpoint.aliases
+            for name in (checkpoint.name, *checkpoint.aliases)
         }
     )
 
@@ -738,14 +687,10 @@ def model_info(name: str) -> Checkpoint:
     bit_keras.model_info("BiT-M-R50x1").classes  # 21843
     ```
     """
-    if name in CHECKPOINTS:
-        return CHECKPOINTS[name]
     normalized = _normalize(name)
-    if normalized in CHECKPOINTS:
-        return CHECKPOINTS[normalized]
-    if normalized in _aliases():
-        return CHECKPOINTS[_aliases()[normalized]]
-    raise UnknownModelError(_unknown(name, normalized))
+    if normalized not in _names():
+        raise UnknownModelError(_unknown(name, normalized))
+    return CHECKPOINTS[_names()[normalized]]
 
 
 def _unknown(name: str, normalized: str) -> str:
@@ -755,10 +700,8 @@ def _unknown(name: str, normalized: str) -> str:
             f"{name!r} is an architecture; a model name also says which weights: "
             f"{', '.join(near)}, ..."
         )
-    everything = {_normalize(alias): model for model in CHECKPOINTS for alias in (model,)}
-    everything |= _aliases()
-    near = difflib.get_close_matches(normalized, everything, n=8, cutoff=0.5)
-    models = list(dict.fromkeys(everything[match] for match in near))[:3]
+    near = difflib.get_close_matches(normalized, _names(), n=8, cutoff=0.5)
+    models = list(dict.fromkeys(_names()[match] for match in near))[:3]
     hint = f" The nearest are {', '.join(models)}." if models else ""
     return f"There is no model {name!r}.{hint} `bit-keras list` shows all of them."
 

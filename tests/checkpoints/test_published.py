@@ -2,6 +2,7 @@
 
 import pytest
 
+from bit_keras import registry
 from bit_keras.checkpoints.names import official_shapes
 from bit_keras.checkpoints.published import published_checkpoint, published_spec
 from bit_keras.preprocessing import spec_of
@@ -22,8 +23,8 @@ TINY = official_shapes(ARCHITECTURES["bit_tiny"], 10)
 )
 def test_weights_are_known_by_their_name(source, monkeypatch):
     if source.startswith("hf://"):
-        aliases = {"timm/bit_tiny.cifar10": "bit_tiny.cifar10"}
-        monkeypatch.setattr("bit_keras.registry._aliases", lambda: aliases)
+        names = {**registry._names(), "timm/bit_tiny.cifar10": "bit_tiny.cifar10"}
+        monkeypatch.setattr(registry, "_names", lambda: names)
     assert published_checkpoint(source, TINY).name == "bit_tiny.cifar10"
     assert published_spec(source, TINY) == spec_of("bit_tiny.cifar10")
     body = official_shapes(ARCHITECTURES["bit_tiny"], None)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bit_keras import registry
 from bit_keras.checkpoints import save_weights
 from bit_keras.checkpoints.files import write_npz
 from bit_keras.checkpoints.names import official_shapes
@@ -89,9 +90,8 @@ def test_a_repository_is_known_by_its_name(tmp_path, monkeypatch):
     pytest.importorskip("huggingface_hub", reason="it knows the cache")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(
-        "bit_keras.registry._aliases", lambda: {"timm/tiny.test": "bit_tiny.cifar10"}
-    )
+    names = {**registry._names(), "timm/tiny.test": "bit_tiny.cifar10"}
+    monkeypatch.setattr(registry, "_names", lambda: names)
     repository = tmp_path / "models--timm--tiny.test"
     snapshot = repository / "snapshots" / ("1" * 40)
     snapshot.mkdir(parents=True)

@@ -26,8 +26,7 @@ from bit_keras.benchmark import Benchmark, Entry, artifact_entry, run_benchmark
 from bit_keras.benchmark.entries import FORMATS, Network
 from bit_keras.benchmark.peers import peer_entries
 from bit_keras.benchmark.plot import write_plot
-from bit_keras.benchmark.result import Row, ratio_to
-from bit_keras.benchmark.table import COLUMNS, cells_of
+from bit_keras.benchmark.result import COLUMNS, Row, cells_of, ratio_to
 from bit_keras.cli.printing import progress, start_keras
 from bit_keras.registry import model_info
 

@@ -53,7 +53,7 @@ class Entry:
         network: Network.
         format: str. What it is: `"SavedModel"`, `"TFLite"`, `"PyTorch"`, ...
         precision: str. How it computes, as in `Metadata.precision`.
-        program: str. What runs it, a key of `bit_keras.benchmark.worker.PROGRAMS`.
+        program: str. What runs it, a key of `bit_keras.benchmark.entry_process.PROGRAMS`.
         path: str or None. The file or folder that it runs.
         peer: bool. Whether it is another project's program for the network.
         failure: str or None. Why it cannot take part, where that is known beforehand.

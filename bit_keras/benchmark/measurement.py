@@ -4,11 +4,10 @@ import contextlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-from bit_keras.benchmark.entries import Entry, require_distinct
+from bit_keras.benchmark.entries import Entry, Network, require_distinct
+from bit_keras.benchmark.entry_process import MATRIX_SIDE, failure_of, start_entry
 from bit_keras.benchmark.machine import Machine
-from bit_keras.benchmark.process import failure_of, start_entry
 from bit_keras.benchmark.result import Benchmark, Row
-from bit_keras.benchmark.worker import MATRIX_SIDE
 from bit_keras.errors import BitKerasError
 from bit_keras.processes import Child, available_cores
 
@@ -17,8 +16,8 @@ from bit_keras.processes import Child, available_cores
 LOAD_TIMEOUT = 900.0
 CALL_TIMEOUT = 300.0
 
-#: The place of the matrix product among the entries; no path is empty.
-_PEAK = ""
+#: The matrix product, which has its turn among the entries; no path is empty.
+PEAK = Entry("", Network("", 0, 0, None), "", "float32", program="matrix_product")
 
 
 def run_benchmark(
@@ -64,22 +63,24 @@ def run_benchmark(
     ```
     """
     threads = available_cores() if threads is None else threads
-    _require_positive(threads=threads, rounds=rounds, **{f"batch {b}": b for b in batches})
+    numbers = {"threads": threads, "rounds": rounds, **{f"batch {b}": b for b in batches}}
+    for name, number in numbers.items():
+        if number < 1:
+            raise BitKerasError(f"{name} must be at least 1. Received: {number}")
     require_distinct(entries)
     rows: list[Row] = []
     matrix_seconds: dict[int, tuple[float, ...]] = {}
-    with _field(entries, threads, advance) as field:
+    with contextlib.closing(_Field(threads)) as field:
+        field.enter(PEAK)
+        for entry in entries:
+            field.enter(entry)
+            advance(f"{entry.name} is loaded")
         for batch in batches:
             times = field.times(batch, rounds, random.Random(f"{seed} {batch}"), advance)
-            if _PEAK in times:
-                matrix_seconds[batch] = times[_PEAK]
+            if PEAK.name in times:
+                matrix_seconds[batch] = times[PEAK.name]
             rows += [
-                Row(
-                    entry,
-                    batch,
-                    times.get(entry.name, ()),
-                    field.failures.get(entry.name),
-                )
+                Row(entry, batch, times.get(entry.name, ()), field.failures.get(entry.name))
                 for entry in entries
             ]
     return Benchmark(
@@ -102,16 +103,20 @@ def steps_of(entries: Sequence[Entry], batches: Sequence[int], rounds: int) -> i
 class _Field:
     """The entries that are measured, and why the others are not."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
         self.processes: dict[str, Child] = {}
         self.engines: dict[str, str] = {}
         self.failures: dict[str, str] = {}
 
-    def enter(self, name: str, process: Child) -> None:
+    def enter(self, entry: Entry) -> None:
         """Loads an entry; if that fails, it is one of the failures."""
-        self.processes[name] = process
-        with self._failing(name):
-            self.engines[name] = process.result(LOAD_TIMEOUT)
+        if entry.failure is not None:
+            self.failures[entry.name] = entry.failure
+            return
+        self.processes[entry.name] = process = start_entry(entry, self.threads)
+        with self._failing(entry.name):
+            self.engines[entry.name] = process.result(LOAD_TIMEOUT)
 
     def times(
         self, batch: int, rounds: int, generator: random.Random, advance: Callable[[str], None]
@@ -130,7 +135,7 @@ class _Field:
             advance(f"batch {batch}, round {number} of {rounds}")
         return {name: tuple(times[name]) for name in self.processes}
 
-    def stop(self) -> None:
+    def close(self) -> None:
         for process in self.processes.values():
             process.stop()
 
@@ -142,29 +147,3 @@ class _Field:
         except BitKerasError as error:
             self.failures[name] = failure_of(error)
             self.processes.pop(name).stop()
-
-
-@contextlib.contextmanager
-def _field(
-    entries: Sequence[Entry], threads: int, advance: Callable[[str], None]
-) -> Iterator[_Field]:
-    """The processes of all entries, loaded one after the other; they end with the block."""
-    field = _Field()
-    try:
-        field.enter(_PEAK, start_entry("matrix_product", {}, threads))
-        for entry in entries:
-            name, job = entry.name, entry.to_json()
-            if entry.failure is not None:
-                field.failures[name] = entry.failure
-            else:
-                field.enter(name, start_entry(entry.program, job, threads))
-            advance(f"{name} is loaded")
-        yield field
-    finally:
-        field.stop()
-
-
-def _require_positive(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < 1:
-            raise BitKerasError(f"{name} must be at least 1. Received: {number}")

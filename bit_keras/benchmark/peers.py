@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from bit_keras.benchmark.entries import Entry, Network
-from bit_keras.benchmark.process import environment, failure_of
+from bit_keras.benchmark.entry_process import environment, failure_of, images_of
 from bit_keras.errors import BitKerasError
+from bit_keras.extras import require_extra
 from bit_keras.processes import run_in_process
 
 #: Seconds after which the writing of a peer's file counts as stuck.
 _WRITE_TIMEOUT = 1800.0
+
+#: Images that NNCF looks at: its ranges decide about accuracy, which random weights have not.
+_CALIBRATION_IMAGES = 8
 
 
 def peer_entries(network: Network, folder: Path, threads: int, suffix: str = "") -> list[Entry]:
@@ -31,47 +35,69 @@ def peer_entries(network: Network, folder: Path, threads: int, suffix: str = "")
     Returns:
         list of Entry.
     """
-    onnx, int8 = folder / "network.onnx", folder / "int8.xml"
-    without_onnx = _written(threads, "write_onnx", dataclasses.asdict(network), onnx)
-    without_int8 = without_onnx or _written(threads, "write_int8", str(onnx), int8)
-
-    def of_torch(package: str, precision: str) -> Entry:
-        name = package if precision == "float32" else f"{package}, {precision}"
-        return Entry(name + suffix, network, "PyTorch", precision, program=package, peer=True)
-
-    def of_file(name: str, path: Path, precision: str, program: str, failure: str | None) -> Entry:
-        return Entry(
-            name + suffix,
-            network,
-            name.partition(",")[0],
-            precision,
-            program,
-            str(path),
-            peer=True,
-            failure=failure,
-        )
-
+    onnx, int8 = str(folder / "network.onnx"), str(folder / "int8.xml")
+    no_onnx = _written(threads, "write_onnx", dataclasses.asdict(network), onnx)
+    no_int8 = no_onnx or _written(threads, "write_int8", onnx, int8)
+    peers = (
+        ("timm", "PyTorch", "float32", "timm", None, None),
+        ("timm, bfloat16", "PyTorch", "bfloat16", "timm", None, None),
+        ("transformers", "PyTorch", "float32", "transformers", None, None),
+        ("transformers, bfloat16", "PyTorch", "bfloat16", "transformers", None, None),
+        ("ONNX Runtime", "ONNX Runtime", "float32", "file", onnx, no_onnx),
+        ("OpenVINO", "OpenVINO", "float32", "openvino", onnx, no_onnx),
+        ("OpenVINO, bfloat16", "OpenVINO", "bfloat16", "openvino-bfloat16", onnx, no_onnx),
+        ("OpenVINO, int8", "OpenVINO", "int8", "openvino", int8, no_int8),
+    )
     return [
-        of_torch("timm", "float32"),
-        of_torch("timm", "bfloat16"),
-        of_torch("transformers", "float32"),
-        of_torch("transformers", "bfloat16"),
-        of_file("ONNX Runtime", onnx, "float32", "file", without_onnx),
-        of_file("OpenVINO", onnx, "float32", "openvino", without_onnx),
-        of_file("OpenVINO, bfloat16", onnx, "bfloat16", "openvino", without_onnx),
-        of_file("OpenVINO, int8", int8, "int8", "openvino", without_int8),
+        Entry(name + suffix, network, format, precision, program, path, True, failure)
+        for name, format, precision, program, path, failure in peers
     ]
 
 
-def _written(threads: int, function: str, source: Any, path: Path) -> str | None:
+def _written(threads: int, function: str, source: Any, path: str) -> str | None:
     """Writes a file in a process that gives its memory back; returns why that failed."""
     try:
         run_in_process(
-            f"bit_keras.benchmark.peer_files:{function}",
-            {"source": source, "path": str(path)},
+            f"bit_keras.benchmark.peers:{function}",
+            {"source": source, "path": path},
             timeout=_WRITE_TIMEOUT,
             environment=environment(threads),
         )
     except BitKerasError as error:
         return failure_of(error)
     return None
+
+
+# Each of these runs in a process of its own.
+
+
+def write_onnx(job: dict[str, Any]) -> None:
+    """Writes `path`: a `Network` with folded kernels and reproducible values, in float32."""
+    from bit_keras.checkpoints import fill_with_seeded_values
+    from bit_keras.exporters.onnx import export_onnx
+    from bit_keras.models import create_classifier
+
+    network = Network(**job["source"])
+    model = create_classifier(
+        network.model,
+        weights=None,
+        num_classes=network.classes or 0,  # 0 gives a feature extractor.
+        input_shape=(network.height, network.width, 3),
+    )
+    fill_with_seeded_values(model)
+    export_onnx(model, job["path"])
+
+
+def write_int8(job: dict[str, Any]) -> None:
+    """Writes `path`: an ONNX file quantised after training by NNCF with its defaults."""
+    require_extra("benchmark", "nncf", "openvino", purpose="Quantising for OpenVINO")
+    import nncf
+    import openvino
+
+    network = openvino.Core().read_model(job["source"])
+    _, height, width, _ = network.inputs[0].partial_shape
+    images = images_of(
+        Network("", height.get_length(), width.get_length(), None), _CALIBRATION_IMAGES, "float32"
+    )
+    quantised = nncf.quantize(network, nncf.Dataset(list(images[:, None])))
+    openvino.save_model(quantised, job["path"], compress_to_fp16=False)

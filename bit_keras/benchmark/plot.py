@@ -45,8 +45,10 @@ def write_plot(benchmark: Benchmark, path: str | os.PathLike) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = {batch: _fastest_first(benchmark.at(batch)) for batch in benchmark.batches}
-    panels = {batch: rows for batch, rows in panels.items() if rows}
+    timed = {batch: benchmark.timed(batch) for batch in benchmark.batches}
+    panels = {
+        batch: sorted(rows, key=lambda row: row.median) for batch, rows in timed.items() if rows
+    }
     if not panels:
         raise BitKerasError("No entry has times, so there is nothing to plot.")
     counts = [len(rows) for rows in panels.values()]
@@ -73,11 +75,6 @@ def require_plot(path: Path) -> None:
         raise BitKerasError(f"The name of a plot must end in .png. Received: {path}")
     require_parent(path)
     require_ordinary(path)
-
-
-def _fastest_first(rows: list[Row]) -> list[Row]:
-    timed = [row for row in rows if row.seconds]
-    return sorted(timed, key=lambda row: row.median)
 
 
 def _plot(axes: "Axes", rows: list[Row]) -> None:

@@ -14,6 +14,12 @@ from bit_keras.benchmark.machine import Machine
 #: tenth in which something else may have taken the cores.
 SPREAD = (10, 90)
 
+#: Headings of the cells of a row.
+COLUMNS = (
+    *("entry", "computes in", "ms", f"{SPREAD[0]} to {SPREAD[1]} %", "images/s"),
+    *("of the peak", "to the first"),
+)
+
 
 def ratio_to(reference: Sequence[float], seconds: Sequence[float]) -> float:
     """How many times as fast as a reference something is.
@@ -105,6 +111,10 @@ class Benchmark:
         """The rows of a batch size."""
         return [row for row in self.rows if row.batch == batch]
 
+    def timed(self, batch: int) -> list[Row]:
+        """Those of them that have times."""
+        return [row for row in self.at(batch) if row.seconds]
+
     def peak(self, batch: int) -> float | None:
         """Operations per second of the fastest matrix product in the rounds of a batch size."""
         seconds = self.matrix_seconds.get(batch)
@@ -117,7 +127,7 @@ class Benchmark:
 
     def reference(self, batch: int) -> Row | None:
         """What ratios are to: the first entry that has times."""
-        return next((row for row in self.at(batch) if row.seconds), None)
+        return next(iter(self.timed(batch)), None)
 
     def ratio(self, row: Row) -> float:
         """How many times as fast as the reference a row is."""
@@ -146,7 +156,10 @@ class Benchmark:
     def _row_to_json(self, row: Row) -> dict[str, Any]:
         entry = row.entry
         document: dict[str, Any] = {
-            **{field: getattr(entry, field) for field in _FIELDS},
+            "name": entry.name,
+            "format": entry.format,
+            "precision": entry.precision,
+            "peer": entry.peer,
             **dataclasses.asdict(entry.network),
             "multiply_adds": entry.network.multiply_adds,
             "engine": self.engines.get(entry.name),
@@ -167,4 +180,23 @@ class Benchmark:
         }
 
 
-_FIELDS = ("name", "format", "precision", "peer")
+def cells_of(benchmark: Benchmark, row: Row) -> tuple[str, ...]:
+    """A row with times under `COLUMNS`."""
+    low, high = row.spread
+    share = benchmark.share(row)
+    return (
+        row.entry.name,
+        row.entry.precision,
+        milliseconds(row.median),
+        f"{milliseconds(low)} to {milliseconds(high)}",
+        f"{row.images_per_second:.1f}",
+        "" if share is None else f"{100 * share:.0f} %",
+        f"{benchmark.ratio(row):.2f}",
+    )
+
+
+def milliseconds(seconds: float) -> str:
+    """With three digits, as far as there is a millisecond."""
+    thousandths = 1e3 * seconds
+    digits = 0 if thousandths >= 100 else 1 if thousandths >= 10 else 2
+    return f"{thousandths:.{digits}f}"

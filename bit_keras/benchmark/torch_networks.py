@@ -1,5 +1,6 @@
 """The same networks in PyTorch, from timm and transformers."""
 
+import importlib.metadata
 from collections.abc import Callable
 from typing import Any
 
@@ -22,13 +23,8 @@ def build(entry: Entry, threads: int) -> torch.nn.Module:
 
 def engine(entry: Entry) -> str:
     """The package that the network is from, and what it runs in."""
-    if entry.program == "timm":
-        import timm
-
-        return f"timm {timm.__version__}, PyTorch {torch.__version__}"
-    import transformers
-
-    return f"transformers {transformers.__version__}, PyTorch {torch.__version__}"
+    version = importlib.metadata.version(entry.program)
+    return f"{entry.program} {version}, PyTorch {torch.__version__}"
 
 
 def forward_pass(network: torch.nn.Module, images: np.ndarray, precision: str) -> Callable[[], Any]:

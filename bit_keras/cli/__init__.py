@@ -14,7 +14,7 @@ import click
 
 import bit_keras
 from bit_keras.cli.interrupts import heeded_interrupts
-from bit_keras.cli.manual import PROGRAM, Group
+from bit_keras.cli.manual import PROGRAM, Group, flag_option, option
 from bit_keras.cli.printing import LogHandler, accept_any_name
 from bit_keras.errors import BitKerasError
 
@@ -104,33 +104,29 @@ def _locked() -> Iterator[None]:
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     short_help="Look up, use, train, export and publish BiT (Big Transfer) models",
-    examples=(
-        ("Find a model", "bit-keras list '*distilled*'"),
-        ("Classify an image", "bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg"),
-        (
-            "Train on your own images, in one folder per class, and evaluate the result",
+    examples={
+        "Find a model": "bit-keras list '*distilled*'",
+        "Classify an image": "bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg",
+        "Train on your own images, in one folder per class, and evaluate the result": (
             "bit-keras finetune bit_r50x1.in21k --data flowers/ --out run\n"
-            "bit-keras evaluate run --data flowers/",
+            "bit-keras evaluate run --data flowers/"
         ),
-        (
-            "Export the trained network, and verify the file",
+        "Export the trained network, and verify the file": (
             "bit-keras export run --to tflite --quantize dynamic --out flowers.tflite\n"
-            "bit-keras verify flowers.tflite",
+            "bit-keras verify flowers.tflite"
         ),
-        (
-            "Build a collection of SavedModels, with archives and model pages",
-            "bit-keras collection bit-resnet --out collection",
+        "Build a collection of SavedModels, with archives and model pages": (
+            "bit-keras collection bit-resnet --out collection"
         ),
-    ),
+    },
 )
-@click.option("--debug", is_flag=True, help="Print the traceback of errors.")
-@click.option(
+@flag_option("--debug", help="Print the traceback of errors.")
+@flag_option(
     "--locked",
-    is_flag=True,
     help="Accept published weights only if their sha256 is known, from an earlier download or from "
     "the file in BIT_KERAS_DIGESTS. The same as BIT_KERAS_LOCKED=1.",
 )
-@click.option(
+@option(
     "--version",
     is_flag=True,
     is_eager=True,

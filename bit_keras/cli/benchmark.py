@@ -4,72 +4,60 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
 
 from bit_keras.atomic import scratch_directory
-from bit_keras.cli.manual import Command
-from bit_keras.cli.parameters import Integers, trust_option
-from bit_keras.cli.printing import console, print_json, progress, progress_bar
+from bit_keras.cli import printing
+from bit_keras.cli.manual import count_option, documented_command, flag_option, option, path_option
+from bit_keras.cli.parameters import integers, trust_option
 
 if TYPE_CHECKING:
     from bit_keras.benchmark import Benchmark, Entry
 
 
-@click.command(
+@documented_command(
     "benchmark",
-    cls=Command,
     short_help="Measure the speed of exported models",
-    examples=(
-        ("Measure one file", "bit-keras benchmark r50x1.tflite"),
-        (
-            "Compare and plot three formats on two cores",
+    examples={
+        "Measure one file": "bit-keras benchmark r50x1.tflite",
+        "Compare and plot three formats on two cores": (
             "bit-keras benchmark r50x1.tflite r50x1.onnx serving/ --threads 2 \\\n"
-            "    --plot speed.png",
+            "    --plot speed.png"
         ),
-        (
-            "Compare a file with other programs, image by image",
-            "bit-keras benchmark r50x1-int8.tflite --batch 1 --peers --json",
+        "Compare a file with other programs, image by image": (
+            "bit-keras benchmark r50x1-int8.tflite --batch 1 --peers --json"
         ),
-    ),
+    },
     see_also=("export", "evaluate"),
 )
 @click.argument("artifacts", metavar="ARTIFACT...", nargs=-1, required=True, type=click.Path())
-@click.option(
+@option(
     "--batch",
     "batches",
     default="1,8",
-    show_default=True,
     metavar="N,...",
-    type=Integers(),
+    type=integers,
     help="Images in a call; several numbers are measured one after the other.",
 )
-@click.option(
+@count_option(
     "--threads",
-    metavar="N",
-    type=click.IntRange(min=1),
     help="Threads of each program; by default as many as there are cores.",
 )
-@click.option(
+@flag_option(
     "--peers",
-    is_flag=True,
     help="Also measure other installed programs for the network.",
 )
-@click.option(
+@count_option(
     "--rounds",
     default=20,
-    show_default=True,
-    metavar="N",
-    type=click.IntRange(min=1),
     help="Timed calls of each program.",
 )
-@click.option(
+@path_option(
     "--plot",
     metavar="FILE.png",
-    type=click.Path(path_type=Path),
     help="Also plot the result into this file.",
 )
 @trust_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with all times.")
+@flag_option("--json", "as_json", help="Print one JSON document, with all times.")
 def command(
     artifacts: tuple[str, ...],
     batches: tuple[int, ...],
@@ -102,16 +90,16 @@ def command(
     require_distinct(entries)
     with scratch_directory() as folder:
         if peers:
-            with progress("Writing the files of the peers"):
+            with printing.progress("Writing the files of the peers"):
                 entries += _peers_of(entries, folder, threads)
-        with progress_bar("Loading", steps_of(entries, batches, rounds)) as advance:
+        with printing.progress_bar("Loading", steps_of(entries, batches, rounds)) as advance:
             benchmark = run_benchmark(
                 entries, batches, threads, rounds, advance=lambda step: advance(1, step)
             )
     if plot is not None:
         write_plot(benchmark, plot)
     if as_json:
-        return print_json(benchmark.to_json())
+        return printing.print_json(benchmark.to_json())
     _print(benchmark)
 
 
@@ -131,7 +119,7 @@ def _peers_of(entries: "list[Entry]", folder: Path, threads: int) -> "list[Entry
 
 def _print(benchmark: "Benchmark") -> None:
     """A table for each batch size, then what could not take part."""
-    from bit_keras.benchmark.table import COLUMNS, cells_of
+    from bit_keras.benchmark.result import COLUMNS, cells_of
 
     machine = benchmark.machine
     click.echo(
@@ -143,14 +131,10 @@ def _print(benchmark: "Benchmark") -> None:
         click.echo(
             f"\nbatch {batch}" + (f", peak {peak / 1e9:.0f} GFLOP/s in float32" if peak else "")
         )
-        table = Table(box=None, pad_edge=False)
-        for column in COLUMNS:
-            left = column in COLUMNS[:2]
-            table.add_column(column, justify="left" if left else "right", no_wrap=not left)
-        for row in benchmark.at(batch):
-            if row.seconds:
-                table.add_row(*cells_of(benchmark, row))
-        console().print(table)
+        printing.print_table(
+            [*printing.columns(*COLUMNS[:2]), *printing.numbers(*COLUMNS[2:])],
+            [cells_of(benchmark, row) for row in benchmark.timed(batch)],
+        )
         for row in benchmark.at(batch):
             if row.failure:
                 click.echo(f"without {row.entry.name}: {row.failure}")

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 
-from bit_keras.cli.manual import Command
+from bit_keras.cli import printing
+from bit_keras.cli.manual import documented_command, flag_option, option, path_option
 from bit_keras.cli.parameters import complete_recipes
-from bit_keras.cli.printing import console, megabytes, print_json, progress, start_keras
 from bit_keras.collection import Recipe
 
 if TYPE_CHECKING:
@@ -18,32 +17,25 @@ if TYPE_CHECKING:
 _UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 
 
-class _Memory(click.ParamType):
-    """An amount of memory, such as `20GB` or `8000MiB`, as a number of bytes."""
-
-    name = "SIZE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([MG]i?B)", value)
-        if match is None:
-            self.fail(f"{value!r} is not an amount of memory; write it like 20GB or 8000MB.")
-        return int(float(match[1]) * _UNITS[match[2]])
+def _memory(value: str) -> int:
+    """The bytes of an amount of memory, such as `20GB` or `8000MiB`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([MG]i?B)", value)
+    if match is None:
+        raise click.BadParameter(
+            f"{value!r} is not an amount of memory; write it like 20GB or 8000MB."
+        )
+    return int(float(match[1]) * _UNITS[match[2]])
 
 
-@click.command(
+@documented_command(
     "collection",
-    cls=Command,
     short_help="Build a collection of artifacts",
-    examples=(
-        (
-            "Build the collection of this project",
-            "bit-keras collection bit-resnet --out collection",
+    examples={
+        "Build the collection of this project": "bit-keras collection bit-resnet --out collection",
+        "Leave memory to other programs": (
+            "bit-keras collection bit-resnet --out collection --memory 20GB"
         ),
-        (
-            "Leave memory to other programs",
-            "bit-keras collection bit-resnet --out collection --memory 20GB",
-        ),
-    ),
+    },
     see_also=("verify", "publish", "export"),
     exit_statuses={
         1: "An artifact could not be built; the same command tries it again.",
@@ -51,19 +43,19 @@ class _Memory(click.ParamType):
     },
 )
 @click.argument("recipe", type=click.Path(), shell_complete=complete_recipes)
-@click.option(
+@path_option(
     "--out",
     required=True,
     metavar="COLLECTION",
-    type=click.Path(path_type=Path),
     help="Folder for artifacts, archives, pages and manifest; it is created, or continued.",
 )
-@click.option(
+@option(
     "--memory",
-    type=_Memory(),
+    metavar="SIZE",
+    type=_memory,
     help="What all processes may take together, like 20GB; by default 80 % of what is free.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@flag_option("--json", "as_json", help="Print one JSON document.")
 def command(recipe: str, out: Path, memory: int | None, as_json: bool) -> None:
     """Build every artifact that RECIPE names into the folder COLLECTION.
 
@@ -75,8 +67,8 @@ def command(recipe: str, out: Path, memory: int | None, as_json: bool) -> None:
     fails does not stop the others.
     """
     contents = Recipe.read(recipe)
-    with progress("Starting Keras"):
-        start_keras()
+    with printing.progress("Starting Keras"):
+        printing.start_keras()
         from bit_keras.collection import build_collection
     try:
         outcomes = build_collection(contents, out, memory)
@@ -84,9 +76,12 @@ def command(recipe: str, out: Path, memory: int | None, as_json: bool) -> None:
         click.echo("Interrupted; the same command continues where it stopped.", err=True)
         raise click.exceptions.Exit(130) from None
     if as_json:
-        print_json([_document(outcome) for outcome in outcomes])
+        printing.print_json([_document(outcome) for outcome in outcomes])
     else:
-        console().print(_table(outcomes))
+        # Long names are folded in a narrow window, numbers are not.
+        names = printing.columns("artifact", "target and variant", overflow="fold")
+        numbers = printing.numbers("size", "archive", "difference", "seconds", "peak memory")
+        printing.print_table([*names, *numbers], map(_row, outcomes))
     failures = [outcome for outcome in outcomes if outcome.error is not None]
     for outcome in failures:
         click.echo(f"Error: {outcome.item.name}: {outcome.error}", err=True)
@@ -109,18 +104,6 @@ def _document(outcome: "Outcome") -> dict[str, Any]:
     }
 
 
-def _table(outcomes: "list[Outcome]") -> Table:
-    table = Table(box=None, pad_edge=False)
-    # Long names are folded in a narrow window, numbers are not.
-    for heading in ("artifact", "target and variant"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("size", "archive", "difference", "seconds", "peak memory"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for outcome in outcomes:
-        table.add_row(*_row(outcome))
-    return table
-
-
 def _row(outcome: "Outcome") -> tuple[str, ...]:
     item, record = outcome.item, outcome.record
     variant = f"{item.target} {item.variant}"
@@ -129,9 +112,9 @@ def _row(outcome: "Outcome") -> tuple[str, ...]:
     return (
         item.name,
         variant,
-        megabytes(record.bytes),
-        megabytes(record.archive_bytes),
+        printing.megabytes(record.bytes),
+        printing.megabytes(record.archive_bytes),
         f"{record.difference:.1e}",
         "kept" if outcome.seconds is None else f"{outcome.seconds:.0f}",
-        "" if outcome.peak_memory is None else megabytes(outcome.peak_memory),
+        "" if outcome.peak_memory is None else printing.megabytes(outcome.peak_memory),
     )

@@ -1,40 +1,31 @@
 """`bit-keras completion`: let the shell complete commands, options and names."""
 
 import click
-from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
+from click.shell_completion import get_completion_class
 
-from bit_keras.cli.manual import PROGRAM, Command
-
-_SHELLS: dict[str, type[ShellComplete]] = {
-    "bash": BashComplete,
-    "zsh": ZshComplete,
-    "fish": FishComplete,
-}
+from bit_keras.cli.manual import PROGRAM, documented_command
 
 #: The variable by which a shell calls click: https://click.palletsprojects.com/shell-completion
 _VARIABLE = f"_{PROGRAM.replace('-', '_').upper()}_COMPLETE"
 
 
-@click.command(
+@documented_command(
     "completion",
-    cls=Command,
     short_help="Print the script that completes commands in a shell",
-    examples=(
-        (
-            "bash",
+    examples={
+        "bash": (
             "bit-keras completion bash > ~/.bit-keras-completion.bash\n"
-            "echo 'source ~/.bit-keras-completion.bash' >> ~/.bashrc",
+            "echo 'source ~/.bit-keras-completion.bash' >> ~/.bashrc"
         ),
-        (
-            "zsh",
+        "zsh": (
             "bit-keras completion zsh > ~/.bit-keras-completion.zsh\n"
-            "echo 'source ~/.bit-keras-completion.zsh' >> ~/.zshrc",
+            "echo 'source ~/.bit-keras-completion.zsh' >> ~/.zshrc"
         ),
-        ("fish", "bit-keras completion fish > ~/.config/fish/completions/bit-keras.fish"),
-        ("bash, only in this terminal", 'eval "$(bit-keras completion bash)"'),
-    ),
+        "fish": "bit-keras completion fish > ~/.config/fish/completions/bit-keras.fish",
+        "bash, only in this terminal": 'eval "$(bit-keras completion bash)"',
+    },
 )
-@click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(tuple(_SHELLS)))
+@click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(("bash", "zsh", "fish")))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
     """Print a script by which the shell completes commands, options, their choices and names.
@@ -48,5 +39,6 @@ def command(ctx: click.Context, shell: str) -> None:
     bash offers files where what is typed does not begin the name of a model. Models fine-tuned on
     VTAB tasks are offered where no other name fits.
     """
-    complete = _SHELLS[shell](ctx.find_root().command, {}, PROGRAM, _VARIABLE)
-    click.echo(complete.source())
+    complete = get_completion_class(shell)
+    assert complete is not None
+    click.echo(complete(ctx.find_root().command, {}, PROGRAM, _VARIABLE).source())

@@ -4,48 +4,43 @@ from pathlib import Path
 
 import click
 
-from bit_keras.cli.manual import Command
+from bit_keras.cli import printing
+from bit_keras.cli.manual import documented_command, option
 from bit_keras.cli.parameters import complete_sources, nonfinite_option, trust_option
-from bit_keras.cli.printing import progress, start_keras
 from bit_keras.errors import BitKerasError
 
 _FORMATS = ("npz", "flax", "timm", "transformers", "keras")
 _DTYPES = ("float32", "float16")
 
 
-@click.command(
+@documented_command(
     "convert",
-    cls=Command,
     short_help="Convert weights to another format",
-    examples=(
-        (
-            "Make a Keras file of official weights",
-            "bit-keras convert BiT-M-R50x1.npz r50x1.keras --to keras",
+    examples={
+        "Make a Keras file of official weights": (
+            "bit-keras convert BiT-M-R50x1.npz r50x1.keras --to keras"
         ),
-        (
-            "Fetch weights from the Hugging Face hub into a file of the official layout",
-            "bit-keras convert timm/resnetv2_50x1_bit.goog_in21k r50x1.npz --to npz",
+        "Fetch weights from the Hugging Face hub into a file of the official layout": (
+            "bit-keras convert timm/resnetv2_50x1_bit.goog_in21k r50x1.npz --to npz"
         ),
-        (
-            "Give a fine-tuned network to transformers, in half the bytes",
-            "bit-keras convert run flowers-transformers --to transformers \\\n    --dtype float16",
+        "Give a fine-tuned network to transformers, in half the bytes": (
+            "bit-keras convert run flowers-transformers --to transformers \\\n    --dtype float16"
         ),
-    ),
+    },
     see_also=("info", "export"),
 )
 @click.argument("source", metavar="NAME|WEIGHTS", shell_complete=complete_sources)
 @click.argument("destination", metavar="OUT", type=click.Path(path_type=Path))
-@click.option(
+@option(
     "--to",
     "target",
     required=True,
     type=click.Choice(_FORMATS),
     help="Format of OUT, as above.",
 )
-@click.option(
+@option(
     "--dtype",
     default="float32",
-    show_default=True,
     type=click.Choice(_DTYPES),
     help="Dtype of the arrays; float16 halves the file, and is read as float32. Not for keras.",
 )
@@ -82,8 +77,8 @@ def command(
         raise BitKerasError(
             "--dtype goes with --to npz, flax, timm or transformers; a .keras file is float32."
         )
-    with progress(f"Converting {source} to {target}"):
-        start_keras()
+    with printing.progress(f"Converting {source} to {target}"):
+        printing.start_keras()
         _convert(source, destination, target, dtype, trust, allow_nonfinite)
     click.echo(f"Wrote {destination}.")
 

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
 
-from bit_keras.cli.manual import Command
+from bit_keras.cli import printing
+from bit_keras.cli.manual import count_option, documented_command, flag_option, option, path_option
 from bit_keras.cli.parameters import complete_sources, nonfinite_option, trust_option
-from bit_keras.cli.printing import console, print_json, progress, progress_bar, start_keras
 from bit_keras.extras import require_extra
 from bit_keras.registry import MINIMUM_SIZE
 
@@ -23,32 +22,25 @@ _WORST = 5
 _logger = logging.getLogger("bit_keras")
 
 
-@click.command(
+@documented_command(
     "evaluate",
-    cls=Command,
     short_help="Measure accuracy on labelled images",
-    examples=(
-        (
-            "Measure a fine-tuned network, and write a report to look through",
-            "bit-keras evaluate run --data flowers/ --out report",
+    examples={
+        "Measure a fine-tuned network, and write a report to look through": (
+            "bit-keras evaluate run --data flowers/ --out report"
         ),
-        (
-            "See what an exported file has lost",
-            "bit-keras evaluate flowers-int8.tflite --data flowers/",
+        "See what an exported file has lost": (
+            "bit-keras evaluate flowers-int8.tflite --data flowers/"
         ),
-        (
-            "Measure a published model on ImageNet, with the reassessed labels, too",
-            "bit-keras evaluate R50x1_224 --data imagenet/val --real",
+        "Measure a published model on ImageNet, with the reassessed labels, too": (
+            "bit-keras evaluate R50x1_224 --data imagenet/val --real"
         ),
-        (
-            "Let a program read the result",
-            "bit-keras evaluate exported/ --data flowers/ --json",
-        ),
-    ),
+        "Let a program read the result": "bit-keras evaluate exported/ --data flowers/ --json",
+    },
     see_also=("finetune", "predict", "benchmark"),
 )
 @click.argument("source", metavar="NAME|ARTIFACT", shell_complete=complete_sources)
-@click.option(
+@option(
     "--data",
     required=True,
     metavar="DATA",
@@ -56,44 +48,38 @@ _logger = logging.getLogger("bit_keras")
     help="Images: a folder or an uncompressed tar with a folder for each class, perhaps below "
     "folders for splits, or tfds:NAME, prepared on disk.",
 )
-@click.option(
+@option(
     "--split",
     metavar="SPLIT",
     help="Name of a split; by default that for tests, then validation, then training.",
 )
-@click.option(
+@flag_option(
     "--skip-unreadable-classes",
-    is_flag=True,
     help="Skip classes without a readable image, instead of stopping.",
 )
-@click.option(
+@flag_option(
     "--real",
-    is_flag=True,
     help="Measure ImageNet ReaL accuracy, too: by the labels of Beyer et al., 2020.",
 )
-@click.option(
+@count_option(
     "--batch",
     default=32,
-    show_default=True,
-    metavar="N",
-    type=click.IntRange(min=1),
     help="Images in a call of the network.",
 )
-@click.option(
+@option(
     "--size",
     metavar="PIXELS",
     type=click.IntRange(min=MINIMUM_SIZE),
     help="Side of the images; by default what the model was made for.",
 )
-@click.option(
+@path_option(
     "--out",
     metavar="OUT",
-    type=click.Path(path_type=Path),
     help="A new folder for a report: HTML and JSON.",
 )
 @trust_option
 @nonfinite_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@flag_option("--json", "as_json", help="Print one JSON document.")
 def command(
     source: str,
     data: str,
@@ -114,8 +100,8 @@ def command(
 
     Every image that can be read counts once; the others are listed.
     """
-    with progress(f"Loading {source}"):
-        start_keras(data=True)
+    with printing.progress(f"Loading {source}"):
+        printing.start_keras(data=True)
         from bit_keras.data.datasets import open_image_source
         from bit_keras.data.listing import shown
         from bit_keras.evaluation import evaluate, write_report
@@ -131,18 +117,18 @@ def command(
         described = shown(f"{data}, {f'split {split}' if split else 'all of it'}")
         _logger.info("%s: %s.", described, images.describe())
         predictor = load_predictor(source, size, trust, allow_nonfinite)
-    with progress_bar("Evaluating", len(images)) as advance:
+    with printing.progress_bar("Evaluating", len(images)) as advance:
         evaluation = evaluate(predictor.network, predictor.spec, images, batch, real, advance)
 
     # Before the report, which may fail.
     if as_json:
-        print_json({"model": source, "data": described, **evaluation.to_json()})
+        printing.print_json({"model": source, "data": described, **evaluation.to_json()})
     else:
         click.echo(f"{source} on {described}, at {predictor.spec.transform.size} pixels")
-        console().print(_summary(evaluation))
+        _print_summary(evaluation)
         _print_worst(evaluation)
     if out is not None:
-        with progress(f"Writing {out}"):
+        with printing.progress(f"Writing {out}"):
             write_report(evaluation, images, out, source, described)
         if not as_json:
             click.echo(f"\nThe report is {out / PAGE}.")
@@ -154,31 +140,25 @@ def _default_split(source: "ImageSource") -> str | None:
     return next((split for split in found if split), next(iter(source.splits), None))
 
 
-def _summary(evaluation: "Evaluation") -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_row("top-1", f"{100 * evaluation.top1:.2f} %")
-    if evaluation.top5 is not None:
-        table.add_row("top-5", f"{100 * evaluation.top5:.2f} %")
-    if evaluation.real is not None:
-        table.add_row("ReaL", f"{100 * evaluation.real:.2f} %")
-    table.add_row("images", f"{evaluation.images:,}")
-    table.add_row("unreadable", f"{len(evaluation.unreadable):,}")
-    table.add_row("images/s", f"{evaluation.images_per_second:,.0f}")
-    table.add_row("network only", f"{evaluation.network_images_per_second:,.0f}")
-    return table
+def _print_summary(evaluation: "Evaluation") -> None:
+    shares = {"top-1": evaluation.top1, "top-5": evaluation.top5, "ReaL": evaluation.real}
+    rows = [
+        *((name, f"{100 * share:.2f} %") for name, share in shares.items() if share is not None),
+        ("images", f"{evaluation.images:,}"),
+        ("unreadable", f"{len(evaluation.unreadable):,}"),
+        ("images/s", f"{evaluation.images_per_second:,.0f}"),
+        ("network only", f"{evaluation.network_images_per_second:,.0f}"),
+    ]
+    columns = [*printing.columns(""), *printing.columns("", justify="right")]
+    printing.print_table(columns, rows, show_header=False)
 
 
 def _print_worst(evaluation: "Evaluation") -> None:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("worst classes")
-    table.add_column("accuracy", justify="right", no_wrap=True)
-    table.add_column("images", justify="right", no_wrap=True)
-    table.add_column("most often predicted as")
+    rows = []
     for result in sorted(evaluation.classes, key=lambda result: result.accuracy)[:_WORST]:
         mistake = f"{result.mistaken_for} ({result.mistaken})" if result.mistaken_for else ""
         share = f"{100 * result.accuracy:.1f} %"
-        table.add_row(result.label, share, f"{result.images:,}", mistake)
+        rows.append((result.label, share, f"{result.images:,}", mistake))
     click.echo()
-    console().print(table)
+    classes, predicted = printing.columns("worst classes", "most often predicted as")
+    printing.print_table([classes, *printing.numbers("accuracy", "images"), predicted], rows)

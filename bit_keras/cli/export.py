@@ -10,15 +10,15 @@ import click
 
 from bit_keras.artifacts.metadata import CALIBRATED, VARIANTS, Variant
 from bit_keras.atomic import require_new
-from bit_keras.cli.manual import Command, option
+from bit_keras.cli import printing
+from bit_keras.cli.manual import documented_command, option, path_option
 from bit_keras.cli.parameters import (
-    Integers,
     complete_sources,
     complete_weights,
+    integers_or_none,
     nonfinite_option,
     trust_option,
 )
-from bit_keras.cli.printing import megabytes, progress, progress_bar, start_keras
 from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.exporters import export
 from bit_keras.exporters.targets import (
@@ -88,71 +88,59 @@ An option that only some of them take names these in brackets.
 """
 
 
-class _Size(click.ParamType):
-    name = "pixels"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
-        if isinstance(value, int) or value == "dynamic":
-            return value
-        try:
-            return int(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a number of pixels, nor dynamic.", param, ctx)
+def _size(value: str) -> int | str:
+    try:
+        return value if value == "dynamic" else int(value)
+    except ValueError:
+        message = f"{value!r} is not a number of pixels, nor dynamic."
+        raise click.BadParameter(message) from None
 
 
-@click.command(
+@documented_command(
     "export",
-    cls=Command,
     help=_HELP,
     short_help="Export a model for other programs",
-    examples=(
-        (
-            "A SavedModel that TF Hub's layers load, for fine-tuning elsewhere",
+    examples={
+        "A SavedModel that TF Hub's layers load, for fine-tuning elsewhere": (
             "bit-keras export bit_r50x1.in21k --to hub --variant feature_extraction \\\n"
-            "    --out r50x1",
+            "    --out r50x1"
         ),
-        (
-            "A second version for TF Serving, which computes in bfloat16",
+        "A second version for TF Serving, which computes in bfloat16": (
             "bit-keras export run --to serving --version 2 --precision bfloat16 \\\n"
-            "    --out serving",
+            "    --out serving"
         ),
-        (
-            "A file for phones, in 8-bit integers",
+        "A file for phones, in 8-bit integers": (
             "bit-keras export run --to tflite --quantize int8 --calibrate flowers/ \\\n"
-            "    --out flowers.tflite",
+            "    --out flowers.tflite"
         ),
-        (
-            "A file of fixed shape with channels first, for OpenCV and browsers",
+        "A file of fixed shape with channels first, for OpenCV and browsers": (
             "bit-keras export run --to onnx --layout nchw --batch 1 --size 224 \\\n"
-            "    --out flowers-nchw.onnx",
+            "    --out flowers-nchw.onnx"
         ),
-        (
-            "A Keras file of weights that were downloaded elsewhere",
+        "A Keras file of weights that were downloaded elsewhere": (
             "bit-keras export R50x1_160 --to keras --weights R50x1_160.npz \\\n"
-            "    --out r50x1.keras",
+            "    --out r50x1.keras"
         ),
-    ),
+    },
     see_also=("verify", "benchmark", "predict", "collection"),
 )
 @click.argument("source", metavar="NAME|RUN", shell_complete=complete_sources)
-@click.option(
+@option(
     "--to",
     "target",
     required=True,
     type=click.Choice(tuple(TARGETS)),
     help="What the artifact is for, as above.",
 )
-@click.option(
+@option(
     "--variant",
     default=VARIANTS[0],
-    show_default=True,
     type=click.Choice(VARIANTS),
     help="What it returns: logits of classes, or pooled features.",
 )
-@click.option(
+@option(
     "--weights",
     default="pretrained",
-    show_default=True,
     metavar="pretrained|random|FILE",
     shell_complete=complete_weights,
     help="What a NAME is filled with: its own weights, reproducible random values for trying "
@@ -174,7 +162,7 @@ class _Size(click.ParamType):
 @_of_targets(
     "size",
     metavar="PIXELS|dynamic",
-    type=_Size(),
+    type=_size,
     help="Side of the images, unless that of the model; onnx and openvino take any without it, "
     "tflite with dynamic.",
 )
@@ -229,7 +217,7 @@ class _Size(click.ParamType):
     "batch_sizes",
     group=_SERVED,
     metavar="N,...|none",
-    type=Integers(empty=True),
+    type=integers_or_none,
     help="Batch sizes to warm a server up with, 1,2,4,8 by default.",
 )
 @_of_targets(
@@ -268,11 +256,10 @@ class _Size(click.ParamType):
     "OpenCV and most vision code in browsers have them. triton writes a folder of Triton's model "
     "repository, with channels last; serving takes only triton.",
 )
-@click.option(
+@path_option(
     "--out",
     required=True,
     metavar="OUT",
-    type=click.Path(path_type=Path),
     help="Where to write; what exists is not overwritten.",
 )
 @trust_option
@@ -303,21 +290,21 @@ def command(
     require_new(written)  # Before the minutes that a large network takes.
 
     start = time.perf_counter()
-    with progress(f"Building {name}"):
-        start_keras()
+    with printing.progress(f"Building {name}"):
+        printing.start_keras()
         if stored:
             model, spec = _load(named, variant, trust, allow_nonfinite)
         else:
             model, spec = _build(name, variant, weights, allow_nonfinite), None
     if "calibration" in options:
         options["calibration"] = _calibration(model, spec, options)
-    with progress(f"Writing {written}"):
+    with printing.progress(f"Writing {written}"):
         metadata = export(model, out, target, spec=spec, allow_nonfinite=allow_nonfinite, **options)
     files = [out] if out.is_file() else [file for file in written.rglob("*") if file.is_file()]
     click.echo(
         f"Wrote {written}: {model.name}, {variant}, "
         f"input in [{','.join(f'{end:g}' for end in metadata.input_range)}], "
-        f"{megabytes(sum(file.stat().st_size for file in files))} "
+        f"{printing.megabytes(sum(file.stat().st_size for file in files))} "
         f"in {time.perf_counter() - start:.0f} s."
     )
     click.echo(f"Check it with `{shlex.join(['bit-keras', 'verify', str(written)])}`.")
@@ -382,7 +369,7 @@ def _calibration(
     size = options.get("size")
     transform, _ = transform_and_spec(model, None if size == "dynamic" else size, spec)
     count = options.pop("calibration_images", COUNT)
-    with progress_bar("Calibrating", count) as advance:
+    with printing.progress_bar("Calibrating", count) as advance:
         return calibration_images(
             options["calibration"],
             transform,

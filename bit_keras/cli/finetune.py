@@ -5,48 +5,39 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.table import Table
 
-from bit_keras.cli.manual import Command, option
+from bit_keras.cli import printing
+from bit_keras.cli.manual import count_option, documented_command, flag_option, option, path_option
 from bit_keras.cli.parameters import complete_models, complete_weights
-from bit_keras.cli.printing import console, progress, start_keras
 
 _PARTS = ("stem", "block1", "block2", "block3", "block4")
 
 
-class _SplitOrFraction(click.ParamType):
+def _split_or_fraction(value: str) -> str | float:
     """The name of a split, or the fraction of the images to hold out."""
-
-    name = "SPLIT|FRACTION"
-
-    def convert(self, value: Any, *_: object) -> str | float:
-        try:
-            return float(value)
-        except ValueError:
-            return str(value)
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
 
-@click.command(
+@documented_command(
     "finetune",
-    cls=Command,
     short_help="Train a model on your own images",
-    examples=(
-        (
-            "Train on images in one folder per class",
-            "bit-keras finetune bit_r50x1.in21k --data flowers/ --out run",
+    examples={
+        "Train on images in one folder per class": (
+            "bit-keras finetune bit_r50x1.in21k --data flowers/ --out run"
         ),
-        (
-            "Train a large model with little memory",
+        "Train a large model with little memory": (
             "bit-keras finetune bit_r101x3.in21k --data flowers/ --out run \\\n"
-            "    --batch 32 --accumulate 8 --precision bfloat16 --remat",
+            "    --batch 32 --accumulate 8 --precision bfloat16 --remat"
         ),
-        (
-            "Train only the head and the last block, and stop early",
+        "Train only the head and the last block, and stop early": (
             "bit-keras finetune bit_r50x1.in21k --data flowers/ --out run \\\n"
             "    --freeze stem --freeze block1 --freeze block2 --freeze block3 \\\n"
-            "    --validation 0.2 --patience 3",
+            "    --validation 0.2 --patience 3"
         ),
-    ),
+    },
     see_also=("evaluate", "predict", "export"),
     exit_statuses={130: "Interrupted; run the same command to resume."},
 )
@@ -59,23 +50,20 @@ class _SplitOrFraction(click.ParamType):
     help="Images: a folder or an uncompressed tar with one folder per class, optionally inside "
     "folders for splits; or tfds:NAME, a prepared data set of TensorFlow Datasets.",
 )
-@option(
+@flag_option(
     "--skip-unreadable-classes",
-    is_flag=True,
     help="Skip classes without a readable image, instead of stopping with an error.",
 )
-@option(
+@path_option(
     "--out",
     required=True,
     metavar="RUN",
-    type=click.Path(path_type=Path),
     help="Folder for weights, labels and logs. It is created; if it exists, its training is "
     "resumed.",
 )
 @option(
     "--weights",
     default="pretrained",
-    show_default=True,
     metavar="pretrained|random|FILE",
     shell_complete=complete_weights,
     help="Initial weights; FILE is a checkpoint of any format.",
@@ -83,7 +71,6 @@ class _SplitOrFraction(click.ParamType):
 @option(
     "--seed",
     default=0,
-    show_default=True,
     metavar="N",
     type=click.IntRange(min=0),
     help="Seed of the order, the crops, the held-out images and random weights.",
@@ -95,20 +82,15 @@ class _SplitOrFraction(click.ParamType):
     help="BiT-HyperRule as in its code (default) or its paper, or another recipe; "
     "scratch is the default for random weights.",
 )
-@option(
+@count_option(
     "--steps",
     group="Recipe",
-    metavar="N",
-    type=click.IntRange(min=1),
     help="Number of steps, instead of the rule's.",
 )
-@option(
+@count_option(
     "--batch",
     group="Recipe",
     default=128,
-    show_default=True,
-    metavar="N",
-    type=click.IntRange(min=1),
     help="Images per step.",
 )
 @option(
@@ -147,40 +129,33 @@ class _SplitOrFraction(click.ParamType):
     "--validation",
     group="Validation",
     metavar="SPLIT|FRACTION",
-    type=_SplitOrFraction(),
+    type=_split_or_fraction,
     help="Name of a split, or the fraction of the training images to hold out; 0 for no "
     "validation. Defaults to the validation split; without such a split, to 0.1 of each class, "
     "or 0.02 from 20,000 images up.",
 )
-@option(
+@count_option(
     "--patience",
     group="Validation",
-    metavar="N",
-    type=click.IntRange(min=1),
     help="Stop after N validations without improvement. Defaults to never.",
 )
 @option(
     "--precision",
     group="Memory and speed",
     default="float32",
-    show_default=True,
     type=click.Choice(("float32", "bfloat16")),
     help="Data type of activations; weights stay float32.",
 )
-@option(
+@count_option(
     "--accumulate",
     group="Memory and speed",
     default=1,
-    show_default=True,
-    metavar="N",
-    type=click.IntRange(min=1),
     help="Number of parts of a batch, computed one after the other to save memory; gradients stay "
     "the same.",
 )
-@option(
+@flag_option(
     "--remat",
     group="Memory and speed",
-    is_flag=True,
     help="Recompute the activations within blocks instead of keeping them: less memory, more time.",
 )
 def command(name: str, data: str, out: Path, freeze: tuple[str, ...], **options: Any) -> None:
@@ -191,8 +166,8 @@ def command(name: str, data: str, out: Path, freeze: tuple[str, ...], **options:
     again to resume an interrupted training. Without validation, the last weights are the best.
     predict, evaluate, export and convert accept RUN.
     """
-    with progress("Starting Keras"):
-        start_keras(data=True)
+    with printing.progress("Starting Keras"):
+        printing.start_keras(data=True)
         from bit_keras.training import Interrupted, finetune
 
     try:
@@ -200,16 +175,15 @@ def command(name: str, data: str, out: Path, freeze: tuple[str, ...], **options:
     except Interrupted as interruption:
         click.echo(str(interruption), err=True)
         raise click.exceptions.Exit(130) from None
-    table = Table(box=None, pad_edge=False)
-    for column in ("weights", "step", "validation accuracy"):
-        table.add_column(column, justify="left" if column == "weights" else "right")
+    rows = []
     for file, step, accuracy in (
         ("best.npz", result.best_step, result.best_accuracy),
         ("last.npz", result.last_step, result.last_accuracy),
     ):
         measured = "not measured" if accuracy is None else f"{accuracy:.4f}"
-        table.add_row(str(out / file), f"{step:,}", measured)
-    console().print(table)
+        rows.append((str(out / file), f"{step:,}", measured))
+    numbers = printing.columns("step", "validation accuracy", justify="right")
+    printing.print_table([*printing.columns("weights"), *numbers], rows)
     if result.unreadable:
         click.echo(
             f"{len(result.unreadable)} images could not be read; {out / 'run.json'} lists them."

@@ -7,11 +7,10 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 
-from bit_keras.cli.manual import Command
+from bit_keras.cli import printing
+from bit_keras.cli.manual import documented_command, flag_option
 from bit_keras.cli.parameters import complete_sources
-from bit_keras.cli.printing import console, print_json, progress, start_keras
 from bit_keras.registry import (
     ARCHITECTURES,
     HUGGING_FACE,
@@ -29,23 +28,21 @@ if TYPE_CHECKING:
 _SHOWN = 3
 
 
-@click.command(
+@documented_command(
     "info",
-    cls=Command,
     short_help="Show all that is known about a model or a file of weights",
-    examples=(
-        ("Show a model: its network, images, weights, accuracy", "bit-keras info bit_r50x1.in21k"),
-        (
-            "Show which model another name stands for",
-            "bit-keras info https://tfhub.dev/google/bit/m-r50x1/1",
+    examples={
+        "Show a model: its network, images, weights, accuracy": "bit-keras info bit_r50x1.in21k",
+        "Show which model another name stands for": (
+            "bit-keras info https://tfhub.dev/google/bit/m-r50x1/1"
         ),
-        ("Look into a file of weights", "bit-keras info BiT-M-R50x1.npz"),
-    ),
+        "Look into a file of weights": "bit-keras info BiT-M-R50x1.npz",
+    },
     see_also=("list", "convert"),
     exit_statuses={1: "NAME is unknown, or the weights are not a network of the registry."},
 )
 @click.argument("name", metavar="NAME|WEIGHTS", shell_complete=complete_sources)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@flag_option("--json", "as_json", help="Print one JSON document.")
 def command(name: str, as_json: bool) -> None:
     """Show all that is known about the model NAME, with its sources, or about WEIGHTS.
 
@@ -66,11 +63,11 @@ def command(name: str, as_json: bool) -> None:
 
 def _show_model(checkpoint: Checkpoint, as_json: bool) -> None:
     if not as_json:
-        _print_rows(_rows(checkpoint))
+        printing.print_table([], _rows(checkpoint), show_header=False)
         return
     architecture = _architecture_fields(checkpoint.architecture)
     fields = {**dataclasses.asdict(checkpoint), "architecture": architecture}
-    print_json({**fields, "file": checkpoint.file, "parameters": checkpoint.parameters})
+    printing.print_json({**fields, "file": checkpoint.file, "parameters": checkpoint.parameters})
 
 
 def _architecture_fields(architecture: Architecture) -> dict[str, Any]:
@@ -78,17 +75,10 @@ def _architecture_fields(architecture: Architecture) -> dict[str, Any]:
     return {**dataclasses.asdict(architecture), "pool_border": str(architecture.pool_border)}
 
 
-def _print_rows(rows: list[tuple[str, str]]) -> None:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for label, text in rows:
-        table.add_row(label, text)
-    console().print(table, markup=False)
-
-
 def _show_weights(source: Source, as_json: bool) -> None:
     name = source.name
-    with progress(f"Reading {name}"):
-        start_keras()
+    with printing.progress(f"Reading {name}"):
+        printing.start_keras()
         from bit_keras.checkpoints import open_checkpoint
         from bit_keras.checkpoints.published import published_checkpoint, published_spec
 
@@ -98,9 +88,9 @@ def _show_weights(source: Source, as_json: bool) -> None:
         spec = spec or published_spec(name, arrays.shapes)
         document = _weights_document(name, arrays, checkpoint, spec)
         if as_json:
-            print_json(document)
+            printing.print_json(document)
         else:
-            _print_rows(_weights_rows(document, arrays))
+            printing.print_table([], _weights_rows(document, arrays), show_header=False)
         if document["architecture"] is None:
             _refuse(arrays)
 

@@ -1,31 +1,26 @@
 """`bit-keras list`: lists the models."""
 
 import click
-from rich.table import Table
 
-from bit_keras.cli.manual import Command
+from bit_keras.cli import printing
+from bit_keras.cli.manual import documented_command, flag_option
 from bit_keras.cli.parameters import VTAB, complete_models
-from bit_keras.cli.printing import console, millions, print_json
 from bit_keras.errors import UnknownModelError
 from bit_keras.registry import Checkpoint, list_models, model_info
 
 
-@click.command(
+@documented_command(
     "list",
-    cls=Command,
     short_help="List the models",
-    examples=(
-        (
-            "List the models, with their size and published accuracy",
-            "bit-keras list",
-        ),
-        ("List those of one architecture", "bit-keras list 'bit_r50x1.*'"),
-        ("Print the names of all models, including VTAB", "bit-keras list '*' --json"),
-    ),
+    examples={
+        "List the models, with their size and published accuracy": "bit-keras list",
+        "List those of one architecture": "bit-keras list 'bit_r50x1.*'",
+        "Print the names of all models, including VTAB": "bit-keras list '*' --json",
+    },
     see_also=("info",),
 )
 @click.argument("pattern", required=False, shell_complete=complete_models)
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of names.")
+@flag_option("--json", "as_json", help="Print a JSON list of names.")
 def command(pattern: str | None, as_json: bool) -> None:
     """List the models whose names match PATTERN.
 
@@ -40,17 +35,12 @@ def command(pattern: str | None, as_json: bool) -> None:
             "matches any text."
         )
     if as_json:
-        print_json(names)
+        printing.print_json(names)
         return
     shown = [name for name in names if pattern or VTAB not in name]
-    table = Table(box=None, pad_edge=False)
-    table.add_column("model", no_wrap=True)
-    for heading in ("classes", "size", "parameters", "ImageNet top-1"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("file", no_wrap=True)
-    for name in shown:
-        table.add_row(*_row(model_info(name)))
-    console().print(table)
+    numbers = printing.numbers("classes", "size", "parameters", "ImageNet top-1")
+    columns = [*printing.names("model"), *numbers, *printing.names("file")]
+    printing.print_table(columns, (_row(model_info(name)) for name in shown))
     if len(shown) < len(names):
         click.echo(
             f"\nand {len(names) - len(shown)} models fine-tuned on VTAB tasks: "
@@ -64,7 +54,7 @@ def _row(checkpoint: Checkpoint) -> tuple[str, ...]:
         checkpoint.name,
         str(checkpoint.classes),
         str(checkpoint.size or "?"),
-        millions(checkpoint.parameters),
+        f"{checkpoint.parameters / 1e6:.1f} M",
         f"{top1[0]:.1f} %" if top1 else "",
         checkpoint.file or "",
     )

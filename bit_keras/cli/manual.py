@@ -7,14 +7,12 @@ statuses.
 import functools
 import inspect
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
 PROGRAM = "bit-keras"
-
-#: The description of an example, and its command line.
-Example = tuple[str, str]
 
 _EXIT_STATUSES = {
     0: "Success.",
@@ -28,7 +26,7 @@ _TITLE = " " * (_INDENT // 2)
 
 
 class Option(click.Option):
-    """An option that can belong to a group of options.
+    """An option whose default the help shows, and that can belong to a group of options.
 
     Args:
         group: str or None. Title of the group; `None` for options above the groups.
@@ -37,12 +35,15 @@ class Option(click.Option):
     """
 
     def __init__(self, *args: Any, group: str | None = None, **attributes: Any) -> None:
-        super().__init__(*args, **attributes)
+        super().__init__(*args, show_default=True, **attributes)
         self.group = group
 
 
-#: `click.option` with a group.
+#: `click.option` with a group; then those without a value, with a number from 1, with a path.
 option = functools.partial(click.option, cls=Option)
+flag_option = functools.partial(option, is_flag=True)
+count_option = functools.partial(option, metavar="N", type=click.IntRange(min=1))
+path_option = functools.partial(option, type=click.Path(path_type=Path))
 
 
 class _Formatter(click.HelpFormatter):
@@ -63,8 +64,8 @@ class _Formatter(click.HelpFormatter):
             with self.indentation():
                 self.write_text(definition)
 
-    def write_examples(self, examples: Iterable[Example]) -> None:
-        for number, (purpose, line) in enumerate(examples):
+    def write_examples(self, examples: Mapping[str, str]) -> None:
+        for number, (purpose, line) in enumerate(examples.items()):
             if number:
                 self.write_paragraph()
             self.write_text(f"{purpose}:")
@@ -84,7 +85,7 @@ class Command(click.Command):
     documentation: https://github.com/mkdocs/mkdocs-click shows `help` and the options.
 
     Args:
-        examples: tuple of (description, command line).
+        examples: dict from the purpose of a command line to the line, or the lines.
         see_also: tuple of str. Names of related commands. Defaults to none.
         exit_statuses: dict of int to str. Meaning of exit statuses other than 0 for success, 1
             for a failure and 2 for wrong usage.
@@ -96,7 +97,7 @@ class Command(click.Command):
     def __init__(
         self,
         *args: Any,
-        examples: tuple[Example, ...],
+        examples: Mapping[str, str],
         see_also: tuple[str, ...] = (),
         exit_statuses: Mapping[int, str] | None = None,
         **attributes: Any,
@@ -144,7 +145,7 @@ class Command(click.Command):
                 formatter.write_definitions(records)
 
     def _markdown(self) -> str:
-        examples = "\n\n".join(f"# {purpose}:\n{line}" for purpose, line in self.examples)
+        examples = "\n\n".join(f"# {purpose}:\n{line}" for purpose, line in self.examples.items())
         parts = [self.description, f"**Examples:**\n\n```sh\n{examples}\n```"]
         if self.exit_statuses:
             statuses = (f"- {status}: {text}" for status, text in self.exit_statuses.items())
@@ -153,6 +154,10 @@ class Command(click.Command):
             links = (f"[{PROGRAM} {name}](#{PROGRAM}-{name})" for name in self.see_also)
             parts.append(f"**See also:** {', '.join(links)}")
         return "\n\n".join(parts)
+
+
+#: `click.command` with a manual page.
+documented_command = functools.partial(click.command, cls=Command)
 
 
 class Group(Command, click.Group):

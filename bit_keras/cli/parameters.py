@@ -1,56 +1,46 @@
 """What the parameters of several commands have in common: types, and what a shell completes."""
 
-from typing import Any
-
 import click
 from click.shell_completion import CompletionItem
 
+from bit_keras.cli.manual import flag_option
 from bit_keras.registry import list_models, model_info
 
 #: Stands in the names of the many networks that are shown when they are requested.
 VTAB = "_vtab_"
 
 
-class Integers(click.ParamType):
-    """Integers with commas between them, from 1.
+def integers(value: str) -> tuple[int, ...]:
+    """Integers with commas between them, from 1: the `type` of an option."""
+    return _integers(value, "")
 
-    Args:
-        empty: bool. Whether `none` stands for no integers. Defaults to `False`.
-    """
 
-    name = "integers"
+def integers_or_none(value: str) -> tuple[int, ...]:
+    """As `integers`, or `none` for no integers."""
+    return () if value == "none" else _integers(value, ", nor none")
 
-    def __init__(self, *, empty: bool = False) -> None:
-        self._empty = empty
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        if value == "none" and self._empty:
-            return ()
-        try:
-            integers = tuple(int(part) for part in value.split(","))
-        except ValueError:
-            integers = ()
-        if not integers or min(integers) < 1:
-            otherwise = ", nor none" if self._empty else ""
-            self.fail(f"{value!r} is not a list like 1,2,4,8{otherwise}.", param, ctx)
-        return integers
+def _integers(value: str, otherwise: str) -> tuple[int, ...]:
+    try:
+        found = tuple(map(int, value.split(",")))
+    except ValueError:
+        found = ()
+    if not found or min(found) < 1:
+        raise click.BadParameter(f"{value!r} is not a list like 1,2,4,8{otherwise}.")
+    return found
 
 
 #: Of every command that runs what others may have made.
-trust_option = click.option(
+trust_option = flag_option(
     "--trust",
-    is_flag=True,
     help="Also run operations and layers that bit_keras does not export. They may read and write "
     "files and run code: only for files from someone you trust.",
 )
 
 
 #: Of every command that loads weights.
-nonfinite_option = click.option(
+nonfinite_option = flag_option(
     "--allow-nonfinite",
-    is_flag=True,
     help="Take weights that are infinite or not a number, which are refused otherwise.",
 )
 

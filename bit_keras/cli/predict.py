@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.cells import cell_len
-from rich.table import Table
 
-from bit_keras.cli.manual import Command
+from bit_keras.cli import printing
+from bit_keras.cli.manual import count_option, documented_command, flag_option, path_option
 from bit_keras.cli.parameters import complete_sources, nonfinite_option, trust_option
-from bit_keras.cli.printing import console, print_json, progress, start_keras
 from bit_keras.errors import ImageError
 
 if TYPE_CHECKING:
@@ -22,53 +21,43 @@ if TYPE_CHECKING:
 _ROWS = 16
 
 
-@click.command(
+@documented_command(
     "predict",
-    cls=Command,
     short_help="Classify images",
-    examples=(
-        (
-            "Classify an image with a published model",
-            "bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg",
+    examples={
+        "Classify an image with a published model": (
+            "bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg"
         ),
-        (
-            "Classify many with a network of your own, one line of JSON for each",
-            "bit-keras predict run photos/*.jpg --json-lines",
+        "Classify many with a network of your own, one line of JSON for each": (
+            "bit-keras predict run photos/*.jpg --json-lines"
         ),
-        (
-            "Classify an image with an exported file, and show only the best class",
-            "bit-keras predict flowers-int8.tflite cat.jpg --top 1",
+        "Classify an image with an exported file, and show only the best class": (
+            "bit-keras predict flowers-int8.tflite cat.jpg --top 1"
         ),
-        (
-            "Draw the class activation maps of the three best classes",
-            "bit-keras predict bit_tiny.cifar10 cat.jpg --top 3 --explain maps.png",
+        "Draw the class activation maps of the three best classes": (
+            "bit-keras predict bit_tiny.cifar10 cat.jpg --top 3 --explain maps.png"
         ),
-    ),
+    },
     see_also=("list", "finetune", "evaluate", "export"),
     exit_statuses={1: "An image could not be read, or the work failed; standard error says why."},
 )
 @click.argument("source", metavar="NAME|ARTIFACT", shell_complete=complete_sources)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
-@click.option(
+@count_option(
     "--top",
     default=5,
-    show_default=True,
-    metavar="N",
-    type=click.IntRange(min=1),
     help="How many classes to show for each image, the most likely first.",
 )
-@click.option(
+@path_option(
     "--explain",
-    type=click.Path(path_type=Path),
     metavar="FILE",
     help="Draw class activation maps of the best classes into FILE: .png, .jpg, .svg or .pdf.",
 )
 @trust_option
 @nonfinite_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option(
+@flag_option("--json", "as_json", help="Print one JSON document.")
+@flag_option(
     "--json-lines",
-    is_flag=True,
     help="Print one JSON object per line for each image, as soon as it is classified.",
 )
 def command(
@@ -98,10 +87,10 @@ def command(
 
     if explain is not None:
         require_drawing(explain, len(images), top)
-    with progress(f"Loading {source}"):
+    with printing.progress(f"Loading {source}"):
         resolved = resolve(source)
         if not resolved.runs_without_keras:
-            start_keras()
+            printing.start_keras()
         predictor = load_predictor(resolved, trust=trust, allow_nonfinite=allow_nonfinite)
     explanations: list[Explanation] = []
     if explain is None:
@@ -112,14 +101,14 @@ def command(
     failed: list[str] = []
     predictions = _reported(images, results, failed)
     if as_json:
-        print_json([_document(*each) for each in predictions])
+        printing.print_json([_document(*each) for each in predictions])
     elif json_lines:
         for each in predictions:
             click.echo(json.dumps(_document(*each)))  # Flushes.
     else:
         _print_tables(predictions, images)
     if explain is not None and explanations:
-        with progress(f"Drawing {explain}"):
+        with printing.progress(f"Drawing {explain}"):
             write_explanations(explanations, explain)
         if not (as_json or json_lines):
             click.echo(f"Wrote {explain}")
@@ -149,7 +138,7 @@ def _reported(
     """Each image with its prediction; errors are printed, and their images added to a list."""
     for image in images:
         # Not around `yield`: while progress is shown, rich sends standard output to it.
-        with progress("Classifying"):
+        with printing.progress("Classifying"):
             prediction = next(predictions)
         if prediction.error is not None:
             click.echo(f"Error: {prediction.error}", err=True)
@@ -177,13 +166,12 @@ def _print_tables(predictions: Iterator[tuple[str, "Prediction"]], images: tuple
     while some := list(itertools.islice(readable, _ROWS)):
         rows = [row for image, prediction in some for row in _rows(image, prediction)]
         widths[1] = max(widths[1], *(cell_len(text) for _, text, _ in rows))
-        table = Table(box=None, pad_edge=False, show_header=show_header)
-        table.add_column("image", no_wrap=True, min_width=widths[0])
-        table.add_column("class", min_width=widths[1])
-        table.add_column("score", justify="right", no_wrap=True)
-        for row in rows:
-            table.add_row(*row)
-        console().print(table)
+        columns = [
+            *printing.names("image", min_width=widths[0]),
+            *printing.columns("class", min_width=widths[1]),
+            *printing.numbers("score"),
+        ]
+        printing.print_table(columns, rows, show_header=show_header)
         show_header = False
 
 

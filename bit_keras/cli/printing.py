@@ -1,13 +1,14 @@
 """How the commands print: tables and JSON to stdout, progress to stderr."""
 
 import contextlib
+import functools
 import importlib
 import io
 import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ import rich.console
 import rich.progress
 import rich.status
 import rich.text
+from rich.table import Column, Table
 
 import bit_keras.progress
 from bit_keras.cli.interrupts import ended_by_ctrl_c
@@ -37,6 +39,26 @@ def console() -> rich.console.Console:
         markup=False,
         emoji=False,
     )
+
+
+def columns(*headings: str, **look: Any) -> list[Column]:
+    """Columns of a table that look the same."""
+    return [Column(heading, **look) for heading in headings]
+
+
+#: Columns whose cells stay on one line: names at the left, numbers at the right.
+names = functools.partial(columns, no_wrap=True)
+numbers = functools.partial(columns, justify="right", no_wrap=True)
+
+
+def print_table(
+    columns: Iterable[Column], rows: Iterable[Iterable[str]], *, show_header: bool = True
+) -> None:
+    """A table on standard output."""
+    table = Table(*columns, box=None, pad_edge=False, show_header=show_header)
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
 
 
 def progress(step: str) -> rich.status.Status:
@@ -88,10 +110,6 @@ def start_keras(*, data: bool = False) -> None:
 def print_json(document: Any) -> None:
     """One JSON document on standard output."""
     click.echo(json.dumps(document, indent=2))
-
-
-def millions(count: int) -> str:
-    return f"{count / 1e6:.1f} M"
 
 
 def megabytes(count: int) -> str:

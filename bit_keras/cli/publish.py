@@ -1,5 +1,6 @@
 """`bit-keras publish`: a built collection to the places that host models."""
 
+import itertools
 import os
 import shlex
 import sys
@@ -8,45 +9,39 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.table import Table
 
-from bit_keras.cli.manual import Command
-from bit_keras.cli.printing import console, megabytes, print_json, progress
+from bit_keras.cli import printing
+from bit_keras.cli.manual import documented_command, flag_option, option
 from bit_keras.collection.uploads import PLACES, Upload, plan, send
 
 
-@click.command(
+@documented_command(
     "publish",
-    cls=Command,
     short_help="Send a collection to Hugging Face or Kaggle",
-    examples=(
-        (
-            "See what would be sent",
-            "bit-keras publish collection --to huggingface --dry-run",
+    examples={
+        "See what would be sent": "bit-keras publish collection --to huggingface --dry-run",
+        "Send it to an organisation on the Hugging Face hub": (
+            "bit-keras publish collection --to huggingface --owner my-lab"
         ),
-        (
-            "Send it to an organisation on the Hugging Face hub",
-            "bit-keras publish collection --to huggingface --owner my-lab",
-        ),
-        ("Send it to Kaggle", "bit-keras publish collection --to kaggle"),
-    ),
+        "Send it to Kaggle": "bit-keras publish collection --to kaggle",
+    },
     see_also=("collection", "verify"),
 )
 @click.argument("folder", metavar="COLLECTION", type=click.Path(path_type=Path))
-@click.option(
+@option(
     "--to",
     "place",
     required=True,
     type=click.Choice(PLACES),
     help="The place that hosts the models.",
 )
-@click.option(
+@option(
     "--owner",
     metavar="OWNER",
     help="User or organisation there; by default the collection's publisher.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@flag_option("--dry-run", help="Show what would be sent, and send nothing.")
+@flag_option("--json", "as_json", help="Print one JSON document.")
 def command(folder: Path, place: str, owner: str | None, dry_run: bool, as_json: bool) -> None:
     """Send the folder COLLECTION, which `bit-keras collection` wrote.
 
@@ -65,16 +60,17 @@ def command(folder: Path, place: str, owner: str | None, dry_run: bool, as_json:
     while model-metadata.json says so. Log in with
     KAGGLE_API_TOKEN or ~/.kaggle/access_token.
     """
-    with progress(f"Checking {folder}"):
+    with printing.progress(f"Checking {folder}"):
         uploads = plan(folder, place, owner)
     if not dry_run:
         _hide_progress_of_libraries()
         send(uploads)
     if as_json:
-        print_json(_document(place, uploads, dry_run))
+        printing.print_json(_document(place, uploads, dry_run))
         return
     if dry_run:
-        console().print(_table(uploads))
+        columns = [*printing.names("address", "file"), *printing.numbers("bytes")]
+        printing.print_table(columns, itertools.chain.from_iterable(map(_rows, uploads)))
     _print_summary(uploads, dry_run)
 
 
@@ -106,25 +102,21 @@ def _document(place: str, uploads: Sequence[Upload], dry_run: bool) -> dict[str,
     }
 
 
-def _table(uploads: Sequence[Upload]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("address", no_wrap=True)
-    table.add_column("file", no_wrap=True)
-    table.add_column("bytes", justify="right", no_wrap=True)
-    for upload in uploads:
-        if upload.sent:
-            table.add_row(upload.address, "sent before", "")
-            continue
-        for number, file in enumerate(upload.files):
-            table.add_row("" if number else upload.address, file.target, f"{file.bytes:,}")
-    return table
+def _rows(upload: Upload) -> list[tuple[str, str, str]]:
+    if upload.sent:
+        return [(upload.address, "sent before", "")]
+    return [
+        ("" if number else upload.address, file.target, f"{file.bytes:,}")
+        for number, file in enumerate(upload.files)
+    ]
 
 
 def _print_summary(uploads: Sequence[Upload], dry_run: bool) -> None:
     waiting = [upload for upload in uploads if not upload.sent]
+    count = sum(len(upload.files) for upload in waiting)
+    size = printing.megabytes(sum(upload.bytes for upload in waiting))
     click.echo(
-        f"{'To send' if dry_run else 'Sent'}: {sum(len(upload.files) for upload in waiting)} "
-        f"files, {megabytes(sum(upload.bytes for upload in waiting))}, to {len(waiting)} of "
+        f"{'To send' if dry_run else 'Sent'}: {count} files, {size}, to {len(waiting)} of "
         f"{len(uploads)} addresses." + (" Nothing was sent." if dry_run else "")
     )
     # Every variation has the page of the model, too.

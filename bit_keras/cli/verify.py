@@ -6,45 +6,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 
 from bit_keras.artifacts import Artifact, Verification
-from bit_keras.cli.manual import Command
+from bit_keras.cli import printing
+from bit_keras.cli.manual import documented_command, flag_option, option
 from bit_keras.cli.parameters import complete_sources, trust_option
-from bit_keras.cli.printing import console, print_json, progress, start_keras
 from bit_keras.errors import BitKerasError, ExportError
 
 if TYPE_CHECKING:
     from bit_keras.exporters.layer_errors import LayerErrors
 
 
-@click.command(
+@documented_command(
     "verify",
-    cls=Command,
     short_help="Check an exported artifact or a collection",
-    examples=(
-        ("Check a SavedModel", "bit-keras verify r50x1"),
-        (
-            "See in which layers a quantised file differs most",
-            "bit-keras verify r50x1-int8.tflite --layers",
+    examples={
+        "Check a SavedModel": "bit-keras verify r50x1",
+        "See in which layers a quantised file differs most": (
+            "bit-keras verify r50x1-int8.tflite --layers"
         ),
-        (
-            "Do so with a file that a fine-tuned network was exported to",
-            "bit-keras verify flowers-int8.tflite --layers --against run",
+        "Do so with a file that a fine-tuned network was exported to": (
+            "bit-keras verify flowers-int8.tflite --layers --against run"
         ),
-        ("Check all of a collection, and its archives", "bit-keras verify collection"),
-    ),
+        "Check all of a collection, and its archives": "bit-keras verify collection",
+    },
     see_also=("export", "collection", "benchmark"),
     exit_statuses={1: "A difference is above the tolerance, or something cannot be read."},
 )
 @click.argument("artifact", metavar="ARTIFACT|COLLECTION", type=click.Path(path_type=Path))
-@click.option(
+@flag_option(
     "--layers",
     "by_layer",
-    is_flag=True,
     help="Show the error of every layer of a TFLite or ONNX file against Keras, too.",
 )
-@click.option(
+@option(
     "--against",
     metavar="NAME|RUN",
     shell_complete=complete_sources,
@@ -52,7 +47,7 @@ if TYPE_CHECKING:
     "from; by default the model that it names.",
 )
 @trust_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@flag_option("--json", "as_json", help="Print one JSON document.")
 def command(
     artifact: Path, by_layer: bool, against: str | None, trust: bool, as_json: bool
 ) -> None:
@@ -69,7 +64,10 @@ def command(
     from bit_keras.collection.manifest import is_collection
 
     in_collection = is_collection(artifact)
-    _require_usage(by_layer, against, in_collection)
+    if against is not None and not by_layer:
+        raise click.UsageError("--against requires --layers.")
+    if by_layer and in_collection:
+        raise click.UsageError("--layers takes a TFLite or ONNX file, not a collection.")
     verifications = []
     for name, verification in _verified(artifact, in_collection, trust):
         verifications.append((name, verification))
@@ -77,13 +75,13 @@ def command(
             _print(name, verification, in_collection)
     documents = [_document(name, verification) for name, verification in verifications]
     if by_layer:
-        with progress(f"Comparing the layers of {artifact}"):
+        with printing.progress(f"Comparing the layers of {artifact}"):
             errors = _layer_errors(artifact, verifications[0][1].metadata.model, against, trust)
-        documents[0]["layers"] = _layers_document(errors)
+        documents[0]["layers"] = [dataclasses.asdict(error) for error in errors.errors]
         if not as_json:
             _print_layers(errors)
     if as_json:
-        print_json(
+        printing.print_json(
             {"collection": str(artifact), "models": documents} if in_collection else documents[0]
         )
     elif in_collection:
@@ -92,15 +90,8 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def _require_usage(by_layer: bool, against: str | None, in_collection: bool) -> None:
-    if against is not None and not by_layer:
-        raise click.UsageError("--against requires --layers.")
-    if by_layer and in_collection:
-        raise click.UsageError("--layers takes a TFLite or ONNX file, not a collection.")
-
-
 def _layer_errors(artifact: Path, model: str, against: str | None, trust: bool) -> "LayerErrors":
-    start_keras()
+    printing.start_keras()
     from bit_keras.exporters.layer_errors import layer_errors
     from bit_keras.inference import load_network
 
@@ -120,7 +111,7 @@ def _verified(
     artifact: Path, in_collection: bool, trust: bool
 ) -> Iterator[tuple[str, Verification]]:
     if not in_collection:
-        with progress(f"Replaying {artifact}"):
+        with printing.progress(f"Replaying {artifact}"):
             verification = Artifact(artifact).verify(trust)
         yield str(artifact), verification
         return
@@ -129,7 +120,7 @@ def _verified(
 
     verifications = verify_collection(artifact, trust)
     while True:
-        with progress(f"Replaying the artifacts of {artifact}"):
+        with printing.progress(f"Replaying the artifacts of {artifact}"):
             found = next(verifications, None)
         if found is None:
             return
@@ -153,12 +144,10 @@ def _document(name: str, verification: Verification) -> dict[str, Any]:
 def _print(name: str, verification: Verification, in_collection: bool) -> None:
     metadata = verification.metadata
     if not in_collection:
-        table = Table(box=None, pad_edge=False)
-        table.add_column("endpoint", no_wrap=True)
-        table.add_column("largest relative difference", justify="right", no_wrap=True)
-        for endpoint, difference in verification.differences.items():
-            table.add_row(endpoint, f"{difference:.1e}")
-        console().print(table)
+        printing.print_table(
+            [*printing.names("endpoint"), *printing.numbers("largest relative difference")],
+            [(name, f"{difference:.1e}") for name, difference in verification.differences.items()],
+        )
     verdict = "within" if verification.passed else "ABOVE"
     click.echo(
         f"{name if in_collection else metadata.model}, {metadata.variant}: "
@@ -166,17 +155,10 @@ def _print(name: str, verification: Verification, in_collection: bool) -> None:
     )
 
 
-def _layers_document(errors: "LayerErrors") -> list[dict[str, Any]]:
-    return [dataclasses.asdict(error) for error in errors.errors]
-
-
 def _print_layers(errors: "LayerErrors") -> None:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("layer", no_wrap=True)
-    table.add_column("stored in", no_wrap=True)
-    table.add_column("relative RMS error", justify="right", no_wrap=True)
-    for error in errors.errors:
-        table.add_row(error.layer, error.dtype, f"{error.error:.1e}")
     click.echo()
-    console().print(table)
+    printing.print_table(
+        [*printing.names("layer", "stored in"), *printing.numbers("relative RMS error")],
+        [(error.layer, error.dtype, f"{error.error:.1e}") for error in errors.errors],
+    )
     click.echo(f"{len(errors.errors)} of {errors.layers} layers; the others are merged with these.")

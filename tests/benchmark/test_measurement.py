@@ -10,8 +10,8 @@ import pytest
 
 from bit_keras.benchmark import artifact_entry, run_benchmark
 from bit_keras.benchmark.entries import Entry, Network
-from bit_keras.benchmark.measurement import steps_of
-from bit_keras.benchmark.process import start_entry
+from bit_keras.benchmark.entry_process import start_entry
+from bit_keras.benchmark.measurement import PEAK, steps_of
 from bit_keras.errors import BitKerasError, CheckpointError, ExportError, ProcessError
 
 pytestmark = pytest.mark.skipif(
@@ -97,7 +97,7 @@ def test_an_interrupted_benchmark_leaves_no_process(classifier_artifact, started
 
 @pytest.mark.long
 def test_a_process_ends_when_its_standard_input_does():
-    process = start_entry("matrix_product", {}, 1)
+    process = start_entry(PEAK, 1)
     assert process.result(60).startswith("TensorFlow ")
     process._process.stdin.close()
     process._process.wait(20)
@@ -105,7 +105,7 @@ def test_a_process_ends_when_its_standard_input_does():
 
 
 def test_a_stuck_process_is_not_waited_for(classifier_artifact):
-    process = start_entry("file", artifact_entry(classifier_artifact).to_json(), 1)
+    process = start_entry(artifact_entry(classifier_artifact), 1)
     start = time.monotonic()
     with pytest.raises(ProcessError, match="took longer than 0 seconds"):
         process.result(0.01)

@@ -9,8 +9,7 @@ from bit_keras.benchmark import Benchmark, Entry
 from bit_keras.benchmark.entries import Network
 from bit_keras.benchmark.machine import Machine
 from bit_keras.benchmark.plot import write_plot
-from bit_keras.benchmark.result import Row, ratio_to
-from bit_keras.benchmark.table import COLUMNS, cells_of
+from bit_keras.benchmark.result import COLUMNS, Row, cells_of, ratio_to
 from bit_keras.errors import BitKerasError
 
 NETWORK = Network("bit_r50x1.distilled_in1k_224", 224, 224, 1000)

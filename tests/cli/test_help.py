@@ -42,7 +42,7 @@ def headings(text):
 
 def lines_of(command):
     """The calls of this program in the examples of a command, as lists of words."""
-    for _, example in command.examples:
+    for example in command.examples.values():
         for line in example.replace("\\\n", " ").splitlines():
             words = shlex.split(line.partition(">")[0])
             if words[0] == PROGRAM:
@@ -66,7 +66,7 @@ def test_every_option_is_explained(command):
 def test_every_command_has_two_to_five_examples_and_says_what_each_does(command):
     assert 2 <= len(command.examples) <= 5
     page = command.get_help(context_of(command))
-    for purpose, line in command.examples:
+    for purpose, line in command.examples.items():
         assert purpose.split()[0] in page
         assert all(part in page for part in line.splitlines())
 
@@ -74,7 +74,7 @@ def test_every_command_has_two_to_five_examples_and_says_what_each_does(command)
 def test_what_documentation_is_made_of_has_the_examples_as_well(command):
     # mkdocs-click shows `help`, whatever the page in a terminal looks like.
     assert command.help.startswith(command.description)
-    assert all(line in command.help for _, line in command.examples)
+    assert all(line in command.help for line in command.examples.values())
 
 
 def test_every_example_is_understood(command):

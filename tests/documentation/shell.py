@@ -81,7 +81,7 @@ def examples_of_commands():
     """(name and purpose, block) of every example in the help of the commands."""
     for name in main.list_commands(None):
         path = ROOT / "bit_keras" / "cli" / f"{name}.py"
-        for purpose, source in main.get_command(None, name).examples:
+        for purpose, source in main.get_command(None, name).examples.items():
             yield f"{name}: {purpose}", Block(path, 0, "sh", source)
 
 

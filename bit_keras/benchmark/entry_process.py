@@ -1,4 +1,4 @@
-"""What runs in the process of one entry: it loads, warms up, and is timed one call at a time."""
+"""The process of one entry: it loads a program, warms up, and is timed one call at a time."""
 
 import time
 from collections.abc import Callable, Generator
@@ -9,9 +9,17 @@ import numpy as np
 from bit_keras.artifacts.reference import reference_images
 from bit_keras.artifacts.runtimes import open_program
 from bit_keras.benchmark.entries import Entry, Network
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import BitKerasError, ProcessError
 from bit_keras.exporters.targets import INPUT_RANGES
 from bit_keras.extras import is_importable, require_extra
+from bit_keras.processes import Child
+
+#: Where the libraries that compute look for a number of threads when they are loaded:
+#: OpenMP (PyTorch, and TensorFlow's oneDNN), OpenBLAS, MKL, TensorFlow.
+_THREADS = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+    "TF_NUM_INTRAOP_THREADS",
+)
 
 #: Calls that no clock runs for: what engines compile, allocate or choose on the way.
 WARM_UP = 3
@@ -30,6 +38,34 @@ class Loaded(NamedTuple):
     prepare: Callable[[int], Call]
 
 
+def start_entry(entry: Entry, threads: int) -> Child:
+    """Starts the process of an entry.
+
+    Args:
+        entry: Entry.
+        threads: int. That it computes with.
+
+    Returns:
+        Child, whose first result is the name of the engine; see `serve` for what it can be asked.
+    """
+    job = {"entry": entry.to_json(), "threads": threads}
+    return Child("bit_keras.benchmark.entry_process:serve", job, environment=environment(threads))
+
+
+def environment(threads: int) -> dict[str, str]:
+    """The variables of a process that computes on the CPU with so many threads."""
+    return {
+        **{name: str(threads) for name in _THREADS},
+        "KERAS_BACKEND": "tensorflow",
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
+
+
+def failure_of(error: BitKerasError) -> str:
+    """Why an entry has no times, as a sentence."""
+    return f"The process failed: {error}." if isinstance(error, ProcessError) else str(error)
+
+
 def images_of(network: Network, batch: int, dtype: str) -> np.ndarray:
     """Images that a network takes, channels last."""
     input_range = (0.0, 255.0) if dtype == "uint8" else INPUT_RANGES[0]
@@ -37,11 +73,11 @@ def images_of(network: Network, batch: int, dtype: str) -> np.ndarray:
     return images[np.arange(batch) % len(images)]
 
 
-def load_file(job: dict[str, Any], threads: int) -> Loaded:
+def load_file(entry: Entry, threads: int) -> Loaded:
     """An artifact, or another file that an engine runs."""
-    entry = Entry.from_json(job)
     assert entry.path is not None
-    program = open_program(entry.path, threads=threads, engine=engine_of(entry), trust=entry.trust)
+    engine = None if entry.program == "file" else entry.program
+    program = open_program(entry.path, threads=threads, engine=engine, trust=entry.trust)
     dtype = next(iter(program.signatures.values())).input_dtype
 
     def prepare(batch: int) -> Call:
@@ -51,17 +87,8 @@ def load_file(job: dict[str, Any], threads: int) -> Loaded:
     return Loaded(program.engine, prepare)
 
 
-def engine_of(entry: Entry) -> str | None:
-    """The engine of an entry that does not take the usual one of its file."""
-    if entry.program != "openvino":
-        return None
-    # What is quantised computes in int8 under either hint.
-    return "openvino-bfloat16" if entry.precision == "bfloat16" else "openvino"
-
-
-def load_torch(job: dict[str, Any], threads: int) -> Loaded:
+def load_torch(entry: Entry, threads: int) -> Loaded:
     """A network of timm or transformers in PyTorch's eager mode."""
-    entry = Entry.from_json(job)
     require_extra("benchmark", "torch", purpose=entry.name)
     if not is_importable(entry.program):
         raise BitKerasError(f"{entry.program} is not installed.")
@@ -76,7 +103,7 @@ def load_torch(job: dict[str, Any], threads: int) -> Loaded:
     return Loaded(torch_networks.engine(entry), prepare)
 
 
-def load_matrix_product(job: dict[str, Any], threads: int) -> Loaded:
+def load_matrix_product(entry: Entry, threads: int) -> Loaded:
     """The yardstick: a product of square matrices by TensorFlow, by way of oneDNN.
 
     It has `threads` from its environment. NumPy's BLAS reaches half of its speed on a
@@ -91,41 +118,39 @@ def load_matrix_product(job: dict[str, Any], threads: int) -> Loaded:
     return Loaded(f"TensorFlow {tf.__version__}", lambda batch: lambda: tf.matmul(a, b).numpy())
 
 
-PROGRAMS: dict[str, Callable[[dict[str, Any], int], Loaded]] = {
+PROGRAMS: dict[str, Callable[[Entry, int], Loaded]] = {
     "file": load_file,
     "timm": load_torch,
     "transformers": load_torch,
+    # As the engines are called; what is quantised computes in int8 under either.
     "openvino": load_file,
+    "openvino-bfloat16": load_file,
     "matrix_product": load_matrix_product,
 }
 
 
-def serve(job: dict[str, Any]) -> Generator[Any, int | None, None]:
+def serve(job: dict[str, Any]) -> Generator[Any, Any, None]:
     """Runs in the process of an entry: loads a program and is timed one call at a time.
 
     Args:
-        job: dict. `program`, a key of `PROGRAMS`, with the `job` and the `threads` it takes.
+        job: dict. The `entry` and the number of `threads`, from `start_entry`.
 
     Yields:
-        The name of the engine. Then, for each message: after a batch size, `None` as soon as
-        calls with so many images are prepared and warm; after `None`, the seconds of a call.
+        The name of the engine. Then, for each message, of which a batch size is the first: after
+        a batch size, `None` as soon as calls with so many images are prepared and warm; after
+        `None`, the seconds of a call.
     """
-    loaded = PROGRAMS[job["program"]](job["job"], job["threads"])
+    entry = Entry.from_json(job["entry"])
+    loaded = PROGRAMS[entry.program](entry, job["threads"])
     message = yield loaded.engine
-    call: Call = _not_prepared
     while True:
-        if message is not None:
-            call = loaded.prepare(message)
-            for _ in range(WARM_UP):
-                call()
-            message = yield None
-        else:
+        call = loaded.prepare(message)
+        for _ in range(WARM_UP):
+            call()
+        message = yield None
+        while message is None:
             call()  # The turn of another has emptied the caches and put threads to sleep.
             message = yield _seconds(call)
-
-
-def _not_prepared() -> None:
-    raise RuntimeError("no batch size was given before the first measurement")
 
 
 def _seconds(call: Call) -> float:

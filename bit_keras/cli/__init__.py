@@ -104,21 +104,6 @@ def _locked() -> Iterator[None]:
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     short_help="Look up, use, train, export and publish BiT (Big Transfer) models",
-    examples={
-        "Find a model": "bit-keras list '*distilled*'",
-        "Classify an image": "bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg",
-        "Train on your own images, in one folder per class, and evaluate the result": (
-            "bit-keras finetune bit_r50x1.in21k --data flowers/ --out run\n"
-            "bit-keras evaluate run --data flowers/"
-        ),
-        "Export the trained network, and verify the file": (
-            "bit-keras export run --to tflite --quantize dynamic --out flowers.tflite\n"
-            "bit-keras verify flowers.tflite"
-        ),
-        "Build a collection of SavedModels, with archives and model pages": (
-            "bit-keras collection bit-resnet --out collection"
-        ),
-    },
 )
 @flag_option("--debug", help="Print the traceback of errors.")
 @flag_option(
@@ -143,6 +128,20 @@ def main(ctx: click.Context, debug: bool, locked: bool) -> None:
     first use and cached.
 
     Results go to standard output, progress and errors to standard error.
+
+    Examples:
+        Find a model:
+            bit-keras list '*distilled*'
+        Classify an image:
+            bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg
+        Train on your own images, in one folder per class, and evaluate the result:
+            bit-keras finetune bit_r50x1.in21k --data flowers/ --out run
+            bit-keras evaluate run --data flowers/
+        Export the trained network, and verify the file:
+            bit-keras export run --to tflite --quantize dynamic --out flowers.tflite
+            bit-keras verify flowers.tflite
+        Build a collection of SavedModels, with archives and model pages:
+            bit-keras collection bit-resnet --out collection
     """
     logger = logging.getLogger("bit_keras")
     logger.handlers = [LogHandler()]

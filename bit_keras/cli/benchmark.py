@@ -17,16 +17,6 @@ if TYPE_CHECKING:
 @documented_command(
     "benchmark",
     short_help="Measure the speed of exported models",
-    examples={
-        "Measure one file": "bit-keras benchmark r50x1.tflite",
-        "Compare and plot three formats on two cores": (
-            "bit-keras benchmark r50x1.tflite r50x1.onnx serving/ --threads 2 \\\n"
-            "    --plot speed.png"
-        ),
-        "Compare a file with other programs, image by image": (
-            "bit-keras benchmark r50x1-int8.tflite --batch 1 --peers --json"
-        ),
-    },
     see_also=("export", "evaluate"),
 )
 @click.argument("artifacts", metavar="ARTIFACT...", nargs=-1, required=True, type=click.Path())
@@ -76,6 +66,15 @@ def command(
 
     --peers adds timm, transformers, ONNX Runtime and OpenVINO with the same network. Nothing
     else should keep the cores busy meanwhile.
+
+    Examples:
+        Measure one file:
+            bit-keras benchmark r50x1.tflite
+        Compare and plot three formats on two cores:
+            bit-keras benchmark r50x1.tflite r50x1.onnx serving/ --threads 2 \\
+                --plot speed.png
+        Compare a file with other programs, image by image:
+            bit-keras benchmark r50x1-int8.tflite --batch 1 --peers --json
     """
     from bit_keras.benchmark import artifact_entry, run_benchmark
     from bit_keras.benchmark.entries import require_distinct

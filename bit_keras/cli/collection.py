@@ -30,12 +30,6 @@ def _memory(value: str) -> int:
 @documented_command(
     "collection",
     short_help="Build a collection of artifacts",
-    examples={
-        "Build the collection of this project": "bit-keras collection bit-resnet --out collection",
-        "Leave memory to other programs": (
-            "bit-keras collection bit-resnet --out collection --memory 20GB"
-        ),
-    },
     see_also=("verify", "publish", "export"),
     exit_statuses={
         1: "An artifact could not be built; the same command tries it again.",
@@ -65,6 +59,12 @@ def command(recipe: str, out: Path, memory: int | None, as_json: bool) -> None:
     Each artifact is exported, verified and archived, and appears when it is complete. After an
     interruption the same command continues, and builds again only what has changed. One that
     fails does not stop the others.
+
+    Examples:
+        Build the collection of this project:
+            bit-keras collection bit-resnet --out collection
+        Leave memory to other programs:
+            bit-keras collection bit-resnet --out collection --memory 20GB
     """
     contents = Recipe.read(recipe)
     with printing.progress("Starting Keras"):

@@ -9,22 +9,7 @@ from bit_keras.cli.manual import PROGRAM, documented_command
 _VARIABLE = f"_{PROGRAM.replace('-', '_').upper()}_COMPLETE"
 
 
-@documented_command(
-    "completion",
-    short_help="Print the script that completes commands in a shell",
-    examples={
-        "bash": (
-            "bit-keras completion bash > ~/.bit-keras-completion.bash\n"
-            "echo 'source ~/.bit-keras-completion.bash' >> ~/.bashrc"
-        ),
-        "zsh": (
-            "bit-keras completion zsh > ~/.bit-keras-completion.zsh\n"
-            "echo 'source ~/.bit-keras-completion.zsh' >> ~/.zshrc"
-        ),
-        "fish": "bit-keras completion fish > ~/.config/fish/completions/bit-keras.fish",
-        "bash, only in this terminal": 'eval "$(bit-keras completion bash)"',
-    },
-)
+@documented_command("completion", short_help="Print the script that completes commands in a shell")
 @click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(("bash", "zsh", "fish")))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
@@ -38,6 +23,18 @@ def command(ctx: click.Context, shell: str) -> None:
     Where a model or a file can be given, zsh offers both, fish also from the first letter on, and
     bash offers files where what is typed does not begin the name of a model. Models fine-tuned on
     VTAB tasks are offered where no other name fits.
+
+    Examples:
+        bash:
+            bit-keras completion bash > ~/.bit-keras-completion.bash
+            echo 'source ~/.bit-keras-completion.bash' >> ~/.bashrc
+        zsh:
+            bit-keras completion zsh > ~/.bit-keras-completion.zsh
+            echo 'source ~/.bit-keras-completion.zsh' >> ~/.zshrc
+        fish:
+            bit-keras completion fish > ~/.config/fish/completions/bit-keras.fish
+        bash, only in this terminal:
+            eval "$(bit-keras completion bash)"
     """
     complete = get_completion_class(shell)
     assert complete is not None

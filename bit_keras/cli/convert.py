@@ -16,17 +16,6 @@ _DTYPES = ("float32", "float16")
 @documented_command(
     "convert",
     short_help="Convert weights to another format",
-    examples={
-        "Make a Keras file of official weights": (
-            "bit-keras convert BiT-M-R50x1.npz r50x1.keras --to keras"
-        ),
-        "Fetch weights from the Hugging Face hub into a file of the official layout": (
-            "bit-keras convert timm/resnetv2_50x1_bit.goog_in21k r50x1.npz --to npz"
-        ),
-        "Give a fine-tuned network to transformers, in half the bytes": (
-            "bit-keras convert run flowers-transformers --to transformers \\\n    --dtype float16"
-        ),
-    },
     see_also=("info", "export"),
 )
 @click.argument("source", metavar="NAME|WEIGHTS", shell_complete=complete_sources)
@@ -72,6 +61,15 @@ def command(
     Labels and transform of a classifier, where they are known, are written to transformers and
     keras. One array at a time is in memory, and no network is run: `bit-keras export NAME
     --to keras` writes a file with reference outputs.
+
+    Examples:
+        Make a Keras file of official weights:
+            bit-keras convert BiT-M-R50x1.npz r50x1.keras --to keras
+        Fetch weights from the Hugging Face hub into a file of the official layout:
+            bit-keras convert timm/resnetv2_50x1_bit.goog_in21k r50x1.npz --to npz
+        Give a fine-tuned network to transformers, in half the bytes:
+            bit-keras convert run flowers-transformers --to transformers \\
+                --dtype float16
     """
     if target == "keras" and dtype != "float32":
         raise BitKerasError(

@@ -25,18 +25,6 @@ _logger = logging.getLogger("bit_keras")
 @documented_command(
     "evaluate",
     short_help="Measure accuracy on labelled images",
-    examples={
-        "Measure a fine-tuned network, and write a report to look through": (
-            "bit-keras evaluate run --data flowers/ --out report"
-        ),
-        "See what an exported file has lost": (
-            "bit-keras evaluate flowers-int8.tflite --data flowers/"
-        ),
-        "Measure a published model on ImageNet, with the reassessed labels, too": (
-            "bit-keras evaluate R50x1_224 --data imagenet/val --real"
-        ),
-        "Let a program read the result": "bit-keras evaluate exported/ --data flowers/ --json",
-    },
     see_also=("finetune", "predict", "benchmark"),
 )
 @click.argument("source", metavar="NAME|ARTIFACT", shell_complete=complete_sources)
@@ -99,6 +87,16 @@ def command(
     OpenVINO IR, a .keras, TFLite or ONNX file, or weights of any format.
 
     Every image that can be read counts once; the others are listed.
+
+    Examples:
+        Measure a fine-tuned network, and write a report to look through:
+            bit-keras evaluate run --data flowers/ --out report
+        See what an exported file has lost:
+            bit-keras evaluate flowers-int8.tflite --data flowers/
+        Measure a published model on ImageNet, with the reassessed labels, too:
+            bit-keras evaluate R50x1_224 --data imagenet/val --real
+        Let a program read the result:
+            bit-keras evaluate exported/ --data flowers/ --json
     """
     with printing.progress(f"Loading {source}"):
         printing.start_keras(data=True)

@@ -22,11 +22,9 @@ from bit_keras.cli.parameters import (
 from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.exporters import export
 from bit_keras.exporters.targets import (
-    DEFAULT_SIGNATURES,
     INPUT_RANGES,
     NEEDS,
     OPSET,
-    PRECISIONS,
     TARGETS,
     artifact_path,
     check_options,
@@ -52,13 +50,14 @@ _RANGES = {",".join(f"{end:g}" for end in input_range): input_range for input_ra
 _SMALLER, _SERVED, _ONNX = "Smaller files", "Serving", "ONNX"
 
 
-def _choices(target: str, option: str) -> click.Choice:
-    """The values that a target takes for an option."""
-    return click.Choice(TARGETS[target].options[option] or ())
-
-
 def _of_targets(name: str, *flags: str, group: str | None = None, **attributes: Any) -> Callable:
-    """An option that only some targets take; its help ends with their names in brackets."""
+    """An option that only some targets take; its help ends with their names in brackets.
+
+    Its type is a choice of the values in the table of targets, if these are listed there.
+    """
+    values = max((target.options.get(name) or () for target in TARGETS.values()), key=len)
+    if values:
+        attributes.setdefault("type", click.Choice(values))
     attributes["help"] += f"  [{_taken_by('calibration' if name in _CALIBRATION else name)}]"
     return option(*(flags or (on_command_line(name),)), name, group=group, **attributes)
 
@@ -85,6 +84,23 @@ any format.
 {chr(10).join(f"- {name}: {target.writes}" for name, target in TARGETS.items())}
 
 An option that only some of them take names these in brackets.
+
+Examples:
+    A SavedModel that TF Hub's layers load, for fine-tuning elsewhere:
+        bit-keras export bit_r50x1.in21k --to hub --variant feature_extraction \\
+            --out r50x1
+    A second version for TF Serving, which computes in bfloat16:
+        bit-keras export run --to serving --version 2 --precision bfloat16 \\
+            --out serving
+    A file for phones, in 8-bit integers:
+        bit-keras export run --to tflite --quantize int8 --calibrate flowers/ \\
+            --out flowers.tflite
+    A file of fixed shape with channels first, for OpenCV and browsers:
+        bit-keras export run --to onnx --layout nchw --batch 1 --size 224 \\
+            --out flowers-nchw.onnx
+    A Keras file of weights that were downloaded elsewhere:
+        bit-keras export R50x1_160 --to keras --weights R50x1_160.npz \\
+            --out r50x1.keras
 """
 
 
@@ -100,28 +116,6 @@ def _size(value: str) -> int | str:
     "export",
     help=_HELP,
     short_help="Export a model for other programs",
-    examples={
-        "A SavedModel that TF Hub's layers load, for fine-tuning elsewhere": (
-            "bit-keras export bit_r50x1.in21k --to hub --variant feature_extraction \\\n"
-            "    --out r50x1"
-        ),
-        "A second version for TF Serving, which computes in bfloat16": (
-            "bit-keras export run --to serving --version 2 --precision bfloat16 \\\n"
-            "    --out serving"
-        ),
-        "A file for phones, in 8-bit integers": (
-            "bit-keras export run --to tflite --quantize int8 --calibrate flowers/ \\\n"
-            "    --out flowers.tflite"
-        ),
-        "A file of fixed shape with channels first, for OpenCV and browsers": (
-            "bit-keras export run --to onnx --layout nchw --batch 1 --size 224 \\\n"
-            "    --out flowers-nchw.onnx"
-        ),
-        "A Keras file of weights that were downloaded elsewhere": (
-            "bit-keras export R50x1_160 --to keras --weights R50x1_160.npz \\\n"
-            "    --out r50x1.keras"
-        ),
-    },
     see_also=("verify", "benchmark", "predict", "collection"),
 )
 @click.argument("source", metavar="NAME|RUN", shell_complete=complete_sources)
@@ -169,7 +163,6 @@ def _size(value: str) -> int | str:
 @_of_targets(
     "quantize",
     group=_SMALLER,
-    type=_choices("tflite", "quantize"),
     help="How weights and arithmetic are made smaller; none by default. onnx has neither dynamic "
     "nor int8-pure, openvino only float16.",
 )
@@ -203,7 +196,6 @@ def _size(value: str) -> int | str:
 @_of_targets(
     "precision",
     group=_SERVED,
-    type=click.Choice(PRECISIONS),
     help="What convolutions compute in; float32 by default.",
 )
 @_of_targets(
@@ -230,7 +222,6 @@ def _size(value: str) -> int | str:
 @_of_targets(
     "default_signature",
     group=_SERVED,
-    type=click.Choice(DEFAULT_SIGNATURES),
     help="What serving_default takes: inputs, images as numbers (the default), or image_bytes, "
     "image files, for managed endpoints that call no other signature.",
 )
@@ -251,7 +242,6 @@ def _size(value: str) -> int | str:
 @_of_targets(
     "layout",
     group=_ONNX,
-    type=_choices("onnx", "layout"),
     help="The order of the axes of the images: nhwc, channels last (the default), or nchw, as "
     "OpenCV and most vision code in browsers have them. triton writes a folder of Triton's model "
     "repository, with channels last; serving takes only triton.",

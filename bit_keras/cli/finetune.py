@@ -24,20 +24,6 @@ def _split_or_fraction(value: str) -> str | float:
 @documented_command(
     "finetune",
     short_help="Train a model on your own images",
-    examples={
-        "Train on images in one folder per class": (
-            "bit-keras finetune bit_r50x1.in21k --data flowers/ --out run"
-        ),
-        "Train a large model with little memory": (
-            "bit-keras finetune bit_r101x3.in21k --data flowers/ --out run \\\n"
-            "    --batch 32 --accumulate 8 --precision bfloat16 --remat"
-        ),
-        "Train only the head and the last block, and stop early": (
-            "bit-keras finetune bit_r50x1.in21k --data flowers/ --out run \\\n"
-            "    --freeze stem --freeze block1 --freeze block2 --freeze block3 \\\n"
-            "    --validation 0.2 --patience 3"
-        ),
-    },
     see_also=("evaluate", "predict", "export"),
     exit_statuses={130: "Interrupted; run the same command to resume."},
 )
@@ -165,6 +151,17 @@ def command(name: str, data: str, out: Path, freeze: tuple[str, ...], **options:
     number and the size of the images, and the command prints the reasons. Run the same command
     again to resume an interrupted training. Without validation, the last weights are the best.
     predict, evaluate, export and convert accept RUN.
+
+    Examples:
+        Train on images in one folder per class:
+            bit-keras finetune bit_r50x1.in21k --data flowers/ --out run
+        Train a large model with little memory:
+            bit-keras finetune bit_r101x3.in21k --data flowers/ --out run \\
+                --batch 32 --accumulate 8 --precision bfloat16 --remat
+        Train only the head and the last block, and stop early:
+            bit-keras finetune bit_r50x1.in21k --data flowers/ --out run \\
+                --freeze stem --freeze block1 --freeze block2 --freeze block3 \\
+                --validation 0.2 --patience 3
     """
     with printing.progress("Starting Keras"):
         printing.start_keras(data=True)

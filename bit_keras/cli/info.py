@@ -31,13 +31,6 @@ _SHOWN = 3
 @documented_command(
     "info",
     short_help="Show all that is known about a model or a file of weights",
-    examples={
-        "Show a model: its network, images, weights, accuracy": "bit-keras info bit_r50x1.in21k",
-        "Show which model another name stands for": (
-            "bit-keras info https://tfhub.dev/google/bit/m-r50x1/1"
-        ),
-        "Look into a file of weights": "bit-keras info BiT-M-R50x1.npz",
-    },
     see_also=("list", "convert"),
     exit_statuses={1: "NAME is unknown, or the weights are not a network of the registry."},
 )
@@ -52,6 +45,14 @@ def command(name: str, as_json: bool) -> None:
     WEIGHTS are a file or a folder of any format that bit_keras reads, the folder of a
     fine-tuning run, or a repository of the Hugging Face hub, `hf://OWNER/NAME` or `timm/NAME`,
     which is downloaded unless the registry knows it as a model.
+
+    Examples:
+        Show a model: its network, images, weights, accuracy:
+            bit-keras info bit_r50x1.in21k
+        Show which model another name stands for:
+            bit-keras info https://tfhub.dev/google/bit/m-r50x1/1
+        Look into a file of weights:
+            bit-keras info BiT-M-R50x1.npz
     """
     source = resolve(name)
     # `hf://` stands for the files there, whatever the registry knows of them.
@@ -136,26 +137,24 @@ def _python(name: str, checkpoint: Checkpoint | None, classes: int | None) -> st
 
 
 def _weights_rows(document: dict[str, Any], arrays: "CheckpointFile") -> list[tuple[str, str]]:
-    rows = [("file", document["path"]), ("format", document["format"])]
-    if document["model"]:
-        rows.append(("model", document["model"]))
-    if document["architecture"]:
-        rows.append(("architecture", _described(ARCHITECTURES[document["architecture"]["name"]])))
-    if document["in_channels"] != RGB:
-        rows.append(("input", f"{document['in_channels']} channels"))
+    known, channels, classes = (document[key] for key in ("architecture", "in_channels", "classes"))
     labels = f", labels {document['labels']}" if document["labels"] else ""
-    rows += [
-        ("classes", f"{document['classes']}{labels}" if document["classes"] else "none: no head"),
-        ("parameters", f"{document['parameters']:,}"),
-        ("arrays", f"{document['arrays']}, {' and '.join(document['dtypes'])}"),
-        ("bytes", f"{document['bytes']:,}"),
-    ]
-    if arrays.left_out:
-        shown = ", ".join(arrays.left_out[:_SHOWN])
-        rows.append(("skipped", f"{len(arrays.left_out)} arrays, not weights: {shown} ..."))
-    if document["architecture"]:
-        rows += [("in Python", document["python"]), ("to convert", document["command"])]
-    return rows
+    skipped = ", ".join(arrays.left_out[:_SHOWN])
+    rows = {
+        "file": document["path"],
+        "format": document["format"],
+        "model": document["model"],
+        "architecture": known and _described(ARCHITECTURES[known["name"]]),
+        "input": channels != RGB and f"{channels} channels",
+        "classes": f"{classes}{labels}" if classes else "none: no head",
+        "parameters": f"{document['parameters']:,}",
+        "arrays": f"{document['arrays']}, {' and '.join(document['dtypes'])}",
+        "bytes": f"{document['bytes']:,}",
+        "skipped": skipped and f"{len(arrays.left_out)} arrays, not weights: {skipped} ...",
+        "in Python": document["python"],
+        "to convert": document["command"],
+    }
+    return [(label, text) for label, text in rows.items() if text]
 
 
 def _refuse(arrays: "CheckpointFile") -> None:

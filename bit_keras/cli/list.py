@@ -12,11 +12,6 @@ from bit_keras.registry import Checkpoint, list_models, model_info
 @documented_command(
     "list",
     short_help="List the models",
-    examples={
-        "List the models, with their size and published accuracy": "bit-keras list",
-        "List those of one architecture": "bit-keras list 'bit_r50x1.*'",
-        "Print the names of all models, including VTAB": "bit-keras list '*' --json",
-    },
     see_also=("info",),
 )
 @click.argument("pattern", required=False, shell_complete=complete_models)
@@ -27,6 +22,14 @@ def command(pattern: str | None, as_json: bool) -> None:
     In PATTERN, `*` matches any text and `?` any character; quote it to protect it from the shell.
     Without PATTERN, all models are listed except those fine-tuned on VTAB tasks, which are
     counted. `?` in a column stands for a value that no source states.
+
+    Examples:
+        List the models, with their size and published accuracy:
+            bit-keras list
+        List those of one architecture:
+            bit-keras list 'bit_r50x1.*'
+        Print the names of all models, including VTAB:
+            bit-keras list '*' --json
     """
     names = list_models(pattern or "*")
     if not names:

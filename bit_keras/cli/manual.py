@@ -6,6 +6,8 @@ statuses.
 
 import functools
 import inspect
+import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,15 @@ class _Formatter(click.HelpFormatter):
                 self.write_text(f"\b\n{line}")
 
 
+def _examples(text: str) -> dict[str, str]:
+    """The lines for a shell by their purpose."""
+    _, *parts = re.split(r"^(\S.*):\n", textwrap.dedent(text), flags=re.MULTILINE)
+    return {
+        purpose: textwrap.dedent(lines).strip("\n")
+        for purpose, lines in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
 class _Context(click.Context):
     formatter_class = _Formatter
 
@@ -84,8 +95,10 @@ class Command(click.Command):
     `--help` prints them as a manual page. `help` contains them as Markdown for the
     documentation: https://github.com/mkdocs/mkdocs-click shows `help` and the options.
 
+    The docstring of the function ends with `Examples:`: the purpose of each, indented and with a
+    colon at its end, and the lines for a shell, indented further.
+
     Args:
-        examples: dict from the purpose of a command line to the line, or the lines.
         see_also: tuple of str. Names of related commands. Defaults to none.
         exit_statuses: dict of int to str. Meaning of exit statuses other than 0 for success, 1
             for a failure and 2 for wrong usage.
@@ -97,14 +110,14 @@ class Command(click.Command):
     def __init__(
         self,
         *args: Any,
-        examples: Mapping[str, str],
         see_also: tuple[str, ...] = (),
         exit_statuses: Mapping[int, str] | None = None,
         **attributes: Any,
     ) -> None:
         super().__init__(*args, **attributes)
-        self.description = inspect.cleandoc(self.help or "")
-        self.examples = examples
+        description, _, examples = inspect.cleandoc(self.help or "").partition("\n\nExamples:\n")
+        self.description = description
+        self.examples = _examples(examples)
         self.see_also = see_also
         self.exit_statuses = exit_statuses or {}
         self.help = self._markdown()

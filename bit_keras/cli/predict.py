@@ -24,20 +24,6 @@ _ROWS = 16
 @documented_command(
     "predict",
     short_help="Classify images",
-    examples={
-        "Classify an image with a published model": (
-            "bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg"
-        ),
-        "Classify many with a network of your own, one line of JSON for each": (
-            "bit-keras predict run photos/*.jpg --json-lines"
-        ),
-        "Classify an image with an exported file, and show only the best class": (
-            "bit-keras predict flowers-int8.tflite cat.jpg --top 1"
-        ),
-        "Draw the class activation maps of the three best classes": (
-            "bit-keras predict bit_tiny.cifar10 cat.jpg --top 3 --explain maps.png"
-        ),
-    },
     see_also=("list", "finetune", "evaluate", "export"),
     exit_statuses={1: "An image could not be read, or the work failed; standard error says why."},
 )
@@ -78,6 +64,16 @@ def command(
     IMAGE may be JPEG, PNG, WebP and whatever Pillow reads. One that cannot be read is reported,
     and the others are classified. Results are printed while the images are read, so that any
     number of images can be classified in little memory.
+
+    Examples:
+        Classify an image with a published model:
+            bit-keras predict bit_r50x1.distilled_in1k_224 cat.jpg
+        Classify many with a network of your own, one line of JSON for each:
+            bit-keras predict run photos/*.jpg --json-lines
+        Classify an image with an exported file, and show only the best class:
+            bit-keras predict flowers-int8.tflite cat.jpg --top 1
+        Draw the class activation maps of the three best classes:
+            bit-keras predict bit_tiny.cifar10 cat.jpg --top 3 --explain maps.png
     """
     if as_json and json_lines:
         raise click.UsageError("--json and --json-lines cannot be used together.")

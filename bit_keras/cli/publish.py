@@ -18,13 +18,6 @@ from bit_keras.collection.uploads import PLACES, Upload, plan, send
 @documented_command(
     "publish",
     short_help="Send a collection to Hugging Face or Kaggle",
-    examples={
-        "See what would be sent": "bit-keras publish collection --to huggingface --dry-run",
-        "Send it to an organisation on the Hugging Face hub": (
-            "bit-keras publish collection --to huggingface --owner my-lab"
-        ),
-        "Send it to Kaggle": "bit-keras publish collection --to kaggle",
-    },
     see_also=("collection", "verify"),
 )
 @click.argument("folder", metavar="COLLECTION", type=click.Path(path_type=Path))
@@ -59,6 +52,14 @@ def command(folder: Path, place: str, owner: str | None, dry_run: bool, as_json:
     own command does that, as is shown at the end; it also makes a public model private
     while model-metadata.json says so. Log in with
     KAGGLE_API_TOKEN or ~/.kaggle/access_token.
+
+    Examples:
+        See what would be sent:
+            bit-keras publish collection --to huggingface --dry-run
+        Send it to an organisation on the Hugging Face hub:
+            bit-keras publish collection --to huggingface --owner my-lab
+        Send it to Kaggle:
+            bit-keras publish collection --to kaggle
     """
     with printing.progress(f"Checking {folder}"):
         uploads = plan(folder, place, owner)

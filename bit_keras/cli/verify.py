@@ -20,16 +20,6 @@ if TYPE_CHECKING:
 @documented_command(
     "verify",
     short_help="Check an exported artifact or a collection",
-    examples={
-        "Check a SavedModel": "bit-keras verify r50x1",
-        "See in which layers a quantised file differs most": (
-            "bit-keras verify r50x1-int8.tflite --layers"
-        ),
-        "Do so with a file that a fine-tuned network was exported to": (
-            "bit-keras verify flowers-int8.tflite --layers --against run"
-        ),
-        "Check all of a collection, and its archives": "bit-keras verify collection",
-    },
     see_also=("export", "collection", "benchmark"),
     exit_statuses={1: "A difference is above the tolerance, or something cannot be read."},
 )
@@ -60,6 +50,16 @@ def command(
 
     COLLECTION is a folder that `bit-keras collection` wrote. All of its artifacts are compared,
     and their archives checked.
+
+    Examples:
+        Check a SavedModel:
+            bit-keras verify r50x1
+        See in which layers a quantised file differs most:
+            bit-keras verify r50x1-int8.tflite --layers
+        Do so with a file that a fine-tuned network was exported to:
+            bit-keras verify flowers-int8.tflite --layers --against run
+        Check all of a collection, and its archives:
+            bit-keras verify collection
     """
     from bit_keras.collection.manifest import is_collection
 

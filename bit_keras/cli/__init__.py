@@ -54,17 +54,16 @@ class _LazyGroup(Group):
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
-        except BitKerasError as error:
-            if ctx.params["debug"]:
-                raise
-            raise click.ClickException(str(error)) from error
         except Exception as error:
             if ctx.params["debug"]:
                 raise
-            raise click.ClickException(
-                f"An unexpected {type(error).__name__}: {error} "
-                "(`bit-keras --debug ...` prints the traceback.)"
-            ) from error
+            message = str(error)
+            if not isinstance(error, BitKerasError):
+                message = (
+                    f"An unexpected {type(error).__name__}: {error} "
+                    "(`bit-keras --debug ...` prints the traceback.)"
+                )
+            raise click.ClickException(message) from error
 
 
 def _print_versions(ctx: click.Context, option: click.Parameter, value: bool) -> None:
@@ -111,9 +110,8 @@ def _locked() -> Iterator[None]:
     help="Accept published weights only if their sha256 is known, from an earlier download or from "
     "the file in BIT_KERAS_DIGESTS. The same as BIT_KERAS_LOCKED=1.",
 )
-@option(
+@flag_option(
     "--version",
-    is_flag=True,
     is_eager=True,
     expose_value=False,
     callback=_print_versions,

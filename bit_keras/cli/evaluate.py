@@ -9,7 +9,6 @@ import click
 from bit_keras.cli import printing
 from bit_keras.cli.manual import count_option, documented_command, flag_option, option, path_option
 from bit_keras.cli.parameters import complete_sources, nonfinite_option, trust_option
-from bit_keras.extras import require_extra
 from bit_keras.registry import MINIMUM_SIZE
 
 if TYPE_CHECKING:
@@ -103,12 +102,11 @@ def command(
         from bit_keras.data.datasets import open_image_source
         from bit_keras.data.listing import shown
         from bit_keras.evaluation import evaluate, write_report
-        from bit_keras.evaluation.report import PAGE, require_free
+        from bit_keras.evaluation.report import PAGE, require_report
         from bit_keras.inference import load_predictor
 
         if out is not None:
-            require_extra("train", "jinja2", "matplotlib", purpose="A report")
-            require_free(out)
+            require_report(out)
         opened = open_image_source(data)
         split = split or _default_split(opened)
         images = opened.images(split, skip_unreadable_classes=skip_unreadable_classes)

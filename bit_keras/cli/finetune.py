@@ -144,7 +144,7 @@ def _split_or_fraction(value: str) -> str | float:
     group="Memory and speed",
     help="Recompute the activations within blocks instead of keeping them: less memory, more time.",
 )
-def command(name: str, data: str, out: Path, freeze: tuple[str, ...], **options: Any) -> None:
+def command(name: str, data: str, out: Path, **options: Any) -> None:
     """Train the model NAME on the images in DATA, and write the folder RUN.
 
     BiT-HyperRule chooses the number of steps, the image size and the learning rate by the
@@ -168,7 +168,7 @@ def command(name: str, data: str, out: Path, freeze: tuple[str, ...], **options:
         from bit_keras.training import Interrupted, finetune
 
     try:
-        result = finetune(name, data, out, freeze=freeze, **options)
+        result = finetune(name, data, out, **options)
     except Interrupted as interruption:
         click.echo(str(interruption), err=True)
         raise click.exceptions.Exit(130) from None

@@ -37,7 +37,8 @@ class Option(click.Option):
     """
 
     def __init__(self, *args: Any, group: str | None = None, **attributes: Any) -> None:
-        super().__init__(*args, show_default=True, **attributes)
+        attributes.setdefault("show_default", True)
+        super().__init__(*args, **attributes)
         self.group = group
 
 

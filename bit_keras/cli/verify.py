@@ -1,7 +1,6 @@
 """`bit-keras verify`: compare an artifact with its reference outputs."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,31 +62,60 @@ def command(
     """
     from bit_keras.collection.manifest import is_collection
 
-    in_collection = is_collection(artifact)
     if against is not None and not by_layer:
         raise click.UsageError("--against requires --layers.")
-    if by_layer and in_collection:
+    if not is_collection(artifact):
+        passed = _verify_artifact(artifact, by_layer, against, trust, as_json)
+    elif by_layer:
         raise click.UsageError("--layers takes a TFLite or ONNX file, not a collection.")
-    verifications = []
-    for name, verification in _verified(artifact, in_collection, trust):
-        verifications.append((name, verification))
-        if not as_json:
-            _print(name, verification, in_collection)
-    documents = [_document(name, verification) for name, verification in verifications]
+    else:
+        passed = _verify_collection(artifact, trust, as_json)
+    if not passed:
+        raise click.exceptions.Exit(1)
+
+
+def _verify_artifact(
+    artifact: Path, by_layer: bool, against: str | None, trust: bool, as_json: bool
+) -> bool:
+    with printing.progress(f"Replaying {artifact}"):
+        verification = Artifact(artifact).verify(trust)
+    document = _document(str(artifact), verification)
+    model = verification.metadata.model
+    if not as_json:
+        printing.print_table(
+            [*printing.names("endpoint"), *printing.numbers("largest relative difference")],
+            [(name, f"{difference:.1e}") for name, difference in verification.differences.items()],
+        )
+        _print_verdict(model, verification)
     if by_layer:
         with printing.progress(f"Comparing the layers of {artifact}"):
-            errors = _layer_errors(artifact, verifications[0][1].metadata.model, against, trust)
-        documents[0]["layers"] = [dataclasses.asdict(error) for error in errors.errors]
+            errors = _layer_errors(artifact, model, against, trust)
+        document["layers"] = [dataclasses.asdict(error) for error in errors.errors]
         if not as_json:
             _print_layers(errors)
     if as_json:
-        printing.print_json(
-            {"collection": str(artifact), "models": documents} if in_collection else documents[0]
-        )
-    elif in_collection:
-        click.echo(f"{artifact}: {len(verifications)} artifacts and their archives.")
-    if not all(verification.passed for _, verification in verifications):
-        raise click.exceptions.Exit(1)
+        printing.print_json(document)
+    return verification.passed
+
+
+def _verify_collection(folder: Path, trust: bool, as_json: bool) -> bool:
+    from bit_keras.collection import verify_collection
+
+    verifications, documents = verify_collection(folder, trust), []
+    while True:
+        with printing.progress(f"Replaying the artifacts of {folder}"):
+            found = next(verifications, None)
+        if found is None:
+            break
+        record, verification = found
+        documents.append(_document(record.name, verification))
+        if not as_json:
+            _print_verdict(record.name, verification)
+    if as_json:
+        printing.print_json({"collection": str(folder), "models": documents})
+    else:
+        click.echo(f"{folder}: {len(documents)} artifacts and their archives.")
+    return all(document["passed"] for document in documents)
 
 
 def _layer_errors(artifact: Path, model: str, against: str | None, trust: bool) -> "LayerErrors":
@@ -107,27 +135,6 @@ def _layer_errors(artifact: Path, model: str, against: str | None, trust: bool) 
     return layer_errors(artifact, network)
 
 
-def _verified(
-    artifact: Path, in_collection: bool, trust: bool
-) -> Iterator[tuple[str, Verification]]:
-    if not in_collection:
-        with printing.progress(f"Replaying {artifact}"):
-            verification = Artifact(artifact).verify(trust)
-        yield str(artifact), verification
-        return
-
-    from bit_keras.collection import verify_collection
-
-    verifications = verify_collection(artifact, trust)
-    while True:
-        with printing.progress(f"Replaying the artifacts of {artifact}"):
-            found = next(verifications, None)
-        if found is None:
-            return
-        record, verification = found
-        yield record.name, verification
-
-
 def _document(name: str, verification: Verification) -> dict[str, Any]:
     metadata = verification.metadata
     return {
@@ -141,17 +148,12 @@ def _document(name: str, verification: Verification) -> dict[str, Any]:
     }
 
 
-def _print(name: str, verification: Verification, in_collection: bool) -> None:
+def _print_verdict(name: str, verification: Verification) -> None:
     metadata = verification.metadata
-    if not in_collection:
-        printing.print_table(
-            [*printing.names("endpoint"), *printing.numbers("largest relative difference")],
-            [(name, f"{difference:.1e}") for name, difference in verification.differences.items()],
-        )
     verdict = "within" if verification.passed else "ABOVE"
     click.echo(
-        f"{name if in_collection else metadata.model}, {metadata.variant}: "
-        f"{verification.largest:.1e}, {verdict} the tolerance of {metadata.tolerance:.0e}."
+        f"{name}, {metadata.variant}: {verification.largest:.1e}, {verdict} the tolerance of "
+        f"{metadata.tolerance:.0e}."
     )
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -143,9 +143,8 @@ class Evaluation:
         }
 
 
-@dataclasses.dataclass(frozen=True)
-class _Predictions:
-    """The predictions for all readable images, in order."""
+class _Predictions(NamedTuple):
+    """The predictions for readable images, in order."""
 
     images: np.ndarray
     targets: np.ndarray
@@ -161,7 +160,7 @@ def evaluate(
     images: Images,
     batch: int = 32,
     real: bool = False,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] = lambda count: None,
 ) -> Evaluation:
     """Evaluates a classifier on labelled images.
 
@@ -241,7 +240,7 @@ def _run(
     images: Images,
     targets: np.ndarray,
     batch: int,
-    progress: Callable[[int], None] | None,
+    progress: Callable[[int], None],
 ) -> tuple[_Predictions, float]:
     """Returns the predictions for all images, and the images per second of the network."""
     parts, times = [], []
@@ -249,27 +248,25 @@ def _run(
         start = time.perf_counter()
         logits = np.asarray(network(inputs))
         times.append((len(indices), time.perf_counter() - start))
-        parts.append(_outputs(logits, indices, targets[indices], spec, images))
-        if progress is not None:
-            progress(len(indices))
+        parts.append(_predictions(logits, indices, targets[indices], spec, images))
+        progress(len(indices))
     if not parts:
         name, reason = next(iter(images.unreadable.items()))
         raise BitKerasError(
             f"0 of the {len(images)} images can be read; the first is {name}: {reason}"
         )
-    fields = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     counts, seconds = np.sum(times[1:] or times, axis=0)
-    return _Predictions(*fields), float(counts / seconds)
+    return _Predictions(*map(np.concatenate, zip(*parts, strict=True))), float(counts / seconds)
 
 
-def _outputs(
+def _predictions(
     logits: np.ndarray,
     indices: np.ndarray,
     targets: np.ndarray,
     spec: ClassifierSpec,
     images: Images,
-) -> tuple[np.ndarray, ...]:
-    """Returns the fields of `_Predictions` for one batch."""
+) -> _Predictions:
+    """Returns the predictions for one batch."""
     if logits.shape != (len(indices), len(spec.labels)):
         raise DecodingError(
             f"The network must return logits of shape ({len(indices)}, {len(spec.labels)}), "
@@ -290,7 +287,7 @@ def _outputs(
     shifted = logits - logits.max(axis=1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[rows, targets]
     scores = scores_of(logits, spec.activation)[rows, predicted]
-    return indices, targets, predicted, ranks, scores, losses
+    return _Predictions(indices, targets, predicted, ranks, scores, losses)
 
 
 def _by_class(outputs: _Predictions, labels: Labels) -> tuple[tuple[ClassResult, ...], np.ndarray]:

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -62,12 +61,30 @@ def write_report(
     bit_keras.evaluation.write_report(evaluation, images, "report", "bit_tiny", "two images")
     ```
     """
-    require_extra("train", "jinja2", "matplotlib", purpose="A report")
+    _require_libraries()
     page = _page(evaluation, images, model, data)
     document = {"model": model, "data": data, **evaluation.to_json()}
     with new_directory(folder) as partial:
         (partial / PAGE).write_text(page, "utf-8")
         (partial / DOCUMENT).write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+
+
+def require_report(folder: Path) -> None:
+    """Raises where a report could not be written to `folder`, before the evaluation.
+
+    Raises:
+        BitKerasError: matplotlib or jinja2 is missing, the folder exists, or its parent does not
+            or cannot be written.
+    """
+    _require_libraries()
+    require_new(folder)
+    require_parent(folder)
+    if not os.access(folder.parent, os.W_OK):
+        raise BitKerasError(f"The folder {folder.parent} cannot be written; choose another path.")
+
+
+def _require_libraries() -> None:
+    require_extra("train", "jinja2", "matplotlib", purpose="A report")
 
 
 def _page(evaluation: Evaluation, images: Images, model: str, data: str) -> str:
@@ -145,31 +162,15 @@ def _columns_of_the_data(evaluation: Evaluation) -> tuple[np.ndarray, list[str]]
 def _thumbnail_uri(images: Images, mistake: Mistake) -> str | None:
     """Returns a small copy of an image; None if it has become unreadable."""
     try:
-        return _data_uri(_thumbnail(images[mistake.image]), "jpeg")
+        image = load_image(images[mistake.image])
     except (ImageError, OSError) as error:
         _logger.warning("%s is not shown in the report: %s", mistake.name, error)
         return None
-
-
-def _thumbnail(file: Any) -> bytes:
-    image = load_image(file)
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=80)
-    return file.getvalue()
+    return _data_uri(file.getvalue(), "jpeg")
 
 
 def _data_uri(data: bytes, image_format: str) -> str:
     return f"data:image/{image_format};base64,{base64.b64encode(data).decode('ascii')}"
-
-
-def require_free(folder: Path) -> None:
-    """Raises an error if a report cannot be written to `folder`; called before the evaluation.
-
-    Raises:
-        BitKerasError: The folder exists, or its parent does not or cannot be written.
-    """
-    require_new(folder)
-    require_parent(folder)
-    if not os.access(folder.parent, os.W_OK):
-        raise BitKerasError(f"The folder {folder.parent} cannot be written; choose another path.")

@@ -87,8 +87,7 @@ def write_explanations(explanations: Sequence[Explanation], path: str | os.PathL
     columns = 1 + max(len(explanation.classes) for explanation in explanations)
     require_drawing(path, len(explanations), columns - 1)
     rows = [(_title_height(each), _panel_height(each)) for each in explanations]
-    names = [text for each in explanations for text in _names(each)]
-    lettering = lettering_for(names)
+    lettering = lettering_for(name for each in explanations for name in _names(each))
     figure = _figure(_width(columns), _height(rows))
     bottom = figure.get_figheight() - _MARGIN
     for explanation, (title, panel) in zip(explanations, rows, strict=True):
@@ -184,11 +183,16 @@ def _draw_row(
 
 
 def _panel(figure: "Figure", column: int, bottom: float, height: float) -> "Axes":
-    width, tall = figure.get_size_inches()
-    left = _MARGIN + column * (_PANEL + _GAP)
-    axes = figure.add_axes((left / width, bottom / tall, _PANEL / width, height / tall))
+    axes = _axes(figure, column, bottom, _PANEL, height)
     axes.set_axis_off()
     return axes
+
+
+def _axes(figure: "Figure", column: int, bottom: float, width: float, height: float) -> "Axes":
+    """Axes at the left of a column, of a size in inches."""
+    across, tall = figure.get_size_inches()
+    left = _MARGIN + column * (_PANEL + _GAP)
+    return figure.add_axes((left / across, bottom / tall, width / across, height / tall))
 
 
 def _title(
@@ -285,9 +289,7 @@ def _draw_bar(
 ) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    width, tall = figure.get_size_inches()
-    left = _MARGIN + column * (_PANEL + _GAP)
-    axes = figure.add_axes((left / width, bottom / tall, 0.1 / width, height / tall))
+    axes = _axes(figure, column, bottom, 0.1, height)
     bar = figure.colorbar(drawn, cax=axes, ticks=MaxNLocator(5, symmetric=True))
     bar.outline.set_linewidth(0.5)
     axes.tick_params(labelsize=7, width=0.5, length=2.5)

@@ -18,7 +18,7 @@ from bit_keras.exporters.onnx import export_onnx
 from bit_keras.exporters.openvino_ir import export_openvino
 from bit_keras.exporters.tflite.tflite_export import export_tflite
 from bit_keras.inference import Predictor, load_network, load_predictor
-from bit_keras.inference.predict import BATCH
+from bit_keras.inference.predictor import BATCH
 from bit_keras.models import create_classifier, create_feature_extractor
 from bit_keras.preprocessing import spec_of
 from tests.onnx_files import without_checksum

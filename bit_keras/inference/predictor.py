@@ -267,7 +267,10 @@ def _from_keras(source: Source, size: int | None, trust: bool, allow_nonfinite: 
 def _from_program(source: Source, size: int | None, trust: bool) -> Predictor:
     path, metadata = source.path, source.required_metadata()
     assert path is not None
-    _require_classifier(str(path), is_classifier=metadata.variant == "classification")
+    if metadata.variant != "classification":
+        raise BitKerasError(
+            f"{path} returns features, not classes; export it with --variant classification."
+        )
     if source.format in CHECKED and not has_checksums(path):
         require_runs(path, "bit_keras.artifacts.runtimes.opening:run_once", _LIBRARIES)
     program = open_program(path, trust=trust)
@@ -295,10 +298,3 @@ def _signature_with(program: Program, output: str) -> str | None:
     """The first signature with an output of this name, if there is one."""
     signatures = program.signatures.items()
     return next((name for name, signature in signatures if output in signature.outputs), None)
-
-
-def _require_classifier(name: str, *, is_classifier: bool) -> None:
-    if not is_classifier:
-        raise BitKerasError(
-            f"{name} returns features, not classes; export it with --variant classification."
-        )

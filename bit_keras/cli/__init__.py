@@ -14,7 +14,7 @@ import click
 
 import bit_keras
 from bit_keras.cli.interrupts import heeded_interrupts
-from bit_keras.cli.manual import PROGRAM, Group, flag_option, option
+from bit_keras.cli.manual import PROGRAM, Group, flag_option
 from bit_keras.cli.printing import LogHandler, accept_any_name
 from bit_keras.errors import BitKerasError
 

@@ -19,6 +19,7 @@ from bit_keras.cli.parameters import (
     nonfinite_option,
     trust_option,
 )
+from bit_keras.collection.manifest import size_of
 from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.exporters import export
 from bit_keras.exporters.targets import (
@@ -143,6 +144,7 @@ def _size(value: str) -> int | str:
 @_of_targets(
     "input_range",
     type=click.Choice(tuple(_RANGES)),
+    callback=lambda ctx, option, value: _RANGES.get(value),
     help="What callers scale pixels to: BiT's own range -1,1 (the default), or 0,1, the common "
     "one of TF Hub.",
 )
@@ -259,15 +261,12 @@ def command(
     target: str,
     variant: Variant,
     weights: str,
-    input_range: str | None,
     out: Path,
     trust: bool,
     allow_nonfinite: bool,
     **options: Any,
 ) -> None:
     options = given_options(options)
-    if input_range is not None:
-        options["input_range"] = _RANGES[input_range]
     _check_usage(target, variant, options)
     named = resolve(source)
     stored = named.checkpoint is None
@@ -290,11 +289,10 @@ def command(
         options["calibration"] = _calibration(model, spec, options)
     with printing.progress(f"Writing {written}"):
         metadata = export(model, out, target, spec=spec, allow_nonfinite=allow_nonfinite, **options)
-    files = [out] if out.is_file() else [file for file in written.rglob("*") if file.is_file()]
     click.echo(
         f"Wrote {written}: {model.name}, {variant}, "
         f"input in [{','.join(f'{end:g}' for end in metadata.input_range)}], "
-        f"{printing.megabytes(sum(file.stat().st_size for file in files))} "
+        f"{printing.megabytes(size_of(written))} "
         f"in {time.perf_counter() - start:.0f} s."
     )
     click.echo(f"Check it with `{shlex.join(['bit-keras', 'verify', str(written)])}`.")

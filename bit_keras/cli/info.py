@@ -11,6 +11,7 @@ import click
 from bit_keras.cli import printing
 from bit_keras.cli.manual import documented_command, flag_option
 from bit_keras.cli.parameters import complete_sources
+from bit_keras.collection.manifest import size_of
 from bit_keras.registry import (
     ARCHITECTURES,
     HUGGING_FACE,
@@ -105,13 +106,11 @@ def _weights_document(
     from bit_keras.checkpoints.names import head_classes, identify, input_channels
 
     architecture, classes = identify(arrays.shapes), head_classes(arrays.shapes)
-    file = arrays.path
-    files = [file] if file.is_file() else [path for path in file.rglob("*") if path.is_file()]
     # BatchNorm's moving statistics are not parameters.
     trained = [shape for array, shape in arrays.shapes.items() if "/moving_" not in array]
     known = architecture is not None
     return {
-        "path": str(file),
+        "path": str(arrays.path),
         "format": arrays.format,
         "architecture": _architecture_fields(architecture) if architecture else None,
         "model": checkpoint.name if checkpoint else None,
@@ -121,7 +120,7 @@ def _weights_document(
         "parameters": sum(math.prod(shape) for shape in trained),
         "arrays": len(arrays),
         "dtypes": sorted(set(arrays.dtypes.values())),
-        "bytes": sum(path.stat().st_size for path in files),
+        "bytes": size_of(arrays.path),
         "left_out": list(arrays.left_out),
         "python": _python(name, checkpoint, classes) if known else None,
         "command": f"bit-keras convert {shlex.quote(name)} weights.npz --to npz" if known else None,

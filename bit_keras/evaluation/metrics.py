@@ -199,7 +199,9 @@ def evaluate(
     Reference:
         ReaL: [Beyer et al., 2020](https://arxiv.org/abs/2006.07159).
     """
-    targets = _targets(images, spec.labels)
+    # Only classes with images in this split have to match.
+    used, positions = np.unique(images.targets, return_inverse=True)
+    targets = match_classes([images.classes[index] for index in used], spec.labels)[positions]
     real_labels = real_labels_of(images.names, spec.labels) if real else None
     start = time.perf_counter()
     outputs, speed = _run(network, spec, images, targets, batch, progress)
@@ -225,13 +227,6 @@ def evaluate(
         images_per_second=len(outputs.images) / seconds,
         network_images_per_second=speed,
     )
-
-
-def _targets(images: Images, labels: Labels) -> np.ndarray:
-    """Returns the model's class of every image."""
-    # Only classes with images in this split have to match.
-    used, positions = np.unique(images.targets, return_inverse=True)
-    return match_classes([images.classes[index] for index in used], labels)[positions]
 
 
 def _run(

@@ -148,8 +148,7 @@ def _confusion_plot(evaluation: Evaluation) -> bytes:
 
 def _columns_of_the_data(evaluation: Evaluation) -> tuple[np.ndarray, list[str]]:
     """Returns the confusion with a column per class of the data, and one for all others."""
-    index = {class_id: column for column, class_id in enumerate(evaluation.labels.ids)}
-    columns = [index[result.id] for result in evaluation.classes]
+    columns = evaluation.labels.indices_of([result.id for result in evaluation.classes])
     counts = evaluation.confusion[:, columns]
     # Only the first name of WordNet labels, to keep the plot small.
     names = [result.label.split(", ")[0] for result in evaluation.classes]

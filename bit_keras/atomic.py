@@ -203,6 +203,24 @@ def require_new(path: Path, error: type[BitKerasError] = BitKerasError) -> None:
         raise error(f"{path} exists already; remove it or choose another path.")
 
 
+def require_own(path: Path, marker: str, what: str, error: type[BitKerasError]) -> None:
+    """Raises where `path` exists and is neither an empty folder nor one that has a marker.
+
+    Args:
+        path: Path. A folder to write or to continue.
+        marker: str. The file or folder in it by which it is recognised.
+        what: str. What such a folder is, for the message.
+        error: type. What to raise.
+    """
+    if not path.exists() or (path / marker).exists():
+        return
+    if not path.is_dir():
+        raise error(f"{path} is a file, not a folder; choose another path.")
+    strangers = sorted(each.name for each in path.iterdir() if not each.name.startswith("."))
+    if strangers:
+        raise error(f"{path} contains {strangers[0]} and is not {what}; choose another path.")
+
+
 def require_ordinary(path: Path) -> None:
     """Raises where a file cannot be written to `path`: a folder, a device, a pipe or a socket."""
     if path.is_dir():

@@ -25,7 +25,7 @@ import rich.progress
 
 import bit_keras
 from bit_keras.artifacts.checksums import digest_of_files
-from bit_keras.atomic import locked_folder, require_parent
+from bit_keras.atomic import locked_folder, require_own, require_parent
 from bit_keras.collection.artifact_builder import Job, remove_leftovers, start_build
 from bit_keras.collection.manifest import MANIFEST, MODELS, PAGES, Manifest, size_of
 from bit_keras.collection.memory import estimated_memory, free_memory
@@ -145,7 +145,7 @@ def build_collection(
 def _locked(folder: Path) -> Iterator[None]:
     """Makes the folder, and keeps every other process from building in it."""
     require_parent(folder, ExportError)
-    _require_collection(folder)
+    require_own(folder, MODELS, "a collection", ExportError)
     try:
         (folder / MODELS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -156,18 +156,6 @@ def _locked(folder: Path) -> Iterator[None]:
     )
     with locked_folder(folder, busy, ExportError):
         yield
-
-
-def _require_collection(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ExportError(f"{folder} is a file, not a folder; choose another path.")
-    if folder.is_dir() and not (folder / MODELS).is_dir():
-        strangers = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-        if strangers:
-            raise ExportError(
-                f"{folder} contains {min(strangers)} and is not a collection; choose another "
-                "folder."
-            )
 
 
 def _report_others(recipe: Recipe, models: Path) -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from bit_keras.atomic import replaced_file
+from bit_keras.atomic import replaced_file, require_own
 from bit_keras.collection.recipe import Item, Recipe, repeated
 from bit_keras.collection.record import Record, SignatureRecord, read_json
 from bit_keras.errors import BitKerasError, ExportError
@@ -36,7 +36,7 @@ from bit_keras.preprocessing import EvalTransform, Labels, eval_transform, load_
 from bit_keras.registry import MINIMUM_SIZE, Checkpoint
 
 if TYPE_CHECKING:
-    import jinja2
+    pass
 
 #: The name of a folder of templates: here, and next to a recipe that has its own.
 _TEMPLATES = "templates"
@@ -249,23 +249,12 @@ def write_pages(recipe: Recipe, records: Sequence[Record], folder: str | os.Path
     """
     folder = Path(folder)
     pages = render_pages(recipe, records)
-    _require_pages(folder)
+    require_own(folder, RECORDS, "a folder of pages", ExportError)
     for path, text in pages.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         with replaced_file(folder / path) as partial:
             partial.write_text(text, "utf-8")
     _remove_others(folder, {folder / path for path in pages})
-
-
-def _require_pages(folder: Path) -> None:
-    """Raises where a folder has files that are not pages, which would be deleted."""
-    if not folder.exists() or (folder / RECORDS).is_file():
-        return
-    if not folder.is_dir() or any(folder.iterdir()):
-        raise ExportError(
-            f"{folder} contains something else than pages ({RECORDS} is missing); choose "
-            "another folder."
-        )
 
 
 def _remove_others(folder: Path, pages: set[Path]) -> None:
@@ -417,29 +406,21 @@ class _Templates:
 
         try:
             text = self.environment.get_template(name).render(**context)
-        except jinja2.TemplateNotFound as error:
-            where = " and ".join(map(str, self.folders))
-            raise ExportError(f"The template {error.name} is not in {where}.") from error
-        except jinja2.TemplateSyntaxError as error:
+        except jinja2.TemplateError as error:
             raise ExportError(
-                f"The template {error.filename}, line {error.lineno}, cannot be read: "
-                f"{error.message}"
-            ) from error
-        except jinja2.UndefinedError as error:
-            raise ExportError(
-                f"The template {self._place(error)} uses an undefined variable: {error.message}."
+                f"The template {self._place(error) or name} cannot be rendered: {error.message}."
             ) from error
         return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
-    def _place(self, error: "jinja2.UndefinedError") -> str:
-        """The file and the line of the innermost template."""
+    def _place(self, error: Exception) -> str | None:
+        """The file and the line of the innermost template, which Jinja2 adds to tracebacks."""
         frames = traceback.extract_tb(error.__traceback__)
-        innermost = next(
-            frame
-            for frame in reversed(frames)
+        places = [
+            f"{frame.filename}, line {frame.lineno},"
+            for frame in frames
             if any(Path(frame.filename).is_relative_to(folder) for folder in self.folders)
-        )
-        return f"{innermost.filename}, line {innermost.lineno},"
+        ]
+        return places[-1] if places else None
 
 
 def _shape(sides: Sequence[int | None]) -> str:

@@ -150,8 +150,8 @@ class Recipe:
         """
         path = _path_of(source)
         document = _read_toml(path)
-        collection, models = document.get("collection"), document.get("models")
-        if not isinstance(collection, dict) or not _is_list_of_tables(models):
+        collection = document.get("collection")
+        if not isinstance(collection, dict) or not _is_list_of_tables(document.get("models")):
             raise ExportError(
                 f"{path} is not a recipe: it needs a [collection] and at least one [[models]]."
             )
@@ -163,7 +163,7 @@ class Recipe:
         allowed = "small letters, digits and dashes are allowed"
         _require(_PUBLISHER.fullmatch(publisher), where, "publisher", publisher, allowed)
         _require(_NAME.fullmatch(name), where, "name", name, _NAME_RULE)
-        items = tuple(_items(path, models))
+        items = tuple(_items(path, document["models"]))
         _require_unique(path, items)
         return cls(**collection, items=items, folder=path.parent)
 

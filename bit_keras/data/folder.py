@@ -21,12 +21,8 @@ _CIRCLE = "a link to a parent folder"
 _TWICE = "a link to a folder that has been read"
 _EMPTY = "an empty folder"
 
-_SPECIAL = (
-    (stat.S_ISFIFO, "a named pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
+#: Reasons to skip a special file, by the first letter of `stat.filemode`.
+_SPECIAL = {"p": "a named pipe", "s": "a socket", "c": "a device", "b": "a device"}
 
 
 def folder_listing(root: Path) -> Listing:
@@ -154,8 +150,7 @@ class _Walk:
             origin = _identity(status) if status.st_ino else None
             self._found.append((File(path, status.st_size, origin), status.st_nlink > 1))
             return
-        types = (reason for test, reason in _SPECIAL if test(status.st_mode))
-        self._skip(path, next(types, "not an ordinary file"))
+        self._skip(path, _SPECIAL.get(stat.filemode(status.st_mode)[0], "not an ordinary file"))
 
     def _skip(self, path: str, reason: str) -> None:
         self.skipped.append((path, reason))

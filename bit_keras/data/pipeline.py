@@ -98,7 +98,9 @@ def train_pipeline(
         coefficient = functools.partial(_mixup_coefficient, mixup_alpha, seed, step // batch)
         batches = tf.data.Dataset.zip(tf.data.Dataset.range(start, end), batches).map(
             lambda number, pair: mixup(
-                *pair, tf.ensure_shape(tf.numpy_function(coefficient, [number], tf.float32), ())
+                pair[0],
+                pair[1],
+                tf.ensure_shape(tf.numpy_function(coefficient, [number], tf.float32), ()),
             )
         )
     count = tf.data.INFINITE_CARDINALITY if stop is None else stop - start

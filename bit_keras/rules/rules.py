@@ -109,7 +109,8 @@ class Rule:
         # '4,500 training images are fewer than 20,000: a small task, 500 steps, no mixup.'
         ```
         """
-        drops = f", drops after {_listed(self.boundaries)}" if self.boundaries else ""
+        boundaries = ", ".join(f"{boundary:,}" for boundary in self.boundaries)
+        drops = f", drops after {boundaries}" if boundaries else ""
         mixup = f"mixup {self.mixup_alpha:g}" if self.mixup_alpha else "no mixup"
         decay = f", weight decay {self.weight_decay:g}" if self.weight_decay else ""
         summary = (
@@ -149,30 +150,22 @@ class Rule:
         """
         _require_positive("steps", steps)
         scale = steps / self.steps
-        return dataclasses.replace(
-            self,
+        return self._with(
+            f"{steps:,} steps were requested instead of {self.steps:,}; warm-up and drops are "
+            "scaled accordingly.",
             steps=steps,
             warmup_steps=round(self.warmup_steps * scale),
             boundaries=tuple(round(bound * scale) for bound in self.boundaries),
-            reasons=(
-                *self.reasons,
-                f"{steps:,} steps were requested instead of {self.steps:,}; warm-up and drops "
-                "are scaled accordingly.",
-            ),
         )
 
     def with_size(self, size: int) -> "Rule":
         """Returns the rule with another crop size; `precrop` is scaled with it."""
         _require_positive("size", size)
-        return dataclasses.replace(
-            self,
+        return self._with(
+            f"Crops of {size} pixels were requested instead of {self.size}.",
             size=size,
             precrop=round(self.precrop * size / self.size),
             evaluation_side=self.evaluation_side and round(self.evaluation_side * size / self.size),
-            reasons=(
-                *self.reasons,
-                f"Crops of {size} pixels were requested instead of {self.size}.",
-            ),
         )
 
     def with_learning_rate(self, learning_rate: float) -> "Rule":
@@ -186,11 +179,10 @@ class Rule:
                 "`learning_rate` (--lr) must be a positive number. "
                 f"Received: learning_rate={learning_rate}"
             )
-        reason = (
-            f"A learning rate of {learning_rate:g} was requested instead of {self.learning_rate:g}."
-        )
-        return dataclasses.replace(
-            self, learning_rate=float(learning_rate), reasons=(*self.reasons, reason)
+        return self._with(
+            f"A learning rate of {learning_rate:g} was requested instead of "
+            f"{self.learning_rate:g}.",
+            learning_rate=float(learning_rate),
         )
 
     def with_mixup(self, alpha: float) -> "Rule":
@@ -202,7 +194,10 @@ class Rule:
         if not (alpha >= 0 and math.isfinite(alpha)):
             raise TrainingError(f"`mixup` must be 0 or a positive number. Received: mixup={alpha}")
         reason = f"Mixup {alpha:g} was requested instead of {self.mixup_alpha:g}."
-        return dataclasses.replace(self, mixup_alpha=float(alpha), reasons=(*self.reasons, reason))
+        return self._with(reason, mixup_alpha=float(alpha))
+
+    def _with(self, reason: str, **values: Any) -> "Rule":
+        return dataclasses.replace(self, **values, reasons=(*self.reasons, reason))
 
     def to_json(self) -> dict[str, Any]:
         """Returns the rule as a JSON document, for `from_json`."""
@@ -268,11 +263,11 @@ def hyper_rule(
     if variant == "paper":
         drops = [round(steps * part) for part in (0.3, 0.6, 0.9)]
     large = PAPER_SIZES if variant == "paper" and architecture != LARGEST_ARCHITECTURE else None
-    precrop, size = _sizes(image_size, large or CODE_SIZES)
+    precrop, size, size_reason = _sizes(image_size, large or CODE_SIZES)
     mixup_alpha = 0.0 if task == "small" else MIXUP_ALPHA
     reasons = [
         f"{reason}, {steps:,} steps, {f'mixup {mixup_alpha:g}' if mixup_alpha else 'no mixup'}.",
-        _size_reason(image_size, precrop, size),
+        size_reason,
     ]
     learning_rate = BASE_LEARNING_RATE
     if batch < BASE_BATCH:
@@ -404,33 +399,30 @@ def scratch_rule(examples: int, size: int, batch: int = SMALL_BATCH, epochs: int
 def _task_size(examples: int) -> tuple[str, str]:
     _require_positive("examples", examples)
     images = f"{examples:,} training images are"
-    if examples < MEDIUM:
-        return "small", f"{images} fewer than {MEDIUM:,}: a small task"
-    if examples < LARGE:
-        return "medium", f"{images} fewer than {LARGE:,}: a medium task"
+    for task, limit in (("small", MEDIUM), ("medium", LARGE)):
+        if examples < limit:
+            return task, f"{images} fewer than {limit:,}: a {task} task"
     return "large", f"{images} {LARGE:,} or more: a large task"
 
 
-def _sizes(image_size: tuple[int, int], large: tuple[int, int]) -> tuple[int, int]:
+def _sizes(image_size: tuple[int, int], large: tuple[int, int]) -> tuple[int, int, str]:
+    """Returns the sides of the resized image and of the crop, and the reason for them."""
     height, width = image_size
     _require_positive("height", height)
     _require_positive("width", width)
-    return SMALL_SIZES if height * width < SMALL_AREA else large
-
-
-def _size_reason(image_size: tuple[int, int], precrop: int, size: int) -> str:
-    height, width = image_size
-    relation = "smaller than" if height * width < SMALL_AREA else "at least"
+    is_small = height * width < SMALL_AREA
+    precrop, size = SMALL_SIZES if is_small else large
+    relation = "smaller than" if is_small else "at least"
     return (
-        f"Images of {width}x{height} pixels are {relation} 96x96: resized to {precrop}, "
-        f"crops of {size}."
+        precrop,
+        size,
+        (
+            f"Images of {width}x{height} pixels are {relation} 96x96: resized to {precrop}, "
+            f"crops of {size}."
+        ),
     )
 
 
 def _require_positive(name: str, value: int) -> None:
     if value < 1:
         raise TrainingError(f"`{name}` must be at least 1. Received: {name}={value}")
-
-
-def _listed(numbers: tuple[int, ...]) -> str:
-    return ", ".join(f"{number:,}" for number in numbers)

@@ -102,7 +102,7 @@ class Training:
             while not self.finished:
                 loss, accuracy = self._step(batches)
                 clock.tick()
-                live.update(self.progress.step, loss, accuracy, clock.speed)
+                live.show(self.progress.step, loss, accuracy, clock.speed)
                 if self._validation_is_due():
                     self._validate(clock.speed)
                     self._save()

@@ -4,10 +4,10 @@ import csv
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import rich.progress
+import tensorflow as tf
 
 from bit_keras.atomic import replaced_file
 from bit_keras.progress import console
@@ -58,10 +58,7 @@ class TensorBoardLogs:
     """TensorBoard event files, rewritten by every process to agree with the checkpoint."""
 
     def __init__(self, path: Path, rows: Rows) -> None:
-        import tensorflow as tf
-
         shutil.rmtree(path, ignore_errors=True)
-        self._summary = tf.summary
         with tf.device("CPU"):
             self._writer = tf.summary.create_file_writer(str(path))
         for row in rows:
@@ -71,18 +68,18 @@ class TensorBoardLogs:
         with self._writer.as_default(step=int(row["step"])):
             for name, value in row.items():
                 if name != "step" and value is not None:
-                    self._summary.scalar(name.replace("validation_", "validation/"), value)
+                    tf.summary.scalar(name.replace("validation_", "validation/"), value)
         self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()
 
 
-class LiveProgress:
+class LiveProgress(rich.progress.Progress):
     """Progress bar on standard error: step, loss, accuracy, images per second, time left."""
 
     def __init__(self, start: int, steps: int) -> None:
-        self._bar = rich.progress.Progress(
+        super().__init__(
             rich.progress.TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
             rich.progress.BarColumn(),
             rich.progress.TextColumn("{task.description}"),
@@ -90,20 +87,8 @@ class LiveProgress:
             console=console(),
             disable=not console().is_terminal,
         )
-        self._task = self._bar.add_task("", completed=start, total=steps)
+        self._training = self.add_task("", completed=start, total=steps)
 
-    def update(self, step: int, loss: float, accuracy: float, speed: float) -> None:
+    def show(self, step: int, loss: float, accuracy: float, speed: float) -> None:
         description = f"loss {loss:.3f}, accuracy {accuracy:.3f}, {speed:,.0f} images/s"
-        self._bar.update(self._task, completed=step, description=description)
-
-    def __enter__(self) -> "LiveProgress":
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> Any:
-        self._bar.stop()
+        self.update(self._training, completed=step, description=description)

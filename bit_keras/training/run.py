@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 import bit_keras
-from bit_keras.atomic import locked_folder, new_directory, replaced_file
+from bit_keras.atomic import locked_folder, new_directory, replaced_file, require_own
 from bit_keras.checkpoints import load_weights
 from bit_keras.errors import TrainingError
 from bit_keras.models import create_classifier
@@ -96,13 +96,10 @@ def require_usable(path: Path, document: dict[str, Any]) -> None:
     Raises:
         TrainingError: The path contains something else.
     """
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    require_own(path, RUN_RECORD, "a run of `bit-keras finetune`", TrainingError)
+    if not (path / RUN_RECORD).exists():
         return
-    if not (path / RUN_RECORD).is_file():
-        raise TrainingError(
-            f"{path} exists and is not a run of `bit-keras finetune`; choose another --out."
-        )
-    differences = list(_differences(read_run(path), _as_json(document)))
+    differences = list(_differences(read_run(path), json.loads(json.dumps(document))))
     if differences:
         raise TrainingError(
             f"{path} contains a training that was started with different options: "
@@ -141,8 +138,3 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _as_json(document: dict[str, Any]) -> dict[str, Any]:
-    """Converts a document to its form after reading it from a file: lists for tuples."""
-    return json.loads(json.dumps(document))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from bit_keras.checkpoints.files import NpzFile
 from bit_keras.checkpoints.transfer import ModelArrays
 from bit_keras.documents import parsed
 from bit_keras.errors import TrainingError
-from bit_keras.registry import Shape
 
 _PROGRESS = "progress"
 _WEIGHTS = "weights/"
@@ -83,37 +81,28 @@ def load_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optim
     Raises:
         TrainingError: The file is damaged or does not fit.
     """
+    target = ModelArrays(model)
+    variables = {f"{_OPTIMIZER}{i:04d}": each for i, each in enumerate(optimizer.variables)}
+    shapes = {
+        **{f"{_WEIGHTS}{name}": shape for name, shape in target.shapes.items()},
+        **{name: tuple(variable.shape) for name, variable in variables.items()},
+    }
     try:
-        arrays = _verified(path)
+        with NpzFile(path) as file:
+            file.verify()
+            arrays = dict(file)
         progress = parsed(bytes(arrays[_PROGRESS]), Progress)
-        target = ModelArrays(model)
-        weights = {name: arrays[f"{_WEIGHTS}{name}"] for name in target}
-        values = [arrays[f"{_OPTIMIZER}{i:04d}"] for i in range(len(optimizer.variables))]
-        _require_shapes(weights, target.shapes)
-        _require_shapes(
-            dict(enumerate(values)), {i: tuple(v.shape) for i, v in enumerate(optimizer.variables)}
-        )
+        for name, shape in shapes.items():
+            if arrays[name].shape != shape:
+                raise ValueError(f"{name!r} has the shape {arrays[name].shape} instead of {shape}")
     except (OSError, ValueError, KeyError) as error:
         raise TrainingError(
             f"{path} is damaged, so the training cannot resume from it ({error}). Weights in "
             f"best.npz and last.npz are still usable; remove {path.name} to start again, or "
             "choose another --out."
         ) from error
-    for name, array in weights.items():
-        target.assign(name, array)
-    for variable, value in zip(optimizer.variables, values, strict=True):
-        variable.assign(value)
+    for name in target:
+        target.assign(name, arrays[f"{_WEIGHTS}{name}"])
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
     return progress
-
-
-def _verified(path: Path) -> Mapping[str, np.ndarray]:
-    """Returns the arrays of an npz file after comparing all checksums."""
-    with NpzFile(path) as arrays:
-        arrays.verify()
-        return dict(arrays)
-
-
-def _require_shapes(arrays: Mapping[Any, np.ndarray], shapes: Mapping[Any, Shape]) -> None:
-    for name, array in arrays.items():
-        if array.shape != shapes[name]:
-            raise ValueError(f"{name!r} has the shape {array.shape} instead of {shapes[name]}")

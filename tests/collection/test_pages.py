@@ -759,7 +759,7 @@ def test_pages_that_are_no_longer_generated_are_removed(pages, tmp_path):
 def test_a_folder_of_something_else_is_not_touched(tmp_path):
     (tmp_path / "kaggle").mkdir()
     (tmp_path / "kaggle" / "thesis.txt").write_text("years of work")
-    with pytest.raises(ExportError, match="contains something else than pages"):
+    with pytest.raises(ExportError, match="contains kaggle and is not a folder of pages"):
         write_pages(Recipe.read(RECIPE), read_records(PAGES / RECORDS), tmp_path)
     assert files_of(tmp_path) == {"kaggle/thesis.txt": "years of work"}
 
@@ -792,7 +792,7 @@ def test_templates_that_are_missing_or_broken_are_named(own_templates):
     recipe, records, templates = own_templates
     part = templates / "parts" / "input.md.jinja"
     part.write_text("## Input\n{% if %}\n")
-    with pytest.raises(ExportError, match=r"input\.md\.jinja, line 2, cannot be read: Expected"):
+    with pytest.raises(ExportError, match=r"input\.md\.jinja, line 2, .*: Expected"):
         render_pages(recipe, records)
     part.write_text('{% include "parts/absent.md.jinja" %}')
     with pytest.raises(ExportError, match=r"parts/absent\.md\.jinja"):

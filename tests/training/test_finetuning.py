@@ -41,14 +41,14 @@ def stop_at(step, monkeypatch):
     """Presses Ctrl-C while the training shows that it has done `step` steps."""
     from bit_keras.training.records import LiveProgress
 
-    update = LiveProgress.update
+    show = LiveProgress.show
 
     def pressing(self, done, *arguments):
         if done == step:
             signal.raise_signal(signal.SIGINT)
-        update(self, done, *arguments)
+        show(self, done, *arguments)
 
-    monkeypatch.setattr(LiveProgress, "update", pressing)
+    monkeypatch.setattr(LiveProgress, "show", pressing)
 
 
 @pytest.fixture(scope="module")

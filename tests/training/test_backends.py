@@ -25,6 +25,13 @@ assert model.output_shape == (None, 2)
 assert result.best_accuracy == 1.0, result
 """
 
+FEW_RESOURCES = {
+    # On a busy machine the threads of OpenMP, which PyTorch has, wait for each other.
+    "OMP_NUM_THREADS": "1",
+    # The program runs for a few steps: compiling takes longer.
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+}
+
 
 @pytest.mark.long
 @pytest.mark.parametrize("backend", ["jax", "torch"])
@@ -32,8 +39,7 @@ def test_a_network_learns_on_other_backends(backend, tmp_path):
     pytest.importorskip(backend, reason=f"{backend} is not installed.")
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "run"), backend],
-        # On a busy machine the threads of OpenMP, which PyTorch has, wait for each other.
-        env={**os.environ, "KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, **FEW_RESOURCES, "KERAS_BACKEND": backend},
         capture_output=True,
         text=True,
         timeout=400,

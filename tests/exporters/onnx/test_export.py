@@ -417,8 +417,10 @@ def test_a_killed_export_leaves_no_file_and_the_next_one_removes_its_traces(clas
 # The whole networks.
 
 
-@pytest.mark.long
-def test_int8_costs_less_than_half_a_point_on_the_test_images(trained, tmp_path):
+@pytest.mark.parametrize(
+    "every", [pytest.param(4, marks=pytest.mark.long), pytest.param(1, marks=pytest.mark.full)]
+)
+def test_int8_costs_less_than_half_a_point_on_the_test_images(trained, tmp_path, every):
     if not ARCHIVE.exists():
         pytest.skip("The archive of CIFAR-10 is not part of the repository.")
     transform = eval_transform("bit_tiny.cifar10")
@@ -429,7 +431,7 @@ def test_int8_costs_less_than_half_a_point_on_the_test_images(trained, tmp_path)
         quantize="int8",
         calibration=calibration_images(ARCHIVE, transform, 200),
     )
-    x, targets = all_test_images(transform)
+    x, targets = images_to_test(transform, every)
     accuracy = {
         name: (open_program(tmp_path / f"{name}.onnx")(x)["logits"].argmax(1) == targets).mean()
         for name in ("full", "int8")
@@ -439,12 +441,13 @@ def test_int8_costs_less_than_half_a_point_on_the_test_images(trained, tmp_path)
     assert abs(accuracy["int8"] - keras_accuracy) <= 0.005
 
 
-def all_test_images(transform):
+def images_to_test(transform, every):
+    """Every n-th test image of CIFAR-10, and the numbers of their classes."""
     with tarfile.open(ARCHIVE) as archive:
+        members = [m for m in archive if m.isfile() and m.name.startswith("test/")]
         files = [
             (transform(archive.extractfile(member).read()), member.name.split("/")[1])
-            for member in archive
-            if member.isfile() and member.name.startswith("test/")
+            for member in members[::every]
         ]
     pixels, names = zip(*files, strict=True)
     return np.stack(pixels), np.array([CLASSES.index(name) for name in names])

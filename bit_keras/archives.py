@@ -35,17 +35,16 @@ _END, _END64, _PLACE64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 _END_BYTES, _PLACE64_BYTES, _COMMENT_BYTES = 22, 20, 65_535
 
 #: What `zipfile` and `zlib` raise at damage, besides BadZipFile.
-_DAMAGE = (
+DAMAGE = (
     zlib.error,
+    struct.error,
     EOFError,
     LookupError,
     MemoryError,
-    NotImplementedError,
     OSError,
     OverflowError,
     RuntimeError,
     ValueError,
-    struct.error,
 )
 
 
@@ -131,7 +130,7 @@ def damage_as_bad_zip() -> Iterator[None]:
         yield
     except (zipfile.BadZipFile, FileNotFoundError):
         raise
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise zipfile.BadZipFile(str(error) or "it ends too early") from error
 
 

@@ -108,20 +108,20 @@ def _write(
 def _with_progress(
     chunks: Iterable[bytes], name: str, start: int, total: int | None
 ) -> Iterator[bytes]:
-    columns = (
+    display = rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
         rich.progress.DownloadColumn(),
         rich.progress.TransferSpeedColumn(),
         rich.progress.TimeRemainingColumn(),
+        console=console(),
+        disable=not console().is_terminal,
     )
-    with rich.progress.Progress(
-        *columns, console=console(), disable=not console().is_terminal
-    ) as progress:
-        task = progress.add_task(name, completed=start, total=total)
+    with display:
+        task = display.add_task(name, completed=start, total=total)
         for chunk in chunks:
             yield chunk
-            progress.advance(task, len(chunk))
+            display.advance(task, len(chunk))
 
 
 def connection_failure(error: Exception) -> str:

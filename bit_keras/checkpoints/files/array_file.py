@@ -5,35 +5,20 @@ import contextlib
 import dataclasses
 import math
 import os
-import struct
 import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 
+from bit_keras.archives import DAMAGE
 from bit_keras.errors import CheckpointError, reason_of
 from bit_keras.registry import Shape
 
-#: What the readers of the standard library, NumPy and h5py raise on damaged or hostile input.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    tokenize.TokenError,
-)
+#: What the readers of the standard library and NumPy raise on damaged or hostile input.
+_DAMAGE = (*DAMAGE, zipfile.BadZipFile, SyntaxError, TypeError, tokenize.TokenError)
 
 #: Values that are looked at together, so that they stay in the cache.
 _PART = 1 << 16
@@ -221,7 +206,7 @@ def damage_explained(path: Path, name: str | None = None) -> Iterator[None]:
         raise
     except ForeignError as error:
         raise CheckpointError(f"{path} {error}") from error
-    except (*_DAMAGE, OSError) as error:
+    except _DAMAGE as error:
         place = f"{path}, array {name!r}," if name else f"{path}"
         reason = str(error) or "it ends too early"
         raise CheckpointError(f"{place} is damaged ({reason}). Download it again.") from error

@@ -10,11 +10,10 @@ refused; a changed value, or a place that was moved to where nothing else is, ca
 be seen.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from bit_keras.checkpoints.files.array_file import BinaryFile, ForeignError
-from bit_keras.checkpoints.files.hdf5_objects import SIGNATURE, Group, Objects
+from bit_keras.checkpoints.files.hdf5_objects import SIGNATURE, Objects
 
 #: The layers' names, in a file with nothing but weights and in one with a whole model
 #: (`keras-team/tf-keras`, saving/legacy/hdf5_format.py).
@@ -45,19 +44,27 @@ class Hdf5File(BinaryFile):
         if not is_hdf5(self.path):
             raise ForeignError("is not an HDF5 file.")
         objects = Objects(self._file, self._start, self.path.stat().st_size)
-        root = objects.root()
-        if not root.has_names(_LAYERS) and _WHOLE_MODEL in root.members:
-            root = root.group(_WHOLE_MODEL)
-        if not root.has_names(_LAYERS):
+        root = "" if objects.has_names("", _LAYERS) else _WHOLE_MODEL
+        if not objects.has_names(root, _LAYERS):
             raise ForeignError(
                 f"is an HDF5 file without the attribute {_LAYERS!r}, so it contains no weights of "
                 "tf.keras; give a file that its `save_weights` wrote."
             )
-        found = objects.datasets_below(root)
-        for name in _names_in_order(root):
-            if name not in found:
-                raise ValueError(f"it names a weight {name!r} that is not there")
-            self._add(name, found[name])
+        prefix = f"{root}/" if root else ""
+        found = {
+            path.removeprefix(prefix): dataset
+            for path, dataset in objects.datasets.items()
+            if path.startswith(prefix)
+        }
+        layers = objects.names(root, _LAYERS)
+        if prefix + _OWN_WEIGHTS in objects.groups and _OWN_WEIGHTS not in layers:
+            layers.append(_OWN_WEIGHTS)
+        for layer in layers:
+            for weight in objects.names(prefix + layer, "weight_names"):
+                name = f"{layer}/{weight}"
+                if name not in found:
+                    raise ValueError(f"it names a weight {name!r} that is not there")
+                self._add(name, found[name])
         unnamed = found.keys() - self.shapes.keys()
         if unnamed:
             raise ForeignError(
@@ -72,12 +79,3 @@ def is_hdf5(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(len(SIGNATURE)) == SIGNATURE
-
-
-def _names_in_order(root: Group) -> Iterator[str]:
-    layers = root.names(_LAYERS)
-    if _OWN_WEIGHTS in root.members and _OWN_WEIGHTS not in layers:
-        layers.append(_OWN_WEIGHTS)
-    for layer in layers:
-        for weight in root.group(layer).names("weight_names"):
-            yield f"{layer}/{weight}"

@@ -44,79 +44,6 @@ class _Message:
     data: bytes
 
 
-class Group:
-    """A group.
-
-    Args:
-        objects: Objects.
-        header: int. The address of its header.
-        path: str. Its name after those of the groups around it, for errors.
-        messages: list of what the header says.
-
-    Attributes:
-        header: int.
-        members: dict from name to the address of the header.
-    """
-
-    def __init__(
-        self, objects: "Objects", header: int, path: str, messages: list[_Message]
-    ) -> None:
-        self._objects, self.header, self._path = objects, header, path
-        symbols = [each.data for each in messages if each.type == _SYMBOLS]
-        if any(each.type == _LAYOUT for each in messages):
-            raise ValueError(f"{path!r} is not a group")
-        if not symbols:
-            raise _foreign(
-                f"the group {path!r} in HDF5's newer layout, which has links into other files"
-            )
-        self._attributes = dict(_attribute(each) for each in messages if each.type == _ATTRIBUTE)
-        tree, heap = struct.unpack_from("<QQ", symbols[0])
-        self.members: dict[str, int] = {}
-        for name, member in objects.members(tree, heap, path):
-            if name in self.members:
-                raise ValueError(f"{path!r} contains {name!r} twice")
-            self.members[name] = member
-
-    def group(self, path: str) -> "Group":
-        """The group at a path below this one."""
-        group = self
-        for name in path.split("/"):
-            if name not in group.members:
-                raise ValueError(f"it has no group {path!r}")
-            header = group.members[name]
-            group = Group(self._objects, header, path, self._objects.messages(header))
-        return group
-
-    def has_names(self, attribute: str) -> bool:
-        return attribute in self._attributes or f"{attribute}0" in self._attributes
-
-    def names(self, attribute: str) -> list[str]:
-        """A list of names, which Keras splits where it is longer than the 64 kB of a header."""
-        if not self.has_names(attribute):
-            raise ValueError(f"the group {self._path!r} has no attribute {attribute!r}")
-        parts = (f"{attribute}{number}" for number in itertools.count())
-        found = itertools.takewhile(self._attributes.__contains__, parts)
-        whole = attribute in self._attributes
-        return [text for part in ([attribute] if whole else found) for text in self._texts(part)]
-
-    def _texts(self, name: str) -> list[str]:
-        datatype, dataspace, data = self._attributes[name]
-        shape = _shape(dataspace)
-        # A list without entries has no texts to take its type from, and is one of numbers.
-        if shape == (0,):
-            return []
-        type_class, detail, size = struct.unpack_from("<BB2xI", datatype)
-        varying = type_class & 15 == _SEQUENCE and detail & 15 == _TEXT
-        if shape is None or len(shape) != 1 or not (varying or type_class & 15 == _STRING):
-            raise ValueError(f"the attribute {name!r} of {self._path!r} is not a list of names")
-        if not 0 < size * shape[0] <= len(data):
-            raise ValueError(f"the attribute {name!r} of {self._path!r} has another size")
-        items = [data[at : at + size] for at in range(0, size * shape[0], size)]
-        if not varying:
-            return [item.rstrip(b"\0").decode() for item in items]
-        return [self._objects.text(*struct.unpack("<IQI", item)) for item in items]
-
-
 class Objects:
     """The objects of an HDF5 file.
 
@@ -124,15 +51,59 @@ class Objects:
         file: A file in which HDF5 begins somewhere.
         start: int. Where.
         size: int. Its bytes.
+
+    Attributes:
+        datasets: dict from path to StoredArray.
+        groups: dict from path to the attributes of the group. The outermost has the path `""`.
+
+    Raises:
+        ForeignError: An object is as Keras does not write it.
+        ValueError: It is damaged.
     """
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
         self._file, self._start, self._size = file, start, size
         self._left = _METADATA_BYTES
         self._heaps: dict[int, dict[int, bytes]] = {}
+        self.datasets: dict[str, StoredArray] = {}
+        self.groups: dict[str, dict[str, tuple[bytes, bytes, bytes]]] = {}
+        self._read_below(self._root())
+        _require_separate(self.datasets, size)
 
-    def root(self) -> Group:
-        """The outermost group, which the superblock names (II.A)."""
+    def has_names(self, group: str, attribute: str) -> bool:
+        return not {attribute, f"{attribute}0"}.isdisjoint(self.groups.get(group, {}))
+
+    def names(self, group: str, attribute: str) -> list[str]:
+        """A list of names, which Keras splits where it is longer than the 64 kB of a header."""
+        if group not in self.groups:
+            raise ValueError(f"it has no group {group!r}")
+        if not self.has_names(group, attribute):
+            raise ValueError(f"the group {group!r} has no attribute {attribute!r}")
+        if attribute in self.groups[group]:
+            return self._texts(group, attribute)
+        parts = (f"{attribute}{number}" for number in itertools.count())
+        found = itertools.takewhile(self.groups[group].__contains__, parts)
+        return [text for part in found for text in self._texts(group, part)]
+
+    def _texts(self, group: str, name: str) -> list[str]:
+        datatype, dataspace, data = self.groups[group][name]
+        shape = _shape(dataspace)
+        # A list without entries has no texts to take its type from, and is one of numbers.
+        if shape == (0,):
+            return []
+        type_class, detail, size = struct.unpack_from("<BB2xI", datatype)
+        varying = type_class & 15 == _SEQUENCE and detail & 15 == _TEXT
+        if shape is None or len(shape) != 1 or not (varying or type_class & 15 == _STRING):
+            raise ValueError(f"the attribute {name!r} of {group!r} is not a list of names")
+        if not 0 < size * shape[0] <= len(data):
+            raise ValueError(f"the attribute {name!r} of {group!r} has another size")
+        items = [data[at : at + size] for at in range(0, size * shape[0], size)]
+        if not varying:
+            return [item.rstrip(b"\0").decode() for item in items]
+        return [self._text(*struct.unpack("<IQI", item)) for item in items]
+
+    def _root(self) -> int:
+        """The header of the outermost group, which the superblock names (II.A)."""
         block = self._read(0, 96)
         if block[:8] != SIGNATURE:
             raise ValueError("it does not begin like HDF5")
@@ -141,28 +112,31 @@ class Objects:
         base, end, header = struct.unpack_from("<24xQ8xQ16xQ", block)
         if block[13:15] != b"\x08\x08" or base or end > self._size:
             raise ValueError(f"it should have {end} bytes and has {self._size}")
-        return Group(self, header, "", self.messages(header))
+        return header
 
-    def datasets_below(self, root: Group) -> dict[str, StoredArray]:
-        """Every dataset below a group, by its path there."""
-        found: dict[str, StoredArray] = {}
-        groups, seen = [("", root)], {root.header}
-        while groups:
-            prefix, group = groups.pop()
-            for name, header in group.members.items():
-                path = prefix + name
-                if header in seen:
-                    raise ValueError(f"{path!r} is there under another name as well")
-                seen.add(header)
-                messages = self.messages(header)
-                if any(each.type == _LAYOUT for each in messages):
-                    found[path] = _dataset({each.type: each for each in reversed(messages)}, path)
-                else:
-                    groups.append((f"{path}/", Group(self, header, path, messages)))
-        _require_separate(found, self._size)
-        return found
+    def _read_below(self, root: int) -> None:
+        pending, seen = [("", root)], {root}
+        while pending:
+            path, header = pending.pop()
+            messages = self._messages(header)
+            by_type = {each.type: each for each in reversed(messages)}
+            if path and _LAYOUT in by_type:
+                self.datasets[path] = _dataset(by_type, path)
+                continue
+            if _SYMBOLS not in by_type:
+                raise _foreign(
+                    f"the group {path!r} in HDF5's newer layout, which has links into other files"
+                )
+            attributes = [_attribute(each) for each in messages if each.type == _ATTRIBUTE]
+            self.groups[path] = dict(attributes)
+            prefix = f"{path}/" if path else ""
+            for name, member in reversed(self._members(by_type[_SYMBOLS], prefix).items()):
+                if member in seen:
+                    raise ValueError(f"{prefix + name!r} is there under another name as well")
+                seen.add(member)
+                pending.append((prefix + name, member))
 
-    def messages(self, header: int) -> list[_Message]:
+    def _messages(self, header: int) -> list[_Message]:
         """What the header of an object says (IV.A.1.a)."""
         version, size = struct.unpack("<B7xI4x", self._read(header, 16))
         if version != 1:
@@ -181,20 +155,24 @@ class Objects:
                 messages.append(message)
         return messages
 
-    def members(self, tree: int, heap: int, path: str) -> Iterator[tuple[str, int]]:
+    def _members(self, symbols: _Message, prefix: str) -> dict[str, int]:
         """Names and headers of what is in a group (III.A.1, III.C, III.D)."""
+        tree, heap = struct.unpack_from("<QQ", symbols.data)
         signature, size, address = struct.unpack("<4s4xQ8xQ", self._read(heap, 32))
         if signature != b"HEAP":
-            raise ValueError(f"the names in {path!r} are not where it says")
-        names = self._read(address, size)
+            raise ValueError(f"the names in {prefix[:-1]!r} are not where it says")
+        names, found = self._read(address, size), {}
         for entry in self._entries(tree, None):
             at, header, cache_type = struct.unpack_from("<QQI", entry)
             name = names[at : names.index(b"\0", at)].decode()
             if not name.isprintable() or "/" in name or name in ("", "."):
-                raise ValueError(f"{path!r} contains {name!r}, which no name can be")
+                raise ValueError(f"{prefix[:-1]!r} contains {name!r}, which no name can be")
+            if name in found:
+                raise ValueError(f"{prefix[:-1]!r} contains {name!r} twice")
             if cache_type == _SOFT_LINK:
-                raise _foreign(f"{f'{path}/{name}'.lstrip('/')!r}, a link to somewhere else")
-            yield name, header
+                raise _foreign(f"{prefix + name!r}, a link to somewhere else")
+            found[name] = header
+        return found
 
     def _entries(self, address: int, level: int | None) -> Iterator[bytes]:
         signature, node_type, height, count = struct.unpack("<4sBBH", self._read(address, 8))
@@ -211,7 +189,7 @@ class Objects:
             data = self._read(child + 8, 40 * entries)
             yield from (data[at : at + 40] for at in range(0, len(data), 40))
 
-    def text(self, length: int, address: int, index: int) -> str:
+    def _text(self, length: int, address: int, index: int) -> str:
         """A text of any length, by its place in a heap."""
         if address not in self._heaps:
             self._heaps[address] = self._heap(address)

@@ -101,8 +101,7 @@ class KerasArchive(BinaryFile):
                 "again."
             )
         self._start = content_start(self._zip, weights)
-        objects = Objects(self._file, self._start, weights.file_size)
-        found = objects.datasets_below(objects.root())
+        found = Objects(self._file, self._start, weights.file_size).datasets
         for name, path in self._names(found):
             self._add(name, found[path])
 

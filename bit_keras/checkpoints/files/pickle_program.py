@@ -199,18 +199,12 @@ class PickleProgram:
 
     def _storage(self, reference: Any) -> Storage:
         match reference:
-            # The sixth is None, and only PyTorch's stream has it (`_legacy_save`).
             case ("storage", _Global(name), str(key), str(), count, *view) if name in _DTYPES:
                 storage = Storage(key, _DTYPES[name], count)
-            case ("module", *_):
-                raise _foreign("contains a whole model, which only its program can read")
             case _:
                 raise ValueError("its pickle refers to what is not a storage")
-        if view not in ([], [None]):
-            raise _foreign(
-                "has storages within storages, which only old versions of PyTorch wrote. Load it "
-                "there, and save it again"
-            )
+        if view not in ([], [None]):  # The stream of PyTorch has None (`_legacy_save`).
+            raise _foreign("has storages within storages, which PyTorch has not written since 0.4")
         if not _are_sizes(count) or self.storages.setdefault(key, storage) != storage:
             raise ValueError(f"storage {key[:80]!r} has contradictory sizes or dtypes")
         return storage
@@ -258,15 +252,9 @@ def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> Tens
 
 
 def _rebuild_tensor_v2(
-    storage: Any,
-    offset: Any,
-    shape: Any,
-    strides: Any,
-    requires_grad: Any,
-    hooks: Any,
-    metadata: Any = None,
+    storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, *metadata: Any
 ) -> Tensor:
-    if metadata:
+    if any(metadata):
         raise ForeignError(
             "has a tensor that is stored with the other sign; save a copy of it "
             "(Tensor.resolve_neg)."

@@ -102,11 +102,12 @@ class TorchFile(BinaryFile):
                 raise ValueError(f"its byte order is {word!r}")
             self._byte_order = _BYTE_ORDERS[word]
         for key, storage in program.storages.items():
-            member = self._members.get(f"data/{key}")
-            start = 0 if member is None else content_start(self._zip, member)
-            self._storages[key] = self._stored_at(start, storage)
-            if member is None or member.file_size != self._storages[key].bytes:
-                raise ValueError(f"storage {key[:80]!r} is missing or has another size")
+            if f"data/{key}" not in self._members:
+                raise ValueError(f"storage {key[:80]!r} is missing")
+            member = self._members[f"data/{key}"]
+            self._storages[key] = self._stored_at(content_start(self._zip, member), storage)
+            if member.file_size != self._storages[key].bytes:
+                raise ValueError(f"storage {key[:80]!r} has another size than its tensors say")
         return program
 
     def _read_stream(self) -> PickleProgram:

@@ -496,7 +496,7 @@ HOSTILE = {
     ),
     "whole model": (
         b"(" + text("module") + ORDERED_DICT + text("model.py") + text("") + b"tQ",
-        "contains a whole model",
+        "refers to what is not a storage",
     ),
     "parameter of a number": (
         named("torch._utils", "_rebuild_parameter") + b"K\x01\x89)\x87R",

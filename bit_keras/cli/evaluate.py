@@ -107,9 +107,9 @@ def command(
 
         if out is not None:
             require_report(out)
-        opened = open_image_source(data)
+        opened = open_image_source(data, skip_unreadable_classes=skip_unreadable_classes)
         split = split or _default_split(opened)
-        images = opened.images(split, skip_unreadable_classes=skip_unreadable_classes)
+        images = opened.images(split)
         described = shown(f"{data}, {f'split {split}' if split else 'all of it'}")
         _logger.info("%s: %s.", described, images.describe())
         predictor = load_predictor(source, size, trust, allow_nonfinite)

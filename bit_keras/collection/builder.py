@@ -127,8 +127,8 @@ def build_collection(
         remove_leftovers(models)
         _report_others(recipe, models)
         digest = functools.cache(_weights_digest)
-        records = {item: _current_record(item, models, digest) for item in recipe.items}
-        missing = [item for item in recipe.items if records[item] is None]
+        current = {item: _current_record(item, models, digest) for item in recipe.items}
+        missing = [item for item in recipe.items if current[item] is None]
         _require_memory(missing, memory)
         if missing:
             (folder / MANIFEST).unlink(missing_ok=True)
@@ -136,8 +136,11 @@ def build_collection(
             built = _Builder(models, memory, digest).build(missing)
         finally:
             remove_leftovers(models)
-        outcomes = [built.get(item) or Outcome(item, records[item]) for item in recipe.items]
-        _write_about(recipe, outcomes, folder)
+        outcomes = [built.get(item) or Outcome(item, current[item]) for item in recipe.items]
+        records = [outcome.record for outcome in outcomes if outcome.record is not None]
+        if records:
+            write_pages(recipe, records, folder / PAGES)
+            Manifest.of(recipe, records).write(folder)
     return outcomes
 
 
@@ -244,7 +247,11 @@ class _Builder:
                         self._start(item, threads)
                     done = f"{len(self.outcomes)} of {len(items)} artifacts"
                     self.display.update(count, description=done)
-                    self._collect()
+                    ended, _ = concurrent.futures.wait(
+                        self.running, return_when=concurrent.futures.FIRST_COMPLETED
+                    )
+                    for future in ended:
+                        self.outcomes[self.running.pop(future)] = future.result()
             except BaseException:
                 self._stop()
                 raise
@@ -261,14 +268,6 @@ class _Builder:
             self.outcomes[item] = Outcome(item, None, str(error))
         else:
             self.running[threads.submit(self._build, job)] = item
-
-    def _collect(self) -> None:
-        """Waits for the next artifact, if there is one to wait for."""
-        done, _ = concurrent.futures.wait(
-            self.running, return_when=concurrent.futures.FIRST_COMPLETED
-        )
-        for future in done:
-            self.outcomes[self.running.pop(future)] = future.result()
 
     def _build(self, job: Job) -> Outcome:
         start, name = time.perf_counter(), job.item.name
@@ -309,11 +308,3 @@ def _require_memory(items: Sequence[Item], memory: int) -> None:
             f"{memory / 1e9:.1f} GB may be taken; allow more with --memory, or take it out of the "
             "recipe."
         )
-
-
-def _write_about(recipe: Recipe, outcomes: Sequence[Outcome], folder: Path) -> None:
-    """Writes the pages and the manifest of what exists."""
-    records = [outcome.record for outcome in outcomes if outcome.record is not None]
-    if records:
-        write_pages(recipe, records, folder / PAGES)
-        Manifest.of(recipe, records).write(folder)

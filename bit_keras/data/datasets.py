@@ -1,6 +1,8 @@
 """Opens labelled images from anywhere, and creates batches of them for `model.fit`."""
 
+import dataclasses
 import os
+import stat
 from pathlib import Path
 from typing import Literal
 
@@ -21,22 +23,25 @@ from bit_keras.preprocessing import TrainTransform
 Data = str | os.PathLike | tuple
 
 
-def open_image_source(data: Data) -> ImageSource:
+def open_image_source(data: Data, *, skip_unreadable_classes: bool = False) -> ImageSource:
     """Lists labelled images and their splits.
 
     Args:
         data: See `open_images`.
+        skip_unreadable_classes: See `open_images`. Defaults to `False`.
 
     Raises:
         DataError: See `open_images`.
     """
     if isinstance(data, tuple):
         images = array_images(data)
-        return ImageSource("The tuple of arrays", (), lambda split: images, {})
-    if isinstance(data, str) and data.startswith(PREFIX):
-        return tfds_source(data)
-    path = _existing(data)
-    return labelled(folder_listing(path) if path.is_dir() else tar_listing(path))
+        source = ImageSource("The tuple of arrays", (), lambda split: images, {})
+    elif isinstance(data, str) and data.startswith(PREFIX):
+        source = tfds_source(data)
+    else:
+        path = _existing(data)
+        source = labelled(folder_listing(path) if path.is_dir() else tar_listing(path))
+    return dataclasses.replace(source, skip_unreadable_classes=skip_unreadable_classes)
 
 
 def open_images(
@@ -88,7 +93,8 @@ def open_images(
     images.classes, images[3].shape  # (('cat', 'dog'), (40, 50, 3))
     ```
     """
-    return open_image_source(data).images(split, skip_unreadable_classes=skip_unreadable_classes)
+    source = open_image_source(data, skip_unreadable_classes=skip_unreadable_classes)
+    return source.images(split)
 
 
 def image_dataset(
@@ -193,16 +199,15 @@ def _existing(data: str | os.PathLike) -> Path:
         )
     path = Path(data)
     try:
-        if path.is_dir() or path.is_file():
-            return path
-        if path.exists():
-            raise DataError(f"{shown(str(path))} is neither a folder nor an ordinary file.")
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(
+            f"There is no folder or archive {shown(str(path))}; for a data set of TensorFlow "
+            f"Datasets, use {PREFIX}{shown(path.name)}."
+        ) from None
     # A parent folder may not be accessible, and a name may be invalid as a path.
     except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{shown(str(path))} cannot be read ({reason_of(error)}).") from error
-    raise DataError(
-        f"There is no folder or archive {shown(str(path))}; for a data set of TensorFlow Datasets, "
-        f"use {PREFIX}{shown(path.name)}."
-    )
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise DataError(f"{shown(str(path))} is neither a folder nor an ordinary file.")
+    return path

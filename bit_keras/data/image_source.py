@@ -45,12 +45,15 @@ class ImageSource:
         splits: tuple of str. Empty if the data has no splits.
         part: callable from a split, or None without splits, to its Images.
         unreadable: dict from a split to its class folders without an image.
+        skip_unreadable_classes: bool. Whether `images` skips classes without a readable image,
+            with a warning, instead of raising an error.
     """
 
     where: str
     splits: tuple[str, ...]
     part: Callable[[str | None], Images]
     unreadable: Mapping[str | None, Sequence[UnreadableClass]]
+    skip_unreadable_classes: bool = False
 
     def split_for(self, role: Role) -> str | None:
         """Returns the split for training, validation or testing, or None.
@@ -70,7 +73,7 @@ class ImageSource:
         """Returns the images of a split without checking its classes for readable images."""
         return self.part(self._matching(split))
 
-    def images(self, split: str | None = None, *, skip_unreadable_classes: bool = False) -> Images:
+    def images(self, split: str | None = None) -> Images:
         """Returns the images of a split; see `bit_keras.data.open_images`."""
         split = self._matching(split)
         images = self.part(split)
@@ -80,7 +83,7 @@ class ImageSource:
             return images
         where = self.where if split is None else f"{self.where}, split {shown(split)}"
         message = f"{where}: {_described(classes)}"
-        if not skip_unreadable_classes:
+        if not self.skip_unreadable_classes:
             raise DataError(
                 f"{message} Repair or convert the files, or remove the folders; "
                 "--skip-unreadable-classes (skip_unreadable_classes=True in Python) continues "

@@ -37,7 +37,15 @@ _Record = Callable[[], bytes]
 
 def tfds_source(data: str) -> ImageSource:
     """Opens a data set `tfds:name[/config][:version]` that is prepared on this machine."""
-    info = _builder(data).info
+    require_extra("tfds", "tensorflow_datasets", purpose=data, error=DataError)
+    import tensorflow_datasets
+
+    folder = _prepared_folder(data)
+    try:
+        info = tensorflow_datasets.builder_from_directory(folder).info
+    # The parsers raise many types of exceptions for a damaged description.
+    except Exception as error:
+        raise _damaged(data, error) from error
     return ImageSource(data, in_order(info.splits), functools.partial(_images, info, data), {})
 
 
@@ -69,18 +77,6 @@ def _images(info: Any, data: str, split: str | None) -> Images:
     )
 
 
-def _builder(data: str) -> Any:
-    require_extra("tfds", "tensorflow_datasets", purpose=data, error=DataError)
-    import tensorflow_datasets
-
-    folder = _prepared_folder(data)
-    try:
-        return tensorflow_datasets.builder_from_directory(folder)
-    # The parsers raise many types of exceptions for a damaged description.
-    except Exception as error:
-        raise _damaged(data, error) from error
-
-
 def _prepared_folder(data: str) -> Path:
     """Returns the folder `<root>/<name>[/<config>]/<version>`, by default the newest version."""
     root = Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets").expanduser()
@@ -88,7 +84,7 @@ def _prepared_folder(data: str) -> Path:
     if not name:
         raise DataError(f"The name of a data set must be {PREFIX}NAME. Received: {data!r}")
     folder = root / name
-    configs = [path.name for path in _folders_in(folder) if _versions(path)]
+    configs = [path.name for path in sorted(folder.glob("*/")) if _versions(path)]
     if not _versions(folder) and len(configs) > 1:
         raise DataError(
             f"{data} has the configurations {', '.join(configs)}; choose one, "
@@ -104,10 +100,6 @@ def _prepared_folder(data: str) -> Path:
             f"`tfds build {name}`, or set TFDS_DATA_DIR to its folder. Nothing is downloaded."
         )
     return folder / (version or versions[-1])
-
-
-def _folders_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
 def _versions(folder: Path) -> list[str]:

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -187,23 +187,21 @@ def finetune(
     _check(options)
     require_extra("train", "matplotlib", "tensorboard", purpose="Fine-tuning", error=TrainingError)
     path = Path(out)
-    source = open_image_source(data)
-    images = _training_images(source, skip_unreadable_classes)
-    train, held_out, origin = _split(
-        images, source, validation, seed, skip_unreadable_classes=skip_unreadable_classes
-    )
-    if held_out is None and patience is not None:
+    source = open_image_source(data, skip_unreadable_classes=skip_unreadable_classes)
+    images = _training_images(source)
+    parts = _split(images, source, validation, seed)
+    if parts.validation is None and patience is not None:
         raise TrainingError(
-            f"`patience` needs validation images ({origin}); omit it, or add validation images. "
-            f"Received: patience={patience}"
+            f"`patience` needs validation images ({parts.origin}); omit it, or add validation "
+            f"images. Received: patience={patience}"
         )
-    chosen = _rule(options, checkpoint, images, len(train))
+    chosen = _rule(options, checkpoint, images, len(parts.train))
     spec = _spec(images.classes, chosen, path)
     document = {
         "model": checkpoint.name,
         "options": options,
         "rule": chosen.to_json(),
-        "data": _description(data, train, held_out, origin),
+        "data": _description(data, parts),
         "task": spec.to_json(),
         "environment": run.environment(),
         "results": None,
@@ -211,13 +209,21 @@ def finetune(
     run.require_usable(path, document)
     with run.claimed(path, document):
         results = read_run(path).get("results")
-        if results is not None:
+        if results is None:
+            _explain(chosen, checkpoint.name, parts)
+            results = _train(path, checkpoint, spec, chosen, parts, options)
+            run.write_document(path, {**read_run(path), "results": results})
+        else:
             _logger.info("%s is finished.", path)
-            return FineTuned(path, **results)
-        _explain(chosen, checkpoint.name, train, held_out, origin)
-        results = _train(path, checkpoint, spec, chosen, train, held_out, options)
-        run.write_document(path, {**read_run(path), "results": results})
     return FineTuned(path, **results)
+
+
+class _Parts(NamedTuple):
+    """The images to train on, those to validate with or None, and the origin of the latter."""
+
+    train: Images
+    validation: Images | None
+    origin: str
 
 
 def _train(
@@ -225,8 +231,7 @@ def _train(
     checkpoint: Checkpoint,
     spec: ClassifierSpec,
     rule: Rule,
-    train: Images,
-    held_out: Images | None,
+    parts: _Parts,
     options: dict[str, Any],
 ) -> dict[str, Any]:
     """Trains, or resumes a training, to the end; returns its results."""
@@ -235,8 +240,8 @@ def _train(
             path,
             _network(checkpoint, spec, options),
             rule,
-            train,
-            held_out,
+            parts.train,
+            parts.validation,
             spec.transform,
             accumulate=options["accumulate"],
             patience=options["patience"],
@@ -276,17 +281,17 @@ def _check(options: dict[str, Any]) -> None:
         )
 
 
-def _training_images(source: ImageSource, skip_unreadable_classes: bool) -> Images:
+def _training_images(source: ImageSource) -> Images:
     split = source.split_for("train")
     if source.splits and split is None:
         raise TrainingError(
             "Fine-tuning needs a split named train; rename one. "
             f"Received: the splits {', '.join(source.splits)}"
         )
-    images = source.images(split, skip_unreadable_classes=skip_unreadable_classes)
+    images = source.images(split)
     # All splits of a source have the same list of classes.
     absent = [name for name, count in images.counts().items() if not count]
-    if absent and skip_unreadable_classes:
+    if absent and source.skip_unreadable_classes:
         _logger.warning("Classes without training images are skipped: %s.", _listed(absent))
         images = images.drop_classes(absent)
     elif absent:
@@ -304,28 +309,22 @@ def _training_images(source: ImageSource, skip_unreadable_classes: bool) -> Imag
 
 
 def _split(
-    images: Images,
-    source: ImageSource,
-    validation: str | float | None,
-    seed: int,
-    *,
-    skip_unreadable_classes: bool,
-) -> tuple[Images, Images | None, str]:
-    """Returns training images, validation images or None, and the origin of the latter."""
+    images: Images, source: ImageSource, validation: str | float | None, seed: int
+) -> _Parts:
     chosen = source.split_for("validation") if validation is None else validation
     if isinstance(chosen, str):
-        other = source.images(chosen, skip_unreadable_classes=skip_unreadable_classes)
+        other = source.images(chosen)
         other = other.drop_classes(set(other.classes) - set(images.classes))
-        return images, other, f"the split {chosen}"
+        return _Parts(images, other, f"the split {chosen}")
     if chosen == 0:
-        return images, None, "none was requested"
+        return _Parts(images, None, "none was requested")
     if chosen is None:
         if max(images.counts().values()) == 1:
-            return images, None, "a single image per class leaves none to hold out"
+            return _Parts(images, None, "a single image per class leaves none to hold out")
         chosen = _HELD_OUT if len(images) >= MEDIUM else _HELD_OUT_OF_SMALL
     train, other = hold_out(images, chosen, seed)
-    share = len(other) / len(images)
-    return train, other, f"{share:.0%} ({len(other):,} of {len(images):,}) held out of training"
+    share = f"{len(other) / len(images):.0%} ({len(other):,} of {len(images):,})"
+    return _Parts(train, other, f"{share} held out of training")
 
 
 def _rule(options: dict[str, Any], checkpoint: Checkpoint, images: Images, training: int) -> Rule:
@@ -376,19 +375,17 @@ def _spec(classes: tuple[str, ...], rule: Rule, path: Path) -> ClassifierSpec:
     return ClassifierSpec(labels, EvalTransform(rule.size, resizing))
 
 
-def _description(
-    data: Any, train: Images, validation: Images | None, origin: str
-) -> dict[str, Any]:
+def _description(data: Any, parts: _Parts) -> dict[str, Any]:
+    train, validation = parts.train, parts.validation
+    counts = dict.fromkeys(train.classes, 0) if validation is None else validation.counts()
     return {
         "path": os.fspath(data) if isinstance(data, str | os.PathLike) else "arrays",
         "classes": list(train.classes),
         "train": list(train.counts().values()),
         "train_fingerprint": train.fingerprint,
-        "validation": [0] * len(train.classes)
-        if validation is None
-        else list(validation.counts().values()),
+        "validation": list(counts.values()),
         "validation_fingerprint": None if validation is None else validation.fingerprint,
-        "validation_from": origin,
+        "validation_from": parts.origin,
     }
 
 
@@ -415,14 +412,14 @@ def _network(checkpoint: Checkpoint, spec: ClassifierSpec, options: dict[str, An
     return model
 
 
-def _explain(rule: Rule, model: str, train: Images, validation: Images | None, origin: str) -> None:
+def _explain(rule: Rule, model: str, parts: _Parts) -> None:
     for line in rule.explain().splitlines():
         _logger.info("%s", line)
-    _logger.info("Training %s with a new zero head: %s.", model, train.describe())
-    if validation is None:
-        _logger.info("Without validation (%s): the last weights are the best.", origin)
+    _logger.info("Training %s with a new zero head: %s.", model, parts.train.describe())
+    if parts.validation is None:
+        _logger.info("Without validation (%s): the last weights are the best.", parts.origin)
     else:
-        _logger.info("Validation, %s: %s.", origin, validation.describe())
+        _logger.info("Validation, %s: %s.", parts.origin, parts.validation.describe())
     _logger.info("The test split is not used.")
 
 

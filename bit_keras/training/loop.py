@@ -1,6 +1,7 @@
 """The training loop, with validation, checkpoints and logs."""
 
 import contextlib
+import dataclasses
 import logging
 import math
 import signal
@@ -39,6 +40,7 @@ class Interrupted(TrainingError):
     """A training was interrupted and can be resumed."""
 
 
+@dataclasses.dataclass(eq=False)
 class Training:
     """A network, its optimizer and its progress, stored in one folder.
 
@@ -58,29 +60,25 @@ class Training:
         TrainingError: The checkpoint is damaged.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        model: keras.Model,
-        rule: Rule,
-        train: Images,
-        validation: Images | None,
-        transform: EvalTransform,
-        *,
-        accumulate: int,
-        patience: int | None,
-        seed: int,
-    ) -> None:
-        self.path, self.model, self.rule = path, model, rule
-        self.train, self.validation, self.transform = train, validation, transform
-        self.accumulate, self.patience, self.seed = accumulate, patience, seed
-        self.period = max(round(rule.steps / VALIDATIONS), 1)
-        self.optimizer = compile_for(model, rule, accumulate)
+    path: Path
+    model: keras.Model
+    rule: Rule
+    train: Images
+    validation: Images | None
+    transform: EvalTransform
+    _: dataclasses.KW_ONLY
+    accumulate: int
+    patience: int | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.period = max(round(self.rule.steps / VALIDATIONS), 1)
+        self.optimizer = compile_for(self.model, self.rule, self.accumulate)
         self.progress = Progress()
-        state = path / run.CHECKPOINT
+        state = self.path / run.CHECKPOINT
         if state.exists():
-            self.progress = load_state(state, model, self.optimizer)
-            train.unreadable.update(self.progress.unreadable)
+            self.progress = load_state(state, self.model, self.optimizer)
+            self.train.unreadable.update(self.progress.unreadable)
             _logger.info("Resuming after step %s.", f"{self.progress.step:,}")
         self._pause = CHECKPOINT_SECONDS
         self._saved = time.perf_counter()

@@ -154,16 +154,14 @@ def _index_bytes(file: IO[bytes]) -> int | None:
         return None
     (length,) = struct.unpack_from("<12xL", tail, end)
     place = end - _PLACE64_BYTES
-    if place < 0 or not tail.startswith(_PLACE64, place):
-        return length
-    (end64_at,) = struct.unpack_from("<8xQ", tail, place)
-    if end64_at >= size:
-        return length
-    file.seek(end64_at)
-    end64 = file.read(48)
-    if len(end64) < 48 or not end64.startswith(_END64):
-        return length
-    return max(length if length != 0xFFFFFFFF else 0, struct.unpack_from("<40xQ", end64)[0])
+    if place >= 0 and tail.startswith(_PLACE64, place):
+        (end64_at,) = struct.unpack_from("<8xQ", tail, place)
+        file.seek(min(end64_at, size))
+        end64 = file.read(48)
+        if len(end64) == 48 and end64.startswith(_END64):
+            (length64,) = struct.unpack_from("<40xQ", end64)
+            return max(length if length != 0xFFFFFFFF else 0, length64)
+    return length
 
 
 def _require_sound(archive: zipfile.ZipFile, size: int) -> None:

@@ -113,12 +113,20 @@ def _cached(source: str, checkpoint: Checkpoint, digests: Digests) -> Path:
     relative = checkpoint.url.removeprefix(OFFICIAL_ROOT)
     target = cache_folder() / relative
     digests.known(checkpoint.file, checkpoint.sha256)  # Before gigabytes are downloaded.
-    if not target.exists():
-        with _explained(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with _alone(target):
-                if not target.exists():  # Another process may have been faster.
-                    _download(f"{source.rstrip('/')}/{relative}", target, checkpoint, digests)
+    if target.exists():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(target):
+            if not target.exists():  # Another process may have been faster.
+                _download(f"{source.rstrip('/')}/{relative}", target, checkpoint, digests)
+    except DownloadError:
+        raise
+    except OSError as error:
+        raise DownloadError(
+            f"{target} cannot be written ({reason_of(error)}); make room, or set "
+            f"{CACHE_VARIABLE} to another folder."
+        ) from error
     return target
 
 
@@ -206,16 +214,3 @@ def _alone(target: Path) -> Iterator[None]:
                 f"Another process has downloaded nothing of {target} for {_STALLED:.0f} seconds; "
                 f"resume or end it (it has locked {lock.lock_file}), and try again."
             )
-
-
-@contextlib.contextmanager
-def _explained(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except DownloadError:
-        raise
-    except OSError as error:
-        raise DownloadError(
-            f"{target} cannot be written ({reason_of(error)}); make room, or set "
-            f"{CACHE_VARIABLE} to another folder."
-        ) from error

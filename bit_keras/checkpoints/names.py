@@ -13,7 +13,6 @@ from bit_keras.checkpoints.dialects import (
     OFFICIAL,
     OFFICIAL_BATCH_NORM,
     OFFICIAL_PLAIN_STEM,
-    Dialect,
     rearranged_shape,
 )
 from bit_keras.registry import ARCHITECTURES, RGB, Architecture, Shape
@@ -36,18 +35,14 @@ def official_names(shapes: Mapping[str, Shape]) -> dict[str, str]:
         dict from path to name. Paths that no official name exists for, those of
         layers that are not the network's, are skipped.
     """
-    dialect = _official_dialect(shapes)
+    stem = shapes.get("stem_conv/kernel", ())
+    dialect = OFFICIAL
+    if "norm/moving_mean" in shapes:
+        dialect = OFFICIAL_BATCH_NORM
+    elif len(stem) == 4 and stem[2] != RGB:
+        dialect = OFFICIAL_PLAIN_STEM
     names = {path: dialect.array_name(path) for path in shapes}
     return {path: name for path, name in names.items() if name is not None}
-
-
-def _official_dialect(shapes: Mapping[str, Shape]) -> Dialect:
-    if "norm/moving_mean" in shapes:
-        return OFFICIAL_BATCH_NORM
-    stem = shapes.get("stem_conv/kernel")
-    if stem is not None and len(stem) == 4 and stem[2] != RGB:
-        return OFFICIAL_PLAIN_STEM
-    return OFFICIAL
 
 
 def official_shape(path: str, shape: Shape) -> Shape:

@@ -148,10 +148,11 @@ class KerasFile(KerasArchive):
 
     def _names(self, found: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         layers = {layer.place: layer for layer in _layers(self.config, "")}
-        owned = _by_owner(found, layers)
-        for place, layer in layers.items():
-            yield from ((layer.name_of(path), path) for path in owned.pop(place, ()))
-        yield from ((path, path) for path in owned.pop(None, ()))
+        numbers = {place: number for number, place in enumerate((*layers, ""))}
+        owners = {path: _owner(path, layers) for path in found}
+        for path in sorted(found, key=lambda path: numbers[owners[path]]):
+            layer = layers.get(owners[path])
+            yield (layer.name_of(path) if layer else path), path
 
 
 def is_keras_file(path: Path) -> bool:
@@ -252,14 +253,8 @@ def _snake_case(name: str) -> str:
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def _by_owner(
-    paths: Mapping[str, Any], layers: Mapping[str, _Layer]
-) -> dict[str | None, list[str]]:
-    """Paths of datasets by the group of the innermost layer around them, if any."""
-    owned: dict[str | None, list[str]] = collections.defaultdict(list)
-    for path in paths:
-        group = path
-        while group and group not in layers:
-            group = group.rpartition("/")[0]
-        owned[group or None].append(path)
-    return owned
+def _owner(path: str, layers: Mapping[str, _Layer]) -> str:
+    """The place of the innermost layer around a dataset, empty where there is none."""
+    while path and path not in layers:
+        path = path.rpartition("/")[0]
+    return path

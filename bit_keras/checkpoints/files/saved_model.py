@@ -10,6 +10,7 @@ import numpy as np
 
 from bit_keras.checkpoints.files.array_file import (
     ArrayFile,
+    ForeignError,
     damage_explained,
     in_own_dtype,
 )
@@ -80,6 +81,7 @@ class SavedModelFile(ArrayFile):
 
     def _open(self) -> None:
         import tensorflow as tf
+        from tensorflow.core.protobuf import trackable_object_graph_pb2
 
         prefix = self.path / _INDEX.with_suffix("")
         entries = checked_index(prefix)
@@ -89,22 +91,16 @@ class SavedModelFile(ArrayFile):
         if _GRAPH in entries:
             if entries[_GRAPH].shape or entries[_GRAPH].bytes > _GRAPH_BYTES:
                 raise ValueError(f"its graph of objects has {entries[_GRAPH].bytes:,} bytes")
-            keys = _keys_by_name(self._graph())
+            graph = self._reader.get_tensor(_GRAPH)
+            keys = _keys_by_name(trackable_object_graph_pb2.TrackableObjectGraph.FromString(graph))
         for name, key in keys.items():
             entry = entries[key]
             if not (entry.dtype.is_floating or entry.dtype.is_integer or entry.dtype.is_bool):
-                raise CheckpointError(
-                    f"{self.path} stores {name!r} as {entry.dtype.name}; save the weights as "
-                    "float32."
+                raise ForeignError(
+                    f"stores {name!r} as {entry.dtype.name}; save the weights as float32."
                 )
             self._keys[name] = key
             self.shapes[name], self.dtypes[name] = entry.shape, entry.dtype.name
-
-    def _graph(self) -> "TrackableObjectGraph":
-        from tensorflow.core.protobuf import trackable_object_graph_pb2
-
-        graph = self._reader.get_tensor(_GRAPH)
-        return trackable_object_graph_pb2.TrackableObjectGraph.FromString(graph)
 
     def __getitem__(self, name: str) -> np.ndarray:
         key = self._keys[name]

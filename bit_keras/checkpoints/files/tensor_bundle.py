@@ -106,15 +106,12 @@ def _entry(entry: Any, values: Path, name: str) -> Entry:
     if min(entry.offset, entry.size) < 0 or entry.offset + entry.size > values.stat().st_size:
         raise ValueError(f"the values of {name!r} reach beyond the end of their file")
     count = math.prod(sides)
+    numeric = dtype.is_floating or dtype.is_integer or dtype.is_bool or dtype.is_complex
     if dtype == tf.string:
         _require_texts(values, entry, count, name)
-    elif not _is_numeric(dtype) or count * dtype.size != entry.size:
+    elif not numeric or count * dtype.size != entry.size:
         raise ValueError(f"the values of {name!r} have another size than {sides} of {dtype.name}")
     return Entry(sides, dtype, entry.size)
-
-
-def _is_numeric(dtype: "tf.DType") -> bool:
-    return dtype.is_floating or dtype.is_integer or dtype.is_bool or dtype.is_complex
 
 
 def _require_texts(values: Path, entry: Any, count: int, name: str) -> None:

@@ -8,9 +8,9 @@ import shutil
 
 import pytest
 
+from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.members import METADATA
 from bit_keras.artifacts.metadata import Metadata
-from bit_keras.artifacts.reference import read_reference
 from bit_keras.collection.manifest import Manifest
 from bit_keras.collection.record import Record
 from bit_keras.errors import BitKerasError
@@ -103,7 +103,7 @@ def readers(artifact, tmp_path):
     (collection / "manifest.json").write_text(json.dumps(manifest))
     (collection / "record.json").write_text(json.dumps(RECORD))
     return {
-        "artifact": (artifact / METADATA, lambda: Metadata.read(artifact)),
+        "artifact": (artifact / METADATA, lambda: Artifact(artifact).metadata),
         "run": (run / "run.json", lambda: load_run(run)),
         "manifest": (collection / "manifest.json", lambda: Manifest.read(collection)),
         "record": (
@@ -153,18 +153,18 @@ def test_sizes_that_no_memory_has_are_refused(artifact):
     document = json.loads((artifact / METADATA).read_text())
     (artifact / METADATA).write_text(json.dumps({**document, "size": 10**9}))
     with pytest.raises(BitKerasError, match="size 1000000000"):
-        Metadata.read(artifact)
+        _ = Artifact(artifact).metadata
 
 
 def test_pipes_and_large_files_are_not_read(artifact):
     file = artifact / METADATA
     file.write_bytes(b" " * 6_000_000 + file.read_bytes())
     with pytest.raises(BitKerasError, match="4,000,000"):
-        Metadata.read(artifact)
+        _ = Artifact(artifact).metadata
     file.unlink()
     os.mkfifo(file)
     with pytest.raises(BitKerasError, match="ordinary file"):
-        Metadata.read(artifact)
+        _ = Artifact(artifact).metadata
 
 
 def test_damaged_reference_outputs_are_refused(classifier_artifact, tmp_path):
@@ -176,7 +176,7 @@ def test_damaged_reference_outputs_are_refused(classifier_artifact, tmp_path):
     for _, content in mutated(file.read_bytes(), 150):
         file.write_bytes(content)
         try:
-            read_reference(artifact)
+            Artifact(artifact).read_reference()
         except BitKerasError:
             refused += 1
     assert refused > 75

@@ -2,14 +2,17 @@
 
 import dataclasses
 import functools
+import io
 import os
+import tokenize
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from bit_keras.artifacts.members import located
+from bit_keras.archives import damage_as_bad_zip, open_archive
+from bit_keras.artifacts.members import METADATA, REFERENCE, located, read_inside
 from bit_keras.artifacts.metadata import Metadata
-from bit_keras.artifacts.reference import has_reference, read_reference
 from bit_keras.artifacts.runtimes import Program, open_program
 from bit_keras.errors import ExportError, ProcessError
 from bit_keras.preprocessing import ClassifierSpec
@@ -17,6 +20,9 @@ from bit_keras.processes import run_in_process
 
 #: Seconds: the largest network of the registry takes minutes on one slow core.
 _TIMEOUT = 3600.0
+
+#: Five times the reference images and class maps of the largest artifact.
+_REFERENCE_BYTES = 100_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +89,10 @@ class Artifact:
         Raises:
             ExportError: The path is not an artifact of this package, or its metadata is damaged.
         """
-        return Metadata.read(self.path)
+        metadata = Metadata.find(self.path)
+        if metadata is None:
+            raise ExportError(f"{self.path} was not exported by bit_keras: it has no {METADATA}.")
+        return metadata
 
     @property
     def spec(self) -> ClassifierSpec | None:
@@ -93,7 +102,7 @@ class Artifact:
     @property
     def has_reference(self) -> bool:
         """Whether the artifact contains reference inputs and outputs."""
-        return has_reference(self.path)
+        return self._reference() is not None
 
     def read_reference(self) -> dict[str, np.ndarray]:
         """Reads the reference inputs and outputs.
@@ -104,7 +113,21 @@ class Artifact:
         Raises:
             ExportError: There are none, or they are damaged.
         """
-        return read_reference(self.path)
+        content = self._reference()
+        if content is None:
+            raise ExportError(f"{self.path} has no {REFERENCE}; export the model again.")
+        try:
+            with damage_as_bad_zip(), open_archive(io.BytesIO(content)) as archive:
+                if not all(name.endswith(".npy") for name in archive.namelist()):
+                    raise ValueError("it contains something else than arrays")
+                with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                    return {name: _numeric(name, array) for name, array in arrays.items()}
+        # The headers of arrays are expressions of Python, and may be anything else.
+        except (zipfile.BadZipFile, SyntaxError, TypeError, tokenize.TokenError) as error:
+            raise ExportError(f"{self.path / REFERENCE} is damaged ({error}).") from error
+
+    def _reference(self) -> bytes | None:
+        return read_inside(self.path, REFERENCE, _REFERENCE_BYTES)
 
     def open_program(
         self, *, threads: int | None = None, engine: str | None = None, trust: bool = False
@@ -159,3 +182,9 @@ class Artifact:
                 "artifact is damaged; export it again."
             ) from error
         return Verification(metadata, differences)
+
+
+def _numeric(name: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name!r} has the type {array.dtype}")
+    return array

@@ -77,20 +77,8 @@ class Metadata:
         return None if self.task is None else ClassifierSpec.from_json(self.task)
 
     def to_json(self) -> str:
-        """The text that `read` finds in an artifact."""
+        """The text that `find` reads in an artifact."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
-
-    @classmethod
-    def read(cls, artifact: Path) -> "Metadata":
-        """Reads the metadata of an artifact.
-
-        Raises:
-            ExportError: The path is not an artifact of this package.
-        """
-        metadata = cls.find(artifact)
-        if metadata is None:
-            raise ExportError(f"{artifact} was not exported by bit_keras: it has no {METADATA}.")
-        return metadata
 
     @classmethod
     def find(cls, artifact: Path) -> "Metadata | None":

@@ -2,27 +2,19 @@
 
 import contextlib
 import io
-import tokenize
-import zipfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from bit_keras.archives import damage_as_bad_zip, open_archive
-from bit_keras.artifacts.members import REFERENCE, read_inside
 from bit_keras.artifacts.metadata import OUTPUTS, Metadata
 from bit_keras.artifacts.runtimes.program import CLASS_MAPS
-from bit_keras.errors import ExportError, UnknownModelError
+from bit_keras.errors import UnknownModelError
 from bit_keras.registry import RGB, model_info
 
 if TYPE_CHECKING:
     import keras
-
-#: Five times the reference images and class maps of the largest artifact.
-_REFERENCE_BYTES = 100_000_000
 
 #: Side of the reference images, where nothing states their size.
 REFERENCE_SIZE = 224
@@ -85,41 +77,10 @@ def reference_size(input_shape: Sequence[int | None], metadata: Metadata) -> tup
 
 
 def reference_bytes(arrays: Mapping[str, Any]) -> bytes:
-    """Reference inputs and outputs as the file that `read_reference` reads."""
+    """Reference inputs and outputs as the file that `Artifact.read_reference` reads."""
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)
     return file.getvalue()
-
-
-def has_reference(artifact: Path) -> bool:
-    """Whether an artifact contains reference inputs and outputs."""
-    return read_inside(artifact, REFERENCE, _REFERENCE_BYTES) is not None
-
-
-def read_reference(artifact: Path) -> dict[str, np.ndarray]:
-    """The stored inputs and outputs of an artifact, by name.
-
-    Raises:
-        ExportError: There are none, or they are damaged.
-    """
-    content = read_inside(artifact, REFERENCE, _REFERENCE_BYTES)
-    if content is None:
-        raise ExportError(f"{artifact} has no {REFERENCE}; export the model again.")
-    try:
-        with damage_as_bad_zip(), open_archive(io.BytesIO(content)) as archive:
-            if not all(name.endswith(".npy") for name in archive.namelist()):
-                raise ValueError("it contains something else than arrays")
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                return {name: array for name, array in arrays.items() if _is_numeric(name, array)}
-    # The headers of arrays are expressions of Python, and may be anything else.
-    except (zipfile.BadZipFile, SyntaxError, TypeError, tokenize.TokenError) as error:
-        raise ExportError(f"{artifact / REFERENCE} is damaged ({error}).") from error
-
-
-def _is_numeric(name: str, array: np.ndarray) -> bool:
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"{name!r} has the type {array.dtype}")
-    return True
 
 
 def tolerance_of(precision: str) -> float:

@@ -10,8 +10,9 @@ from types import MappingProxyType
 import keras
 import numpy as np
 
+from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.metadata import OUTPUTS, Metadata
-from bit_keras.artifacts.reference import read_reference, relative_difference
+from bit_keras.artifacts.reference import relative_difference
 from bit_keras.artifacts.runtimes import litert, onnx_runtime
 from bit_keras.artifacts.runtimes.program import IMAGE_RANK, Intermediate
 from bit_keras.errors import ExportError
@@ -84,14 +85,14 @@ def layer_errors(artifact: str | os.PathLike, model: keras.Model) -> LayerErrors
         ExportError: Another type of artifact, other weights, a damaged file, or the package
             that runs it is missing.
     """
-    artifact = Path(artifact)
-    metadata = Metadata.read(artifact)
+    opened = Artifact(artifact)
+    artifact, metadata = opened.path, opened.metadata
     if metadata.target not in _READERS:
         raise ExportError(
             f"{artifact} is of the target {metadata.target}; the errors of layers are known of "
             f"{' and '.join(_READERS)}."
         )
-    reference = read_reference(artifact)
+    reference = opened.read_reference()
     low, high = metadata.input_range
     images = (reference["inputs"] - np.float32(low)) * np.float32(2.0 / (high - low)) - 1.0
     outputs = dict(_layer_outputs(model, images.astype(np.float32)))

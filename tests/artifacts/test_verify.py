@@ -10,7 +10,6 @@ from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.checksums import SUMS
 from bit_keras.artifacts.members import REFERENCE
 from bit_keras.artifacts.reference import (
-    read_reference,
     reference_bytes,
     reference_images,
     relative_difference,
@@ -60,7 +59,7 @@ def test_an_untouched_artifact_passes(artifact):
 
 
 def test_the_reference_output_is_that_of_keras(classifier, classifier_artifact):
-    reference = read_reference(classifier_artifact)
+    reference = Artifact(classifier_artifact).read_reference()
     assert reference["inputs"].shape == (2, 64, 64, 3)
     output = classifier.predict(reference["inputs"], verbose=0)
     assert relative_difference(output, reference["logits"]) < 1e-5
@@ -78,7 +77,7 @@ def test_the_reference_images_are_not_noise_and_fill_their_range():
 
 @pytest.mark.long
 def test_another_output_fails(artifact):
-    reference = read_reference(artifact)
+    reference = Artifact(artifact).read_reference()
     reference["logits"][1, 3] += 1e-4 * np.abs(reference["logits"]).max()
     (artifact / REFERENCE).write_bytes(reference_bytes(reference))
     verification = Artifact(artifact).verify()
@@ -173,7 +172,7 @@ def test_every_format_passes_in_the_engines_that_are_made_for_it(files):
 def test_another_output_of_another_engine_fails(files, tmp_path):
     openvino = next(path for path in files if path.name == "openvino")
     artifact = shutil.copytree(openvino, tmp_path / "artifact")
-    reference = read_reference(artifact)
+    reference = Artifact(artifact).read_reference()
     reference["features"][0, 7] += 1e-3 * np.abs(reference["features"]).max()
     (artifact / REFERENCE).write_bytes(reference_bytes(reference))
     with pytest.raises(ExportError, match="checksum"):

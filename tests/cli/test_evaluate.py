@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from bit_keras.artifacts.metadata import Metadata
+from bit_keras.artifacts import Artifact
 from bit_keras.checkpoints import fill_with_seeded_values, save_weights
 from bit_keras.exporters.hub import export_hub
 from bit_keras.exporters.keras_archive import export_keras
@@ -226,7 +226,7 @@ def test_weights_of_a_run_become_an_official_file(fine_tuned, tmp_path):
 def test_features_of_a_run_are_exported(fine_tuned, tmp_path):
     options = ["--variant", "feature_extraction", "--to"]
     succeeds("export", fine_tuned[0], *options, "hub", "--out", tmp_path / "hub")
-    assert Metadata.read(tmp_path / "hub").variant == "feature_extraction"
+    assert Artifact(tmp_path / "hub").metadata.variant == "feature_extraction"
     succeeds("export", fine_tuned[0], *options, "keras", "--out", tmp_path / "a.keras")
     assert keras.models.load_model(tmp_path / "a.keras").output_shape == (None, 1024)
 

@@ -13,8 +13,9 @@ import threading
 import numpy as np
 import pytest
 
+from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.metadata import OUTPUTS
-from bit_keras.artifacts.reference import read_reference, relative_difference
+from bit_keras.artifacts.reference import relative_difference
 from bit_keras.collection.archive import require_archive_of, write_archive
 from bit_keras.errors import ExportError
 
@@ -180,7 +181,7 @@ def served(path):
 def test_keras_layer_loads_it_from_a_server(classifier_artifact, archive, tmp_path, monkeypatch):
     hub = pytest.importorskip("tensorflow_hub")
     monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
-    reference = read_reference(classifier_artifact)
+    reference = Artifact(classifier_artifact).read_reference()
     with served(archive) as (address, requests):
         layer = hub.KerasLayer(f"{address}/some-body/tiny/1", trainable=True)
     assert requests == ["/some-body/tiny/1?tf-hub-format=compressed"]

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow_serving.config import model_server_config_pb2
 
 from bit_keras import registry
-from bit_keras.artifacts.metadata import Metadata
+from bit_keras.artifacts import Artifact
 from bit_keras.collection.pages import (
     KAGGLE_LICENSES,
     RECORDS,
@@ -148,7 +148,7 @@ def tiny_pages(artifacts, tmp_path_factory):
     records = []
     for item in recipe.items:
         path = artifacts[item.name]
-        metadata = Metadata.read(path)
+        metadata = Artifact(path).metadata
         records.append(
             record_of(
                 item,

@@ -12,7 +12,6 @@ from bit_keras.artifacts.checksums import SUMS
 from bit_keras.artifacts.members import REFERENCE, located
 from bit_keras.artifacts.reference import (
     REFERENCE_CLASSES,
-    read_reference,
     reference_bytes,
     reference_difference,
     relative_difference,
@@ -205,7 +204,7 @@ def test_an_artifact_grows_by_less_than_the_weights_of_the_head(
 def test_other_artifacts_have_no_class_maps(classifier_artifact, serving_artifact):
     for path in (classifier_artifact, serving_artifact):
         assert CLASS_MAPS not in tf.saved_model.load(str(path)).signatures
-        assert CLASS_MAPS not in read_reference(path)
+        assert CLASS_MAPS not in Artifact(path).read_reference()
 
 
 @pytest.mark.long
@@ -247,7 +246,7 @@ def test_the_replay_names_the_maps(artifacts, target, endpoints):
 
 def test_other_maps_fail(artifacts, tmp_path):
     path = shutil.copytree(artifacts("openvino"), tmp_path / "a")
-    reference = read_reference(path)
+    reference = Artifact(path).read_reference()
     reference[CLASS_MAPS][1, 0, 1, 3] += 1e-3 * np.abs(reference[CLASS_MAPS]).max()
     (path / REFERENCE).write_bytes(reference_bytes(reference))
     (path / SUMS).unlink()

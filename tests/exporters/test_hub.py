@@ -11,8 +11,6 @@ import pytest
 import tensorflow as tf
 
 from bit_keras.artifacts import Artifact
-from bit_keras.artifacts.metadata import Metadata
-from bit_keras.artifacts.reference import read_reference
 from bit_keras.checkpoints import fill_with_seeded_values
 from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.exporters import export
@@ -107,7 +105,7 @@ def test_common_image_range_is_taken_where_it_is_requested(classifier, tmp_path)
     got = tf.saved_model.load(str(tmp_path / "common"))((x + 1) / 2)
     # (x + 1) / 2 rounds in float32.
     assert relative(got, classifier.predict(x, verbose=0)) < 1e-5
-    assert Metadata.read(tmp_path / "common") == metadata
+    assert Artifact(tmp_path / "common").metadata == metadata
     assert metadata.input_range == (0.0, 1.0)
 
 
@@ -118,7 +116,7 @@ def test_networks_for_other_images_are_exported_and_verified(tmp_path):
     loaded = tf.saved_model.load(str(tmp_path / "five"))
     x = images(2, 45, 33, 5)
     assert relative(loaded(x), model.predict(x, verbose=0)) < TOLERANCE
-    reference = read_reference(tmp_path / "five")["inputs"]
+    reference = Artifact(tmp_path / "five").read_reference()["inputs"]
     assert reference.shape == (2, 64, 64, 5)
     # Every channel is told from every other.
     assert len(np.unique(reference[0].reshape(-1, 5), axis=1).T) == 5
@@ -178,8 +176,8 @@ def test_own_labels_and_transform_travel_with_a_classifier(extractor, tmp_path):
         Labels("pets", ("c", "d"), ("cat", "dog")), eval_transform("bit_tiny.cifar10", 48)
     )
     export_hub(model, tmp_path / "pets", spec=spec)
-    assert ClassifierSpec.from_json(Metadata.read(tmp_path / "pets").task) == spec
-    inputs = read_reference(tmp_path / "pets")["inputs"]
+    assert ClassifierSpec.from_json(Artifact(tmp_path / "pets").metadata.task) == spec
+    inputs = Artifact(tmp_path / "pets").read_reference()["inputs"]
     assert inputs.shape == (2, 48, 48, 3)
     ten = create_classifier("bit_tiny.cifar10", weights=None)
     with pytest.raises(ExportError, match="has 10 classes and the labels of its spec are 2"):

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.members import located
-from bit_keras.artifacts.metadata import Metadata
 from bit_keras.errors import ImageError
 from bit_keras.exporters.image_bytes import decode_images
 from bit_keras.preprocessing import EvalTransform
@@ -115,7 +115,7 @@ def test_the_limit_travels_in_the_artifact(tmp_path, target):
     options = ("--max-pixels", 32 * 32, "--out", out)
     succeeds("export", "bit_tiny.cifar10", "--to", *target, *options)
     artifact = located(out)
-    assert Metadata.read(artifact).max_pixels == 32 * 32
+    assert Artifact(artifact).metadata.max_pixels == 32 * 32
     image_bytes = tf.saved_model.load(str(artifact)).signatures["image_bytes"]
     fitting, large = (saved(Image.new("RGB", (32, height)), "PNG") for height in (32, 33))
     assert image_bytes(image_bytes=tf.constant([fitting]))["scores"].shape == (1, 5)

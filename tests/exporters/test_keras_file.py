@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from bit_keras.artifacts import Artifact
-from bit_keras.artifacts.metadata import Metadata
 from bit_keras.checkpoints import open_checkpoint
 from bit_keras.checkpoints.files import write_npz
 from bit_keras.checkpoints.names import official_shapes
@@ -59,11 +58,11 @@ def test_mistakes_are_named_and_leave_nothing(classifier, tmp_path):
 def test_damaged_metadata_are_named(tmp_path):
     (tmp_path / "a.keras").write_bytes(b"nothing")
     with pytest.raises(ExportError, match="not exported by bit_keras"):
-        Metadata.read(tmp_path / "a.keras")
+        _ = Artifact(tmp_path / "a.keras").metadata
     with zipfile.ZipFile(tmp_path / "b.keras", "w") as archive:
         archive.writestr("assets.extra/bit_keras.json", "{")
     with pytest.raises(ExportError, match="cannot be read"):
-        Metadata.read(tmp_path / "b.keras")
+        _ = Artifact(tmp_path / "b.keras").metadata
 
 
 def test_a_head_with_scores_after_it_counts_as_well(tmp_path):
@@ -81,7 +80,7 @@ def test_the_file_passes_its_self_check_in_a_fresh_process(classifier, extractor
         verification = Artifact(tmp_path / f"{number}.keras").verify()
         assert verification.differences.keys() == {"the network"}
         assert verification.passed
-    assert Metadata.read(tmp_path / "2.keras").input_range == (0.0, 255.0)
+    assert Artifact(tmp_path / "2.keras").metadata.input_range == (0.0, 255.0)
 
 
 @pytest.mark.long

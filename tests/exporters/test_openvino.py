@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from bit_keras.artifacts.metadata import Metadata
-from bit_keras.artifacts.reference import read_reference, relative_difference
+from bit_keras.artifacts import Artifact
+from bit_keras.artifacts.reference import relative_difference
 from bit_keras.artifacts.runtimes import open_program
 from bit_keras.errors import BitKerasError, ExportError, SizeError
 from bit_keras.exporters import export
@@ -71,7 +71,7 @@ def test_the_folder_has_metadata_and_reference_outputs(folder):
         "assets.extra/golden.npz",
         "assets.extra/SHA256SUMS",
     }
-    metadata, reference = Metadata.read(folder), read_reference(folder)
+    metadata, reference = Artifact(folder).metadata, Artifact(folder).read_reference()
     assert (metadata.target, metadata.precision, metadata.folded) == ("openvino", "float32", True)
     assert ClassifierSpec.from_json(metadata.task) == spec_of("bit_tiny.cifar10")
     outputs = open_program(folder)(reference["inputs"])
@@ -145,7 +145,7 @@ def test_float16_halves_the_weights_and_keeps_their_digits(classifier, folder, t
     metadata = export_openvino(classifier, tmp_path / "half", quantize="float16")
     full, half = (path / "model.bin" for path in (folder, tmp_path / "half"))
     assert half.stat().st_size < 0.52 * full.stat().st_size
-    reference = read_reference(tmp_path / "half")
+    reference = Artifact(tmp_path / "half").read_reference()
     logits = open_program(tmp_path / "half")(reference["inputs"])["logits"]
     assert 1e-6 < relative_difference(logits, reference["logits"]) <= metadata.tolerance < 1e-2
 

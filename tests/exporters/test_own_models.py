@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bit_keras.artifacts.metadata import Metadata
+from bit_keras.artifacts import Artifact
 from bit_keras.errors import BitKerasError
 from bit_keras.exporters.hub import export_hub
 from bit_keras.exporters.keras_archive import export_keras
@@ -91,7 +91,7 @@ def test_what_cannot_be_a_classifier_gets_a_way_to_go_on(tmp_path):
 def test_a_free_name_changes_no_artifact(tmp_path):
     model = create_classifier("bit_tiny.cifar10", name="mine")
     export_hub(model, tmp_path / "hub")
-    assert Metadata.read(tmp_path / "hub").model == "bit_tiny.cifar10"
+    assert Artifact(tmp_path / "hub").metadata.model == "bit_tiny.cifar10"
     model.save(tmp_path / "mine.keras")
     predictor = load_predictor(tmp_path / "mine.keras")
     assert (predictor.name, predictor.spec.labels.name) == ("bit_tiny.cifar10", "cifar10")

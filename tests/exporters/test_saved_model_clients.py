@@ -25,7 +25,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bit_keras.artifacts.reference import read_reference, relative_difference
+from bit_keras.artifacts import Artifact
+from bit_keras.artifacts.reference import relative_difference
 from tests.browser import node_module
 from tests.cifar10 import ROOT, SAMPLES
 from tests.clients import environments
@@ -53,7 +54,7 @@ def artifact(form, request):
 
 def difference_to_keras(artifact, outputs):
     """The largest difference of logits and features to the reference outputs."""
-    reference = read_reference(artifact)
+    reference = Artifact(artifact).read_reference()
     found = [
         relative_difference(np.asarray(outputs[name]), reference[name])
         for name in ("logits", "features")
@@ -65,7 +66,7 @@ def difference_to_keras(artifact, outputs):
 
 
 def images_of(artifact):
-    return tf.constant(read_reference(artifact)["inputs"])
+    return tf.constant(Artifact(artifact).read_reference()["inputs"])
 
 
 def test_jit_compile_gives_keras_outputs(artifact, form, client_record):

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 import bit_keras
-from bit_keras.artifacts import metadata
-from bit_keras.artifacts.metadata import Metadata
+from bit_keras.artifacts import Artifact, metadata
 from bit_keras.errors import ExportError
 from bit_keras.exporters.targets import (
     COMMON_OPTIONS,
@@ -124,7 +123,7 @@ def test_servers_keep_versions_in_a_folder(tmp_path):
 
 def test_one_function_writes_every_target(classifier, tmp_path):
     written = bit_keras.export(classifier, tmp_path / "a.keras", "keras", spec=None)
-    assert written == Metadata.read(tmp_path / "a.keras")
+    assert written == Artifact(tmp_path / "a.keras").metadata
     with pytest.raises(ExportError, match="coreml"):
         bit_keras.export(classifier, tmp_path / "a", "coreml")
 

@@ -9,8 +9,8 @@ import weakref
 import numpy as np
 import pytest
 
+from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.members import METADATA
-from bit_keras.artifacts.metadata import Metadata
 from bit_keras.checkpoints import fill_with_seeded_values
 from bit_keras.errors import BitKerasError, ImageError, UnknownModelError
 from bit_keras.exporters.hub import export_hub
@@ -255,7 +255,7 @@ def in_pixels(source, path):
     ):
         graph.node.insert(0, node)
     images.type.tensor_type.elem_type = onnx.TensorProto.UINT8
-    metadata = dataclasses.replace(Metadata.read(source), input_range=(0.0, 255.0))
+    metadata = dataclasses.replace(Artifact(source).metadata, input_range=(0.0, 255.0))
     without_checksum(model)
     for entry in model.metadata_props:
         if entry.key == METADATA:

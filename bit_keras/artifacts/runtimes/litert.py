@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -104,7 +104,7 @@ class LiteRTProgram(Program):
         )
 
     def _run(self, images: np.ndarray, signature: str) -> dict[str, np.ndarray]:
-        return self._runners[signature](images)
+        return self._runners[signature].run(images)
 
 
 def _noise(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -119,46 +119,34 @@ def _are_alike(output: np.ndarray, single: np.ndarray) -> bool:
     return bool(np.abs(output - single).max() <= _ROUNDING * np.abs(single).max())
 
 
-class _Runner:
-    """A signature of an interpreter, or all of a model that has none.
+class _Runner(NamedTuple):
+    """A signature of an interpreter, or all of a model that has none."""
 
-    Args:
-        input_details: dict. The interpreter's description of the images.
-        output_details: dict from name to such a description.
-        call: callable from images to arrays by name.
-    """
+    signature: Signature
+    run: Callable[[np.ndarray], dict[str, np.ndarray]]
 
-    def __init__(
-        self,
-        input_details: Mapping[str, Any],
-        output_details: Mapping[str, Mapping[str, Any]],
-        call: Callable[[np.ndarray], Mapping[str, np.ndarray]],
-    ) -> None:
-        self._output_details = output_details
-        self._call = call
-        self.signature = Signature(
-            input_shape=dimensions(input_details["shape_signature"].tolist()),
-            input_dtype=np.dtype(input_details["dtype"]).name,
-            outputs=tuple(output_details),
-        )
 
-    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        outputs = self._call(images)
-        return {
-            name: dequantized(outputs[name], details)
-            for name, details in self._output_details.items()
-        }
+def _runner(
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, Mapping[str, Any]],
+    call: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+) -> _Runner:
+    """A runner from the interpreter's descriptions of the images and of the outputs by name."""
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        arrays = call(images)
+        return {name: dequantized(arrays[name], details) for name, details in outputs.items()}
+
+    shape, dtype = dimensions(inputs["shape_signature"].tolist()), np.dtype(inputs["dtype"]).name
+    return _Runner(Signature(shape, dtype, tuple(outputs)), run)
 
 
 def _runners(interpreter: Any) -> dict[str, _Runner]:
     """The ways to give one batch of images to a model."""
     names = default_first(interpreter.get_signature_list())
-    runners = [_signed(interpreter, name) for name in names] or [_unsigned(interpreter)]
-    return {
-        name: runner
-        for name, runner in zip(names or [DEFAULT_SIGNATURE], runners, strict=True)
-        if runner is not None
-    }
+    runners = {name: _signed(interpreter, name) for name in names}
+    runners = runners or {DEFAULT_SIGNATURE: _unsigned(interpreter)}
+    return {name: runner for name, runner in runners.items() if runner is not None}
 
 
 def _signed(interpreter: Any, name: str) -> _Runner | None:
@@ -171,7 +159,7 @@ def _signed(interpreter: Any, name: str) -> _Runner | None:
     if name == FEATURES and FEATURES in outputs:
         # Every signature of a file names all outputs; `features` returns only these.
         outputs = {FEATURES: outputs[FEATURES]}
-    return _Runner(details, outputs, lambda images: runner(**{key: images}))
+    return _runner(details, outputs, lambda images: runner(**{key: images}))
 
 
 def _unsigned(interpreter: Any) -> _Runner | None:
@@ -189,7 +177,7 @@ def _unsigned(interpreter: Any) -> _Runner | None:
         interpreter.invoke()
         return {name: interpreter.get_tensor(details["index"]) for name, details in named.items()}
 
-    return _Runner(inputs[0], named, call)
+    return _runner(inputs[0], named, call)
 
 
 def _are_images(inputs: Sequence[Mapping[str, Any]]) -> bool:
@@ -241,9 +229,10 @@ def intermediate_tensors(path: os.PathLike, images: np.ndarray) -> Iterator[Inte
                 experimental_preserve_all_tensors=True,
             ),
         )
-    if DEFAULT_SIGNATURE not in _runners(interpreter):
+    runners = _runners(interpreter)
+    if DEFAULT_SIGNATURE not in runners:
         raise ExportError(f"{path} has no signature {DEFAULT_SIGNATURE} that takes images.")
-    _runners(interpreter)[DEFAULT_SIGNATURE](images)
+    runners[DEFAULT_SIGNATURE].run(images)
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(Path(path).read_bytes())

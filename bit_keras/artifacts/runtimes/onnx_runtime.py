@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 
 from bit_keras.artifacts.runtimes.program import (
-    DEFAULT_SIGNATURE,
-    FEATURES,
-    IMAGE_RANK,
+    GraphInput,
     Intermediate,
     Program,
-    Signature,
     channels_last,
     dimensions,
     in_layout,
     loaded,
+    signatures_of,
 )
 from bit_keras.errors import ExportError
 from bit_keras.extras import require_extra
@@ -46,15 +44,13 @@ class OnnxProgram(Program):
         self.engine = f"ONNX Runtime {runtime.__version__}"
         require_contained(path)
         self._session = loaded(path, self.engine, lambda: _session(runtime, path, threads))
-        inputs = self._session.get_inputs()
-        if len(inputs) != 1 or len(inputs[0].shape) != IMAGE_RANK or inputs[0].type not in _DTYPES:
-            taken = ", ".join(f"{entry.name}: {entry.type} {entry.shape}" for entry in inputs)
-            raise ExportError(f"{path} takes {taken}, and not one batch of images.")
-        self._input = inputs[0].name
+        inputs = [
+            GraphInput(entry.name, _DTYPES.get(entry.type, entry.type), tuple(entry.shape))
+            for entry in self._session.get_inputs()
+        ]
         outputs = tuple(output.name for output in self._session.get_outputs())
-        self.signatures = signatures_of(
-            dimensions(inputs[0].shape), _DTYPES[inputs[0].type], outputs
-        )
+        self.signatures = signatures_of(path, inputs, outputs)
+        self._input = inputs[0].name
 
     def _run(self, images: np.ndarray, signature: str) -> dict[str, np.ndarray]:
         outputs = list(self.signatures[signature].outputs)
@@ -75,17 +71,6 @@ def require_contained(path: os.PathLike) -> None:
     import onnx
 
     loaded(path, f"onnx {onnx.__version__}", lambda: onnx.checker.check_model(os.fspath(path)))
-
-
-def signatures_of(
-    input_shape: tuple[int | None, ...], input_dtype: str, outputs: tuple[str, ...]
-) -> dict[str, Signature]:
-    """The signatures of a graph with one input, in a format that has no signatures."""
-    shape, layout = channels_last(input_shape)
-    signatures = {DEFAULT_SIGNATURE: Signature(shape, input_dtype, outputs, layout)}
-    if FEATURES in outputs:
-        signatures[FEATURES] = Signature(shape, input_dtype, (FEATURES,), layout)
-    return signatures
 
 
 def intermediate_tensors(path: os.PathLike, images: np.ndarray) -> Iterator[Intermediate]:

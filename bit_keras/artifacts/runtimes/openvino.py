@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from bit_keras.artifacts.runtimes.onnx_runtime import require_contained, signatures_of
-from bit_keras.artifacts.runtimes.program import IMAGE_RANK, Program, dimensions, loaded
+from bit_keras.artifacts.runtimes.onnx_runtime import require_contained
+from bit_keras.artifacts.runtimes.program import GraphInput, Program, loaded, signatures_of
 from bit_keras.errors import ExportError
 from bit_keras.extras import require_extra
 
@@ -56,9 +56,9 @@ class OpenVinoProgram(Program):
         elif file.suffix == ".xml" and not file.with_suffix(".bin").is_file():
             raise ExportError(f"{file} has no weights: {file.stem}.bin is not an ordinary file.")
         self._network = loaded(path, self.engine, lambda: self._core.read_model(file))
-        shape, dtype = _taken(path, self._network.inputs)
-        names = tuple(_name(output) for output in self._network.outputs)
-        self.signatures = signatures_of(shape, dtype, names)
+        inputs = [_input(port) for port in self._network.inputs]
+        outputs = tuple(_name(port) for port in self._network.outputs)
+        self.signatures = signatures_of(path, inputs, outputs)
         self._compiled: tuple[tuple[int, ...], Any] = ((), None)
 
     def _run(self, images: np.ndarray, signature: str) -> dict[str, np.ndarray]:
@@ -90,17 +90,14 @@ def _file(path: Path) -> Path:
     return path / MODEL if (path / MODEL).is_file() else path
 
 
-def _taken(path: os.PathLike, inputs: list[Any]) -> tuple[tuple[int | None, ...], str]:
-    """Shape and dtype of the images that a model takes."""
-    if len(inputs) == 1:
-        shape, dtype = inputs[0].partial_shape, inputs[0].element_type.get_type_name()
-        if shape.rank.is_static and len(shape) == IMAGE_RANK and dtype in _DTYPES:
-            sides = (side.get_length() if side.is_static else None for side in shape)
-            return dimensions(sides), _DTYPES[dtype]
-    taken = ", ".join(
-        f"{_name(entry)}: {entry.element_type} {entry.partial_shape}" for entry in inputs
+def _input(port: Any) -> GraphInput:
+    dtype, shape = port.element_type.get_type_name(), port.partial_shape
+    sides = list(shape) if shape.rank.is_static else []
+    return GraphInput(
+        _name(port),
+        _DTYPES.get(dtype, dtype),
+        tuple(side.get_length() if side.is_static else None for side in sides),
     )
-    raise ExportError(f"{path} takes {taken}, and not one batch of images.")
 
 
 def _name(port: Any) -> str:

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -188,6 +188,41 @@ def channels_last(shape: Sequence[int | None]) -> tuple[tuple[int | None, ...], 
     if second == RGB and last != RGB:
         return (batch, third, last, second), "nchw"
     return tuple(shape), "nhwc"
+
+
+class GraphInput(NamedTuple):
+    """An input of a graph; sides that are not integers may be any."""
+
+    name: str
+    dtype: str
+    shape: tuple[object, ...]
+
+
+def signatures_of(
+    path: os.PathLike, inputs: Sequence[GraphInput], outputs: tuple[str, ...]
+) -> dict[str, Signature]:
+    """The signatures of a graph, in a format that has no signatures.
+
+    Args:
+        path: The file, for errors.
+        inputs: sequence of GraphInput. All that the graph has.
+        outputs: tuple of str. The names of its outputs.
+
+    Raises:
+        ExportError: It does not take one batch of images.
+    """
+    if (
+        len(inputs) != 1
+        or len(inputs[0].shape) != IMAGE_RANK
+        or inputs[0].dtype not in ("float32", "uint8")
+    ):
+        taken = ", ".join(f"{each.name}: {each.dtype} {list(each.shape)}" for each in inputs)
+        raise ExportError(f"{path} takes {taken}, and not one batch of images.")
+    shape, layout = channels_last(dimensions(inputs[0].shape))
+    signatures = {DEFAULT_SIGNATURE: Signature(shape, inputs[0].dtype, outputs, layout)}
+    if FEATURES in outputs:
+        signatures[FEATURES] = Signature(shape, inputs[0].dtype, (FEATURES,), layout)
+    return signatures
 
 
 def in_layout(images: np.ndarray, layout: Layout) -> np.ndarray:

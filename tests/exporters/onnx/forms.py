@@ -4,8 +4,8 @@ import shlex
 
 import numpy as np
 
-from bit_keras.artifacts.metadata import Metadata
-from bit_keras.artifacts.reference import read_reference, reference_difference
+from bit_keras.artifacts import Artifact
+from bit_keras.artifacts.reference import reference_difference
 from bit_keras.exporters import export
 from bit_keras.exporters.onnx.graph import INPUTS
 from bit_keras.preprocessing.decoding import scores_of
@@ -64,8 +64,8 @@ def artifact_of(path):
 
 def inputs_of(path):
     """The stored images in the layout and the number that a file takes, by the input's name."""
-    layout = Metadata.read(artifact_of(path)).layout
-    images = read_reference(artifact_of(path))["inputs"]
+    layout = Artifact(artifact_of(path)).metadata.layout
+    images = Artifact(artifact_of(path)).read_reference()["inputs"]
     if layout == "nchw":  # The form that takes one image.
         images = np.ascontiguousarray(images.transpose(0, 3, 1, 2)[:1])
     return {INPUTS[layout]: images}
@@ -73,7 +73,7 @@ def inputs_of(path):
 
 def difference(path, outputs):
     """The largest difference of any output to what Keras returned."""
-    reference = read_reference(artifact_of(path))
+    reference = Artifact(artifact_of(path)).read_reference()
     count = len(outputs["logits"])
     expected = {name: array[:count] for name, array in reference.items()}
     expected["probabilities"] = scores_of(expected["logits"], "softmax")

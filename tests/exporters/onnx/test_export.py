@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-from bit_keras.artifacts.metadata import Metadata
-from bit_keras.artifacts.reference import read_reference, relative_difference
+from bit_keras.artifacts import Artifact
+from bit_keras.artifacts.reference import relative_difference
 from bit_keras.artifacts.runtimes import open_program
 from bit_keras.checkpoints import fill_with_seeded_values
 from bit_keras.errors import BitKerasError, ExportError, SizeError
@@ -128,7 +128,7 @@ def narrow_sibling():
 
 def test_size_and_batch_are_as_requested(classifier, dynamic_file, tmp_path):
     assert shapes(dynamic_file)["inputs"] == ["batch", "height", "width", 3]
-    assert Metadata.read(dynamic_file).size is None
+    assert Artifact(dynamic_file).metadata.size is None
     export_onnx(classifier, tmp_path / "a.onnx", size=48)
     assert shapes(tmp_path / "a.onnx") == {
         "inputs": ["batch", 48, 48, 3],
@@ -202,7 +202,7 @@ def test_the_opset_is_stated_and_the_checker_agrees(dynamic_file):
 
 
 def test_the_file_has_metadata_and_reference_outputs(classifier, dynamic_file):
-    metadata, reference = Metadata.read(dynamic_file), read_reference(dynamic_file)
+    metadata, reference = Artifact(dynamic_file).metadata, Artifact(dynamic_file).read_reference()
     assert (metadata.target, metadata.precision, metadata.folded) == ("onnx", "float32", True)
     assert metadata.tolerance == TOLERANCE
     assert ClassifierSpec.from_json(metadata.task) == spec_of("bit_tiny.cifar10")
@@ -252,7 +252,7 @@ def int8_file(trained, sample_images, tmp_path_factory):
 def test_int8_is_a_quarter_of_the_size_and_names_the_same_classes(
     trained, sample_images, int8_file
 ):
-    metadata = Metadata.read(int8_file)
+    metadata = Artifact(int8_file).metadata
     assert metadata.precision == "int8"
     assert 1e-4 < metadata.tolerance < 0.3
     # The least of a file of float32.
@@ -302,7 +302,7 @@ def test_large_weights_are_in_a_file_of_their_own(classifier, tmp_path, monkeypa
         require_equal(
             open_program(tmp_path / "a.onnx", engine=engine)(x), outputs_of(classifier, x)
         )
-    assert Metadata.read(tmp_path / "a.onnx").size == 64
+    assert Artifact(tmp_path / "a.onnx").metadata.size == 64
 
 
 def test_a_large_network_is_quantised_into_one_file(trained, sample_images, tmp_path, monkeypatch):

@@ -8,8 +8,7 @@ import pytest
 
 from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.members import METADATA
-from bit_keras.artifacts.metadata import Metadata
-from bit_keras.artifacts.reference import read_reference, relative_difference
+from bit_keras.artifacts.reference import relative_difference
 from bit_keras.artifacts.runtimes import open_program
 from bit_keras.errors import ExportError
 from bit_keras.exporters import export
@@ -58,7 +57,7 @@ def test_all_options_go_together(classifier, quantize, engine, tmp_path):
         opset=13,
         layout="nchw",
     )
-    assert metadata == Metadata.read(path)
+    assert metadata == Artifact(path).metadata
     assert metadata.layout == "nchw"
     assert shapes(path) == {
         "inputs_nchw": [2, 3, 64, 64],
@@ -228,13 +227,13 @@ def test_a_file_from_before_there_were_layouts_is_still_read(classifier, tmp_pat
     del fields["layout"]
     entry.value = json.dumps(fields)
     onnx.save(model, path)
-    assert Metadata.read(path).layout == "nhwc"
+    assert Artifact(path).metadata.layout == "nhwc"
     assert Artifact(path).verify().passed
     del fields["size"]
     entry.value = json.dumps(fields)
     onnx.save(model, path)
     with pytest.raises(ExportError, match="differs in size"):
-        Metadata.read(path)
+        _ = Artifact(path).metadata
 
 
 def test_outputs_are_taken_by_no_node(classifier, tmp_path):
@@ -243,4 +242,4 @@ def test_outputs_are_taken_by_no_node(classifier, tmp_path):
     graph = onnx.load(tmp_path / "a.onnx").graph
     taken = {name for node in graph.node for name in node.input}
     assert not taken & {output.name for output in graph.output}
-    assert read_reference(tmp_path / "a.onnx")["inputs"].shape[-1] == 3
+    assert Artifact(tmp_path / "a.onnx").read_reference()["inputs"].shape[-1] == 3

@@ -8,7 +8,8 @@ import importlib.metadata
 import numpy as np
 import pytest
 
-from bit_keras.artifacts.reference import read_reference, relative_difference
+from bit_keras.artifacts import Artifact
+from bit_keras.artifacts.reference import relative_difference
 from bit_keras.artifacts.runtimes import open_program
 from bit_keras.artifacts.runtimes.litert import dequantized
 from bit_keras.preprocessing.decoding import scores_of
@@ -26,7 +27,7 @@ EVERY_FORM = [
 
 def difference_to_keras(path, logits):
     """Of the logits for the two images that a file stores."""
-    return relative_difference(logits, read_reference(path)["logits"])
+    return relative_difference(logits, Artifact(path).read_reference()["logits"])
 
 
 @pytest.fixture(params=EVERY_FORM)
@@ -50,7 +51,7 @@ def path(form, file_of_form):
     ],
 )
 def test_the_interpreters(form, path, client, engine, package, client_record):
-    logits = open_program(path, engine=engine)(read_reference(path)["inputs"])["logits"]
+    logits = open_program(path, engine=engine)(Artifact(path).read_reference()["inputs"])["logits"]
     difference = difference_to_keras(path, logits)
     assert difference < (0.5 if "--quantize" in form else 1e-5)
     client_record(client, importlib.metadata.version(package), form, difference)
@@ -103,7 +104,7 @@ def test_compiled_model_returns_what_the_interpreter_returns(form, path, signatu
     if form == "tflite --size dynamic":
         compiled.resize((1, SIZE, SIZE, 3))
     logits = []
-    for image in read_reference(path)["inputs"]:
+    for image in Artifact(path).read_reference()["inputs"]:
         found = compiled(image[None], signature)
         expected, details = interpreted(path, image[None])
         assert found.keys() == expected.keys()
@@ -145,7 +146,7 @@ def test_mediapipe_returns_the_probabilities(form, path, client_record):
     mediapipe = pytest.importorskip("mediapipe", reason="mediapipe is not installed")
     from tests.exporters.tflite.test_mediapipe import classify, scores
 
-    reference = read_reference(path)
+    reference = Artifact(path).read_reference()
     pixels = reference["inputs"]
     if pixels.dtype != np.uint8:
         pixels = np.rint((pixels + 1) * 127.5).astype("uint8")

@@ -7,8 +7,7 @@ import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
 from bit_keras.artifacts import Artifact
-from bit_keras.artifacts.metadata import Metadata
-from bit_keras.artifacts.reference import read_reference, relative_difference
+from bit_keras.artifacts.reference import relative_difference
 from bit_keras.artifacts.runtimes import open_program
 from bit_keras.errors import ExportError, SizeError
 from bit_keras.exporters import export
@@ -107,12 +106,12 @@ def test_the_interpreters_own_kernels_agree_to_the_bit(quantize, files, images):
 
 def test_a_file_says_what_it_is(quantize, files):
     path = files[quantize]
-    metadata = Metadata.read(path)
+    metadata = Artifact(path).metadata
     assert metadata.target == "tflite"
     assert metadata.precision == ("float32" if quantize == "none" else quantize)
     pixels = quantize in ("int8", "int8-pure")
     assert metadata.input_range == ((0.0, 255.0) if pixels else (-1.0, 1.0))
-    assert read_reference(path)["inputs"].dtype == ("uint8" if pixels else "float32")
+    assert Artifact(path).read_reference()["inputs"].dtype == ("uint8" if pixels else "float32")
 
 
 @pytest.mark.long
@@ -208,7 +207,7 @@ def test_labels_of_ones_own_travel_in_the_file(tmp_path):
     labels = Labels("pets", ("cat", "dog"), ("cat", "dog"))
     spec = ClassifierSpec(labels, spec_of(NAME).transform, "sigmoid")
     export_tflite(model, tmp_path / "a.tflite", spec=spec)
-    assert ClassifierSpec.from_json(Metadata.read(tmp_path / "a.tflite").task) == spec
+    assert ClassifierSpec.from_json(Artifact(tmp_path / "a.tflite").metadata.task) == spec
     # A head of zeros: the sigmoid of 0.
     found = open_program(tmp_path / "a.tflite")(np.zeros((1, 64, 64, 3), "float32"))
     np.testing.assert_array_equal(found["probabilities"], [[0.5, 0.5]])

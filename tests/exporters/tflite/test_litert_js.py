@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bit_keras.artifacts.reference import read_reference, relative_difference
+from bit_keras.artifacts import Artifact
+from bit_keras.artifacts.reference import relative_difference
 from bit_keras.artifacts.runtimes.litert import dequantized
 from tests.browser import browser, node_module, report_of
 from tests.exporters.tflite.models import FORMS, SIZE
@@ -35,7 +36,7 @@ def report(core, file_of_form, tmp_path_factory):
     jobs = []
     for number, form in enumerate(FORMS):
         path = file_of_form(form)
-        inputs = read_reference(path)["inputs"]
+        inputs = Artifact(path).read_reference()["inputs"]
         files |= {f"/{number}.tflite": path, f"/{number}.bin": inputs.tobytes()}
         job = {"model": f"/{number}.tflite", "inputs": f"/{number}.bin"}
         jobs.append({**job, "dtype": inputs.dtype.name, "shape": [1, SIZE, SIZE, 3]})
@@ -58,7 +59,7 @@ def test_litert_js_returns_what_the_interpreter_returns(
     assert outputs.keys() == {"serving_default", "features"}, outputs
     for signature in outputs.values():
         logits = []
-        for image, found in zip(read_reference(path)["inputs"], signature, strict=True):
+        for image, found in zip(Artifact(path).read_reference()["inputs"], signature, strict=True):
             expected, details = interpreted(path, image[None])
             assert found.keys() == expected.keys()
             found = {name: np.reshape(found[name], expected[name].shape) for name in found}

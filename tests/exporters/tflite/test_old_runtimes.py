@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bit_keras.artifacts.reference import read_reference
+from bit_keras.artifacts import Artifact
 from tests.exporters.tflite.models import FORMS
 from tests.exporters.tflite.test_clients import difference_to_keras
 
@@ -43,7 +43,9 @@ def test_an_old_interpreter_runs_what_the_page_says(python, file_of_form, tmp_pa
     if python is None:
         pytest.skip("TFLITE_RUNTIMES names no environment with an old interpreter.")
     paths = [file_of_form(form) for form in FORMS]
-    jobs = {f"inputs_{n}": read_reference(path)["inputs"] for n, path in enumerate(paths)}
+    jobs = {
+        f"inputs_{n}": Artifact(path).read_reference()["inputs"] for n, path in enumerate(paths)
+    }
     np.savez(tmp_path / "jobs.npz", paths=[str(path) for path in paths], **jobs)
     command = [python, SCRIPT, tmp_path / "jobs.npz", tmp_path / "outputs.npz"]
     # Without the path of the tests, which other Pythons cannot import.

@@ -54,7 +54,6 @@ _SUBPACKAGES = (
     "layers",
     "models",
     "preprocessing",
-    "sources",
     "training",
 )
 

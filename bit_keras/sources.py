@@ -173,7 +173,9 @@ def resolve(source: str | os.PathLike | Source) -> Source:
     Example:
 
     ```python
-    bit_keras.sources.resolve("bit_tiny.cifar10").format  # 'model'
+    from bit_keras.sources import resolve
+
+    resolve("bit_tiny.cifar10").format  # 'model'
     ```
     """
     if isinstance(source, Source):

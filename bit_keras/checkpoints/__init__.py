@@ -10,24 +10,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bit_keras.checkpoints.checkpoint_file import CheckpointFile as CheckpointFile
     from bit_keras.checkpoints.checkpoint_file import open_checkpoint as open_checkpoint
-    from bit_keras.checkpoints.download import pretrained_path as pretrained_path
     from bit_keras.checkpoints.keras_model import load_keras_model as load_keras_model
     from bit_keras.checkpoints.seeded import fill_with_seeded_values as fill_with_seeded_values
     from bit_keras.checkpoints.transfer import load_weights as load_weights
     from bit_keras.checkpoints.transfer import save_weights as save_weights
-    from bit_keras.checkpoints.writing import FORMATS as FORMATS
-    from bit_keras.checkpoints.writing import write_checkpoint as write_checkpoint
 
 _HOMES = {
     "CheckpointFile": "checkpoint_file",
-    "FORMATS": "writing",
     "fill_with_seeded_values": "seeded",
     "load_keras_model": "keras_model",
     "load_weights": "transfer",
     "open_checkpoint": "checkpoint_file",
-    "pretrained_path": "download",
     "save_weights": "transfer",
-    "write_checkpoint": "writing",
 }
 
 __all__ = list(_HOMES)

@@ -81,8 +81,10 @@ def pretrained_path(checkpoint: Checkpoint) -> Path:
     Example:
 
     ```python
+    from bit_keras.checkpoints.download import pretrained_path
+
     checkpoint = bit_keras.model_info("bit_tiny.cifar10")
-    bit_keras.checkpoints.pretrained_path(checkpoint).name  # 'bit_tiny.cifar10.npz'
+    pretrained_path(checkpoint).name  # 'bit_tiny.cifar10.npz'
     ```
     """
     if checkpoint.url.startswith(PACKAGED):

@@ -114,7 +114,8 @@ def take_arrays(model: keras.Model, arrays: ArrayFile, *, replace_head: bool = F
     Example:
 
     ```python
-    from bit_keras.checkpoints import open_checkpoint, pretrained_path
+    from bit_keras.checkpoints import open_checkpoint
+    from bit_keras.checkpoints.download import pretrained_path
     from bit_keras.checkpoints.transfer import take_arrays
 
     model = bit_keras.create_classifier("bit_tiny.cifar10", weights=None, num_classes=5)
@@ -202,7 +203,8 @@ def require_known(arrays: ArrayFile) -> Architecture:
     Example:
 
     ```python
-    from bit_keras.checkpoints import open_checkpoint, pretrained_path
+    from bit_keras.checkpoints import open_checkpoint
+    from bit_keras.checkpoints.download import pretrained_path
     from bit_keras.checkpoints.transfer import require_known
 
     with open_checkpoint(pretrained_path(bit_keras.model_info("bit_tiny.cifar10"))) as arrays:

@@ -85,7 +85,8 @@ def keras_arrays(arrays: Arrays) -> ArraysInDialect:
     Example:
 
     ```python
-    from bit_keras.checkpoints import open_checkpoint, pretrained_path
+    from bit_keras.checkpoints import open_checkpoint
+    from bit_keras.checkpoints.download import pretrained_path
     from bit_keras.checkpoints.writing import keras_arrays
 
     with open_checkpoint(pretrained_path(bit_keras.model_info("bit_tiny.cifar10"))) as arrays:
@@ -125,7 +126,9 @@ def write_checkpoint(
     Example:
 
     ```python
-    from bit_keras.checkpoints import open_checkpoint, pretrained_path, write_checkpoint
+    from bit_keras.checkpoints import open_checkpoint
+    from bit_keras.checkpoints.download import pretrained_path
+    from bit_keras.checkpoints.writing import write_checkpoint
 
     with open_checkpoint(pretrained_path(bit_keras.model_info("bit_tiny.cifar10"))) as arrays:
         write_checkpoint("tiny.safetensors", arrays, "timm")

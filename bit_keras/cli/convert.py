@@ -89,9 +89,10 @@ def _convert(
     trust: bool,
     allow_nonfinite: bool,
 ) -> None:
-    from bit_keras.checkpoints import open_checkpoint, write_checkpoint
+    from bit_keras.checkpoints import open_checkpoint
     from bit_keras.checkpoints.published import published_spec
     from bit_keras.checkpoints.transfer import require_known
+    from bit_keras.checkpoints.writing import write_checkpoint
     from bit_keras.exporters.keras_archive import convert_to_keras, export_keras
     from bit_keras.exporters.targets import require_suffix
     from bit_keras.inference import load_network

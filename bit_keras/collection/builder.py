@@ -174,7 +174,7 @@ def _report_others(recipe: Recipe, models: Path) -> None:
 
 def _weights_digest(checkpoint: Checkpoint) -> str:
     # Here, since it imports Keras, which takes seconds and memory that a check does not need.
-    from bit_keras.checkpoints import pretrained_path
+    from bit_keras.checkpoints.download import pretrained_path
 
     return digest_of_files([pretrained_path(checkpoint)])
 

@@ -3,4 +3,3 @@
 from bit_keras.data.datasets import image_dataset as image_dataset
 from bit_keras.data.datasets import open_images as open_images
 from bit_keras.data.images import Images as Images
-from bit_keras.data.images import hold_out as hold_out

@@ -211,10 +211,11 @@ def hold_out(images: Images, fraction: float, seed: int) -> tuple[Images, Images
     Example:
 
     ```python
+    from bit_keras.data.images import hold_out
+
     pixels, labels = np.zeros((10, 40, 40, 3), "uint8"), [0] * 5 + [1] * 5
-    train, validation = bit_keras.data.hold_out(
-        bit_keras.data.open_images((pixels, labels)), fraction=0.2, seed=0
-    )
+    images = bit_keras.data.open_images((pixels, labels))
+    train, validation = hold_out(images, fraction=0.2, seed=0)
     len(train), len(validation), sorted(validation.targets.tolist())  # (8, 2, [0, 1])
     ```
     """

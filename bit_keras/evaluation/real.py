@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 
 from bit_keras.errors import BitKerasError
-from bit_keras.preprocessing import Labels, load_real_labels
+from bit_keras.preprocessing import Labels
+from bit_keras.preprocessing.labels import load_real_labels
 
 #: The names of the ILSVRC-2012 validation images, counted from 1.
 _NAME = re.compile(r"(?:.*/)?ILSVRC2012_val_(\d{8})\.[A-Za-z]+")

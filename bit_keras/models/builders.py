@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 import keras
 from keras import layers
 
-from bit_keras.checkpoints import open_checkpoint, pretrained_path
+from bit_keras.checkpoints import open_checkpoint
 from bit_keras.checkpoints.abstract_model import abstract_model
+from bit_keras.checkpoints.download import pretrained_path
 from bit_keras.checkpoints.files import ArrayFile
 from bit_keras.checkpoints.hugging_face import is_repository
 from bit_keras.checkpoints.names import head_classes, input_channels, official_shapes
@@ -285,7 +286,7 @@ def network_of_file(
     Example:
 
     ```python
-    from bit_keras.checkpoints import pretrained_path
+    from bit_keras.checkpoints.download import pretrained_path
     from bit_keras.models.builders import network_of_file
 
     path = pretrained_path(bit_keras.model_info("bit_tiny.cifar10"))
@@ -315,7 +316,8 @@ def network_without_weights(source: str | os.PathLike, arrays: ArrayFile) -> ker
     Example:
 
     ```python
-    from bit_keras.checkpoints import open_checkpoint, pretrained_path
+    from bit_keras.checkpoints import open_checkpoint
+    from bit_keras.checkpoints.download import pretrained_path
     from bit_keras.models.builders import network_without_weights
 
     path = pretrained_path(bit_keras.model_info("bit_tiny.cifar10"))

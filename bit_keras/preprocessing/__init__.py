@@ -8,5 +8,4 @@ from bit_keras.preprocessing.evaluation import eval_transform as eval_transform
 from bit_keras.preprocessing.evaluation import load_image as load_image
 from bit_keras.preprocessing.labels import Labels as Labels
 from bit_keras.preprocessing.labels import load_labels as load_labels
-from bit_keras.preprocessing.labels import load_real_labels as load_real_labels
 from bit_keras.preprocessing.training import TrainTransform as TrainTransform

@@ -206,7 +206,9 @@ def load_real_labels() -> tuple[tuple[int, ...], ...]:
     Example:
 
     ```python
-    real = bit_keras.preprocessing.load_real_labels()
+    from bit_keras.preprocessing.labels import load_real_labels
+
+    real = load_real_labels()
     len(real), real[3]  # (50000, (809,))
     ```
 

@@ -12,9 +12,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bit_keras.data import Images, hold_out
+from bit_keras.data import Images
 from bit_keras.data.datasets import open_image_source
 from bit_keras.data.image_source import ImageSource
+from bit_keras.data.images import hold_out
 from bit_keras.data.listing import shown
 from bit_keras.errors import ImageError, TrainingError
 from bit_keras.extras import require_extra

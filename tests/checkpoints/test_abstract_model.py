@@ -4,8 +4,9 @@ import keras
 import pytest
 
 from bit_keras import create_classifier
-from bit_keras.checkpoints import load_keras_model, open_checkpoint, pretrained_path
+from bit_keras.checkpoints import load_keras_model, open_checkpoint
 from bit_keras.checkpoints.abstract_model import abstract_model
+from bit_keras.checkpoints.download import pretrained_path
 from bit_keras.models.builders import network_without_weights
 from bit_keras.registry import model_info
 

@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import pytest
 
-from bit_keras.checkpoints import FORMATS, open_checkpoint, published, write_checkpoint
+from bit_keras.checkpoints import open_checkpoint, published
 from bit_keras.checkpoints.dialects import BIT_JAX, BIT_PYTORCH, FLAX, TIMM, bit_tf2_order
 from bit_keras.checkpoints.files import write_npz, write_safetensors
 from bit_keras.checkpoints.names import PLAIN_STEM, STEM, official_names, official_shapes
 from bit_keras.checkpoints.seeded import SeededArrays
-from bit_keras.checkpoints.writing import ArraysInDialect
+from bit_keras.checkpoints.writing import FORMATS, ArraysInDialect, write_checkpoint
 from bit_keras.errors import CheckpointError
 from bit_keras.layers.std_conv2d import EPSILON
 from bit_keras.registry import ARCHITECTURES

@@ -21,8 +21,8 @@ import rich.console
 
 import bit_keras
 import bit_keras.progress
-from bit_keras.checkpoints import open_checkpoint, pretrained_path
-from bit_keras.checkpoints.download import cache_folder
+from bit_keras.checkpoints import open_checkpoint
+from bit_keras.checkpoints.download import cache_folder, pretrained_path
 from bit_keras.checkpoints.files import NpzFile, write_npz
 from bit_keras.errors import DownloadError
 
@@ -584,7 +584,7 @@ def test_a_downloaded_file_reaches_the_network(mirror, tiny_file, tiny_arrays, m
 
 DOWNLOADER = f"""
 import bit_keras
-from bit_keras.checkpoints import pretrained_path
+from bit_keras.checkpoints.download import pretrained_path
 
 print(pretrained_path(bit_keras.model_info({NAME!r})))
 """

@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 
 import bit_keras
-from bit_keras.checkpoints import open_checkpoint, pretrained_path, write_checkpoint
+from bit_keras.checkpoints import open_checkpoint
+from bit_keras.checkpoints.download import pretrained_path
 from bit_keras.checkpoints.files import write_npz
 from bit_keras.checkpoints.hugging_face import is_repository, repository_weights
+from bit_keras.checkpoints.writing import write_checkpoint
 from bit_keras.errors import CheckpointError, DownloadError
 from bit_keras.registry import model_info
 from bit_keras.sources import resolve

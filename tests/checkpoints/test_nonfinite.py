@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import bit_keras
-from bit_keras.checkpoints import load_keras_model, open_checkpoint, write_checkpoint
+from bit_keras.checkpoints import load_keras_model, open_checkpoint
+from bit_keras.checkpoints.writing import write_checkpoint
 from bit_keras.errors import CheckpointError
 
 NAME = "resnet/head/conv2d/kernel"

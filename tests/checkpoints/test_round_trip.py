@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import bit_keras
-from bit_keras.checkpoints import open_checkpoint, write_checkpoint
+from bit_keras.checkpoints import open_checkpoint
 from bit_keras.checkpoints.dialects import BIT_PYTORCH, TIMM, bit_tf2_order
 from bit_keras.checkpoints.files import Arrays
 from bit_keras.checkpoints.names import official_shapes
-from bit_keras.checkpoints.writing import ArraysInDialect
+from bit_keras.checkpoints.writing import ArraysInDialect, write_checkpoint
 from bit_keras.models.builders import network_of_file
 from bit_keras.registry import ARCHITECTURES
 

@@ -10,10 +10,11 @@ import pytest
 
 import bit_keras
 from bit_keras.artifacts.members import METADATA
-from bit_keras.checkpoints import FORMATS, fill_with_seeded_values, open_checkpoint
+from bit_keras.checkpoints import fill_with_seeded_values, open_checkpoint
 from bit_keras.checkpoints.files import write_npz
 from bit_keras.checkpoints.names import official_shapes
 from bit_keras.checkpoints.seeded import SeededArrays
+from bit_keras.checkpoints.writing import FORMATS
 from bit_keras.exporters.keras_archive import export_keras
 from bit_keras.preprocessing import ClassifierSpec, Labels, eval_transform, spec_of
 from bit_keras.registry import ARCHITECTURES

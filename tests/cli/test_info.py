@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import bit_keras
-from bit_keras.checkpoints import open_checkpoint, write_checkpoint
+from bit_keras.checkpoints import open_checkpoint
 from bit_keras.checkpoints.files import write_npz as write
 from bit_keras.checkpoints.names import official_shapes
 from bit_keras.checkpoints.seeded import SeededArrays
+from bit_keras.checkpoints.writing import write_checkpoint
 from bit_keras.exporters.keras_archive import export_keras
 from bit_keras.registry import ARCHITECTURES
 from tests.cli.running import fails, run, succeeds

@@ -5,7 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from bit_keras.data import hold_out, open_images
+from bit_keras.data import open_images
+from bit_keras.data.images import hold_out
 from bit_keras.errors import DataError
 
 

@@ -8,10 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import bit_keras
-from bit_keras.checkpoints import open_checkpoint, write_checkpoint
+from bit_keras.checkpoints import open_checkpoint
 from bit_keras.checkpoints.files import write_npz
 from bit_keras.checkpoints.names import official_shapes
 from bit_keras.checkpoints.seeded import SeededArrays
+from bit_keras.checkpoints.writing import write_checkpoint
 from bit_keras.collection import Recipe
 from bit_keras.collection.recipe import list_recipes
 from bit_keras.errors import UnknownModelError

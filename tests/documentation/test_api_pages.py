@@ -11,13 +11,6 @@ from tests.documentation.snippets import ROOT
 
 PACKAGE = griffe.load("bit_keras", search_paths=[ROOT], resolve_aliases=True)
 
-#: Functions whose docstring has no example, and why.
-WITHOUT_EXAMPLE = {
-    "bit_keras.benchmark.peers.peer_entries": "it writes files of networks, and quantises them",
-    "bit_keras.benchmark.plot.write_plot": "it plots the result of a benchmark",
-    "bit_keras.exporters.layer_errors.layer_errors": "it compares a file with its network",
-}
-
 
 def documented():
     """The public path of every entry, with its page."""
@@ -110,7 +103,7 @@ def test_docstrings_of_functions_follow_the_house_template(path):
     for name in described(parts.get("Raises", "")):
         for error in name.split(", "):
             assert error.endswith("Error") or error == "Interrupted", name
-    assert ("Example" in parts) == (found.path not in WITHOUT_EXAMPLE)
+    assert "Example" in parts
 
 
 @pytest.mark.parametrize("path", CLASSES)

@@ -8,13 +8,8 @@ from PIL import Image
 from bit_keras.data import open_images
 from bit_keras.errors import BitKerasError
 from bit_keras.evaluation import evaluate
-from bit_keras.preprocessing import (
-    ClassifierSpec,
-    EvalTransform,
-    Labels,
-    load_labels,
-    load_real_labels,
-)
+from bit_keras.preprocessing import ClassifierSpec, EvalTransform, Labels, load_labels
+from bit_keras.preprocessing.labels import load_real_labels
 from bit_keras.registry import Resizing
 
 pytestmark = pytest.mark.skipif(

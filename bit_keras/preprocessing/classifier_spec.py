@@ -8,7 +8,7 @@ from bit_keras.documents import typed
 from bit_keras.errors import BitKerasError, SizeError, UnknownModelError
 from bit_keras.preprocessing.evaluation import EvalTransform, eval_transform
 from bit_keras.preprocessing.labels import LISTS, Labels, labels_of, load_labels
-from bit_keras.registry import RGB, Resizing, model_info
+from bit_keras.registry import RGB, model_info
 
 Activation = Literal["softmax", "sigmoid"]
 
@@ -44,15 +44,7 @@ class ClassifierSpec:
         Raises:
             SizeError: `size` is below 32.
         """
-        before = self.transform
-        if size == before.size:
-            return self
-        resizing = dataclasses.replace(
-            before.resizing,
-            side=max(size, round(size * before.resizing.side / before.size)),
-            source=f"{before.resizing.source}, scaled from {before.size} pixels",
-        )
-        return dataclasses.replace(self, transform=EvalTransform(size, resizing))
+        return dataclasses.replace(self, transform=self.transform.at_size(size))
 
     def to_json(self) -> dict[str, Any]:
         """A document that `from_json` reads; packaged class lists are only named."""
@@ -75,12 +67,12 @@ class ClassifierSpec:
         """
         try:
             stored = typed(document, _Stored)
-            labels, transform = stored.labels, stored.transform
+            labels = stored.labels
             return cls(
                 load_labels(labels.name)
                 if labels.ids is None
                 else Labels(labels.name, labels.ids, labels.names or ()),
-                EvalTransform(transform.size, transform.resizing),
+                stored.transform,
                 stored.activation,
             )
         except ValueError as error:
@@ -98,17 +90,11 @@ class _StoredLabels:
 
 
 @dataclasses.dataclass(frozen=True)
-class _StoredTransform:
-    size: int
-    resizing: Resizing
-
-
-@dataclasses.dataclass(frozen=True)
 class _Stored:
     """What `to_json` writes."""
 
     labels: _StoredLabels
-    transform: _StoredTransform
+    transform: EvalTransform
     activation: Activation
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from bit_keras.errors import DecodingError
 from bit_keras.preprocessing.classifier_spec import Activation, ClassifierSpec
+from bit_keras.preprocessing.evaluation import is_integer
 from bit_keras.preprocessing.labels import Labels, labels_of
 from bit_keras.registry import model_info
 
@@ -63,7 +64,7 @@ def decode_predictions(
     Reference:
         Sigmoid for ImageNet-21k: [Kolesnikov et al., 2020](https://arxiv.org/abs/1912.11370).
     """
-    if isinstance(top, bool) or not isinstance(top, int | np.integer) or top < 1:
+    if not is_integer(top) or top < 1:
         raise DecodingError(f"`top` must be an integer from 1; got {top!r}.")
     values = _as_batch(logits)
     labels, activation, owner = _classes(name, values.shape[1])

@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 from bit_keras.errors import ImageError, SizeError, reason_of
 from bit_keras.preprocessing.heif import EXTRA, is_heif, register_heif
-from bit_keras.registry import MINIMUM_SIZE, Checkpoint, Resizing, model_info
+from bit_keras.registry import MINIMUM_SIZE, Resizing, model_info
 
 ImageSource = str | os.PathLike | bytes | bytearray | Image.Image | np.ndarray
 
@@ -130,6 +130,22 @@ class EvalTransform:
         image = image.crop((left, top, left + self.size, top + self.size))
         return np.asarray(image, np.float32) / 127.5 - 1
 
+    def at_size(self, size: int) -> "EvalTransform":
+        """The same transform for images of another size, resized to the same multiple of the crop.
+
+        Raises:
+            SizeError: `size` is below 32.
+        """
+        _check_size(size)
+        if size == self.size:
+            return self
+        resizing = dataclasses.replace(
+            self.resizing,
+            side=round(size * self.resizing.side / self.size),
+            source=f"{self.resizing.source}, scaled from {self.size} pixels",
+        )
+        return EvalTransform(size, resizing)
+
     def region(self, width: int, height: int) -> tuple[float, float, float, float]:
         """The part of an image that the crop covers, and so all that a network sees of it.
 
@@ -208,15 +224,25 @@ def eval_transform(name: str, size: int | None = None) -> EvalTransform:
         default ratio is timm 1.0.31's for the 224-pixel students.
     """
     checkpoint = model_info(name)
-    if size is None:
-        size = checkpoint.size
+    size = checkpoint.size if size is None else size
     if size is None:
         raise SizeError(
             f"No source states the input size of {checkpoint.name}; pass `size=` in pixels, "
             f"at least {MINIMUM_SIZE}."
         )
     _check_size(size)
-    return EvalTransform(int(size), _resizing(checkpoint, int(size)))
+    if checkpoint.size is not None and checkpoint.resizing is not None:
+        return EvalTransform(checkpoint.size, checkpoint.resizing).at_size(int(size))
+    side = round(size / DEFAULT_CROP_RATIO)
+    logging.getLogger("bit_keras").warning(
+        "No published evaluation transform is known for %s; using short side %d, bilinear, "
+        "centre crop %d.",
+        checkpoint.name,
+        side,
+        size,
+    )
+    resizing = Resizing("short_side", side, "bilinear", "default of this project")
+    return EvalTransform(int(size), resizing)
 
 
 def load_image(source: ImageSource) -> Image.Image:
@@ -313,33 +339,16 @@ def require_resizable(source: ImageSource, image: Image.Image, width: int, heigh
         )
 
 
+def is_integer(value: object) -> bool:
+    """Whether a value is an integer of Python or NumPy; True and False are not."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def _check_size(size: int) -> None:
-    is_integer = isinstance(size, int | np.integer) and not isinstance(size, bool)
-    if not is_integer or size < MINIMUM_SIZE:
+    if not is_integer(size) or size < MINIMUM_SIZE:
         raise SizeError(
             f"The input size must be an integer of at least {MINIMUM_SIZE} pixels; got {size!r}."
         )
-
-
-def _resizing(checkpoint: Checkpoint, size: int) -> Resizing:
-    published = checkpoint.resizing
-    if published is None or checkpoint.size is None:
-        side = round(size / DEFAULT_CROP_RATIO)
-        logging.getLogger("bit_keras").warning(
-            "No published evaluation transform is known for %s; using short side %d, bilinear, "
-            "centre crop %d.",
-            checkpoint.name,
-            side,
-            size,
-        )
-        return Resizing("short_side", side, "bilinear", "default of this project")
-    if size == checkpoint.size:
-        return published
-    return dataclasses.replace(
-        published,
-        side=round(size * published.side / checkpoint.size),
-        source=f"{published.source}, scaled from {checkpoint.size} pixels",
-    )
 
 
 def _describe(source: ImageSource) -> str:

@@ -8,7 +8,12 @@ import numpy as np
 from PIL import Image
 
 from bit_keras.errors import BitKerasError, SizeError
-from bit_keras.preprocessing.evaluation import ImageSource, load_image, require_resizable
+from bit_keras.preprocessing.evaluation import (
+    ImageSource,
+    is_integer,
+    load_image,
+    require_resizable,
+)
 from bit_keras.registry import MINIMUM_SIZE
 
 #: Side before the crop over side of the crop where none is given: 160 over 128,
@@ -84,7 +89,7 @@ class TrainTransform:
     def __post_init__(self) -> None:
         if self.crop not in ("random", "inception"):
             raise BitKerasError(f"`crop` is 'random' or 'inception'; got {self.crop!r}.")
-        if not _is_integer(self.size) or self.size < MINIMUM_SIZE:
+        if not is_integer(self.size) or self.size < MINIMUM_SIZE:
             raise SizeError(
                 f"The training size must be an integer of at least {MINIMUM_SIZE} pixels. "
                 f"Received: size={self.size!r}."
@@ -98,7 +103,7 @@ class TrainTransform:
             return
         if self.precrop is None:
             object.__setattr__(self, "precrop", round(self.size * DEFAULT_PRECROP_RATIO))
-        elif not _is_integer(self.precrop) or self.precrop < self.size:
+        elif not is_integer(self.precrop) or self.precrop < self.size:
             raise SizeError(
                 f"A crop of {self.size} pixels needs a precrop of at least as many. "
                 f"Received: precrop={self.precrop!r}."
@@ -138,7 +143,3 @@ def _inception_box(
             top = int(generator.integers(height - box_height, endpoint=True))
             return left, top, left + box_width, top + box_height
     return 0, 0, width, height
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)

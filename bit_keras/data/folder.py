@@ -15,12 +15,6 @@ from bit_keras.data.listing import File, Listing, shown
 from bit_keras.data.recognition import why_not_an_image
 from bit_keras.errors import DataError, reason_of
 
-#: Reasons to skip an entry of a folder.
-_DANGLING = "a broken link"
-_CIRCLE = "a link to a parent folder"
-_TWICE = "a link to a folder that has been read"
-_EMPTY = "an empty folder"
-
 #: Reasons to skip a special file, by the first letter of `stat.filemode`.
 _SPECIAL = {"p": "a named pipe", "s": "a socket", "c": "a device", "b": "a device"}
 
@@ -105,7 +99,7 @@ class _Walk:
                 self._skip(f"{folder.path}/", reason_of(error))
                 continue
             if not entries and folder.path:
-                self._skip(f"{folder.path}/", _EMPTY)
+                self._skip(f"{folder.path}/", "an empty folder")
             pending.extend(reversed([*self._folders_of(folder, entries)]))
 
     def _folders_of(self, folder: _Folder, entries: list[os.DirEntry]) -> Iterator[_Folder]:
@@ -127,7 +121,7 @@ class _Walk:
             status = absolute.stat()
         except OSError:
             # Without a suffix, it may have been a class folder.
-            self._skip(link.path if Path(link.path).suffix else f"{link.path}/", _DANGLING)
+            self._skip(link.path if Path(link.path).suffix else f"{link.path}/", "a broken link")
             return
         self._linked = True
         if not stat.S_ISDIR(status.st_mode):
@@ -137,9 +131,9 @@ class _Walk:
         # Once per class or split, because folders that link to each other have endless paths.
         once = (link.path.partition("/")[0], identity)
         if identity in link.parents or _contains(real, self._real_root):
-            self._skip(f"{link.path}/", _CIRCLE)
+            self._skip(f"{link.path}/", "a link to a parent folder")
         elif once in self._read:
-            self._skip(f"{link.path}/", _TWICE)
+            self._skip(f"{link.path}/", "a link to a folder that has been read")
         else:
             self._read.add(once)
             self._walk(_Folder(link.path, (*link.parents, identity)))

@@ -68,7 +68,7 @@ def labelled(listing: Listing) -> ImageSource:
     parts: dict[str | None, list[tuple[File, int]]] = defaultdict(list)
     for split, name, file in sorted(kept, key=lambda entry: entry[2].path):
         parts[split].append((file, number[name]))
-    unreadable = _unreadable_classes(skipped, parts, classes, splits)
+    unreadable = _unreadable_classes(skipped, kept, splits)
     return ImageSource(
         where, splits, lambda split: _images(listing, classes, parts.get(split, [])), unreadable
     )
@@ -193,11 +193,11 @@ def _spellings(found: Iterable[tuple[str | None, str]], where: str) -> dict[str,
             f"The name of the class folder {shown(broken[0])} in {where} is not UTF-8; rename it."
         )
     spelled: dict[str, str] = {}
+    known: dict[str, str] = {}
     places: dict[str, set[str | None]] = defaultdict(set)
     for folder in sorted(splits_of):
-        name = next((known for known in places if same_name(known) == same_name(folder)), folder)
-        spelled[folder] = name
-        places[name] |= splits_of[folder]
+        spelled[folder] = known.setdefault(same_name(folder), folder)
+        places[spelled[folder]] |= splits_of[folder]
     first: dict[str, str] = {}
     for name in places:
         other = first.setdefault(same_name(name).casefold(), name)
@@ -239,8 +239,7 @@ def _each_once(
 
 def _unreadable_classes(
     skipped: Iterable[tuple[str, str]],
-    parts: Mapping[str | None, Sequence[tuple[File, int]]],
-    classes: Sequence[str],
+    kept: Iterable[tuple[str | None, str, File]],
     splits: Sequence[str],
 ) -> dict[str | None, list[UnreadableClass]]:
     """Returns the class folders without an image, by split."""
@@ -251,9 +250,7 @@ def _unreadable_classes(
         if len(parents) > depth + 1 and (not splits or parents[0] in splits):
             key = (parents[0] if splits else None, same_name(parents[depth]))
             entries[key].append((path, reason))
-    present = {
-        (split, same_name(classes[target])) for split, part in parts.items() for _, target in part
-    }
+    present = {(split, same_name(name)) for split, name, _ in kept}
     unreadable: dict[str | None, list[UnreadableClass]] = defaultdict(list)
     for (split, name), found in sorted(entries.items(), key=lambda entry: entry[0][1]):
         # A folder that contains only texts (`docs/`, annotations) is not a class.

@@ -17,12 +17,8 @@ from bit_keras.preprocessing.heif import EXTRA, is_heif, register_heif
 #: 179 megapixels with 16 bits, has 1.07 GB.
 MAXIMUM_BYTES = 1_200_000_000
 
-#: Reasons why a file is not an image. A folder with only texts is not a class.
+#: Why a text is not an image. A folder with only texts is not a class.
 TEXT = "a text"
-EMPTY = "an empty file"
-TOO_LARGE = f"a file larger than {MAXIMUM_BYTES / 1e9:g} GB"
-HEIF = f"HEIC, which needs {EXTRA}"
-OTHER = "not an image that Pillow reads"
 
 # Pillow identifies these, but needs another program to decode them (Ghostscript, Windows) or
 # cannot decode them.
@@ -43,11 +39,11 @@ def why_not_an_image(path: str, size: int, read: Callable[[int | None], bytes]) 
         read: callable from a number of bytes, or None for all, to the start of the file.
     """
     if size > MAXIMUM_BYTES:
-        return TOO_LARGE
+        return f"a file larger than {MAXIMUM_BYTES / 1e9:g} GB"
     if posixpath.splitext(path)[1].lower() in _extensions():
         return None
     if size == 0:
-        return EMPTY
+        return "an empty file"
     try:
         start = read(_START)
         if _may_be_image(start) and _is_identified(read(None)):
@@ -55,8 +51,8 @@ def why_not_an_image(path: str, size: int, read: Callable[[int | None], bytes]) 
     except OSError as error:
         return f"unreadable ({reason_of(error)})"
     if is_heif(start):
-        return HEIF
-    return TEXT if _is_text(start) else OTHER
+        return f"HEIC, which needs {EXTRA}"
+    return TEXT if _is_text(start) else "not an image that Pillow reads"
 
 
 @functools.cache

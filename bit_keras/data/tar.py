@@ -19,12 +19,6 @@ _COMPRESSED = MappingProxyType(
     {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
 )
 
-#: Reasons to skip a member.
-_DANGLING = "a link to a file that is not in the archive"
-_TO_FOLDER = "a link to a folder of the archive"
-_EMPTY = "an empty folder"
-_SPECIAL = "not an ordinary file"
-
 #: Maximum length of a chain of links, the same as on Linux.
 _MOST_LINKS = 40
 
@@ -99,12 +93,12 @@ def _read_listing(path: Path, where: str, _modified: int, size: int) -> Listing:
             elif member.isdir():
                 folders.add(name)
             else:
-                skipped.append((name, _SPECIAL))
+                skipped.append((name, "not an ordinary file"))
         end = archive.offset
     _require_whole(path, end, size)
     direct = {posixpath.dirname(name) for name in (*files, *links)}
     parents = direct | {str(parent) for name in direct for parent in PurePosixPath(name).parents}
-    skipped.extend((f"{name}/", _EMPTY) for name in folders - parents if name)
+    skipped.extend((f"{name}/", "an empty folder") for name in folders - parents if name)
     _resolve(links, files, folders | parents, skipped)
     depth = 1 if _is_wrapped([*files, *(name for name, _ in skipped)]) else 0
     members = {_below(name, depth): files[name] for name in sorted(files)}
@@ -158,10 +152,11 @@ def _resolve(
         if target in files:
             files[name] = files[target]
         elif target in folders:
-            skipped.append((f"{name}/", _TO_FOLDER))
+            skipped.append((f"{name}/", "a link to a folder of the archive"))
         else:
             # Without a suffix, it may have been a class folder.
-            skipped.append((name if PurePosixPath(name).suffix else f"{name}/", _DANGLING))
+            entry = name if PurePosixPath(name).suffix else f"{name}/"
+            skipped.append((entry, "a link to a file that is not in the archive"))
 
 
 def _require_whole(path: Path, end: int, size: int) -> None:

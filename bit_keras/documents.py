@@ -119,13 +119,13 @@ def _one_of(value: Any, types: tuple[Any, ...], place: str) -> Any:
 
 
 def _sequence(value: list, origin: Any, arguments: tuple[Any, ...], place: str) -> Any:
-    of = list(arguments) or [Any]
-    if origin is list or of[-1] is Ellipsis or not arguments:
-        of = of[:1] * len(value)
-    if len(of) != len(value):
-        raise _mismatch(value, f"{len(of)} values", place)
-    pairs = enumerate(zip(value, of, strict=True))
-    return origin(typed(each, schema, _below(place, number)) for number, (each, schema) in pairs)
+    schemas = list(arguments) or [Any]
+    if origin is list or schemas[-1] is Ellipsis or not arguments:
+        schemas = schemas[:1] * len(value)
+    if len(schemas) != len(value):
+        raise _mismatch(value, f"{len(schemas)} values", place)
+    places = (_below(place, number) for number in range(len(value)))
+    return origin(map(typed, value, schemas, places))
 
 
 def _plain(value: Any, schema: Any, place: str) -> Any:

@@ -28,22 +28,18 @@ from bit_keras.registry import ARCHITECTURES, Shape
 
 _IN_UNIT = re.compile(r"block(\d)_unit(\d\d)_(norm|conv|proj)([123]?)")
 
-_KERAS_WEIGHTS = MappingProxyType(
-    {name: name for name in ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")}
-)
-_TORCH_WEIGHTS = MappingProxyType(
-    {
-        "kernel": "weight",
-        "bias": "bias",
-        "gamma": "weight",
-        "beta": "bias",
-        "moving_mean": "running_mean",
-        "moving_variance": "running_var",
-    }
-)
-_FLAX_WEIGHTS = MappingProxyType(
-    {"kernel": "kernel", "bias": "bias", "gamma": "scale", "beta": "bias"}
-)
+_KERAS_WEIGHTS = {
+    name: name for name in ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+}
+_TORCH_WEIGHTS = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+_FLAX_WEIGHTS = {"kernel": "kernel", "bias": "bias", "gamma": "scale", "beta": "bias"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # Compared by identity: keys of caches.

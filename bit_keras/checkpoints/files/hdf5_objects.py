@@ -158,12 +158,9 @@ class Objects:
     def _members(self, symbols: _Message, prefix: str) -> dict[str, int]:
         """Names and headers of what is in a group (III.A.1, III.C, III.D)."""
         tree, heap = struct.unpack_from("<QQ", symbols.data)
-        signature, size, address = struct.unpack("<4s4xQ8xQ", self._read(heap, 32))
-        if signature != b"HEAP":
-            raise ValueError(f"the names in {prefix[:-1]!r} are not where it says")
+        size, address = self._fields(heap, b"HEAP", "4xQ8xQ")
         names, found = self._read(address, size), {}
-        for entry in self._entries(tree, None):
-            at, header, cache_type = struct.unpack_from("<QQI", entry)
+        for at, header, cache_type in self._entries(tree, None):
             name = names[at : names.index(b"\0", at)].decode()
             if not name.isprintable() or "/" in name or name in ("", "."):
                 raise ValueError(f"{prefix[:-1]!r} contains {name!r}, which no name can be")
@@ -174,20 +171,17 @@ class Objects:
             found[name] = header
         return found
 
-    def _entries(self, address: int, level: int | None) -> Iterator[bytes]:
-        signature, node_type, height, count = struct.unpack("<4sBBH", self._read(address, 8))
-        if signature != b"TREE" or node_type or level not in (None, height):
+    def _entries(self, address: int, level: int | None) -> Iterator[tuple[int, ...]]:
+        node_type, height, count = self._fields(address, b"TREE", "BBH")
+        if node_type or level not in (None, height):
             raise ValueError("what is in a group is not where it says")
         keys_and_children = self._read(address + 24, 16 * count)
         for child in struct.unpack(f"<{2 * count}Q", keys_and_children)[1::2]:
             if height:
                 yield from self._entries(child, height - 1)
-                continue
-            signature, entries = struct.unpack("<4sxxH", self._read(child, 8))
-            if signature != b"SNOD":
-                raise ValueError("what is in a group is not where it says")
-            data = self._read(child + 8, 40 * entries)
-            yield from (data[at : at + 40] for at in range(0, len(data), 40))
+            else:
+                (entries,) = self._fields(child, b"SNOD", "xxH")
+                yield from struct.iter_unpack("<QQI20x", self._read(child + 8, 40 * entries))
 
     def _text(self, length: int, address: int, index: int) -> str:
         """A text of any length, by its place in a heap."""
@@ -201,9 +195,9 @@ class Objects:
 
     def _heap(self, address: int) -> dict[int, bytes]:
         """Texts of any length (III.E)."""
-        signature, size = struct.unpack("<4s4xQ", self._read(address, 16))
-        if signature != b"GCOL" or size < 16:
-            raise ValueError("its names are not where its attributes say")
+        (size,) = self._fields(address, b"GCOL", "4xQ")
+        if size < 16:
+            raise ValueError(f"its names take {size} bytes")
         heap, texts, begin = self._read(address + 16, size - 16), {}, 0
         while begin + 16 <= len(heap):
             index, length = struct.unpack_from("<H6xQ", heap, begin)
@@ -213,6 +207,14 @@ class Objects:
             texts[index] = heap[begin : begin + length]
             begin += _padded(length)
         return texts
+
+    def _fields(self, address: int, signature: bytes, layout: str) -> tuple[int, ...]:
+        """The numbers at the beginning of a block, after its signature."""
+        block = struct.Struct(f"<4s{layout}")
+        found, *fields = block.unpack(self._read(address, block.size))
+        if found != signature:
+            raise ValueError(f"its block {signature.decode()} is not where it says")
+        return tuple(fields)
 
     def _read(self, address: int, size: int) -> bytes:
         if address + size > self._size:

@@ -415,7 +415,7 @@ def test_a_name_of_absurd_length_is_refused_without_making_room(tmp_path):
         assert "a name of 4294967295 bytes has 10" in refusal(path)
     path.write_bytes(data)
     for _ in patched(path, reference, reference[:4] + bytes(8)):
-        assert "its names are not where its attributes say" in refusal(path)
+        assert "its block GCOL is not where it says" in refusal(path)
 
 
 def test_a_name_that_occurs_twice_in_a_group_is_refused(path):

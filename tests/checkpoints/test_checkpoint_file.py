@@ -4,20 +4,20 @@ import hashlib
 import json
 import logging
 
-import h5py
 import keras
 import numpy as np
 import pytest
 
 from bit_keras.checkpoints import open_checkpoint, published
-from bit_keras.checkpoints.dialects import BIT_JAX, BIT_PYTORCH, FLAX, TIMM, bit_tf2_order
-from bit_keras.checkpoints.files import write_npz, write_safetensors
+from bit_keras.checkpoints.dialects import FLAX, TIMM, bit_tf2_order
+from bit_keras.checkpoints.files import write_npz
 from bit_keras.checkpoints.names import PLAIN_STEM, STEM, official_names, official_shapes
 from bit_keras.checkpoints.seeded import SeededArrays
-from bit_keras.checkpoints.writing import FORMATS, ArraysInDialect, write_checkpoint
+from bit_keras.checkpoints.writing import ArraysInDialect, write_checkpoint
 from bit_keras.errors import CheckpointError
 from bit_keras.layers.std_conv2d import EPSILON
 from bit_keras.registry import ARCHITECTURES
+from tests.checkpoints.formats import write_h5_file
 
 TINY = ARCHITECTURES["bit_tiny"]
 GAMMA = "resnet/block2/unit01/a/group_norm/gamma"
@@ -55,13 +55,6 @@ def refusal(path):
     return message
 
 
-@pytest.mark.parametrize("name", ["x", "x.npz", "x.pth", "weights.h5"])
-@pytest.mark.parametrize("format", FORMATS)
-def test_a_format_is_recognised_under_any_name(tmp_path, arrays, format, name):
-    write_checkpoint(tmp_path / name, arrays, format)
-    assert_same(tmp_path / name, arrays)
-
-
 @pytest.mark.parametrize(
     ("format", "expected"),
     [
@@ -79,13 +72,6 @@ def test_a_checkpoint_says_what_it_is(tmp_path, arrays, format, expected):
         assert set(found.dtypes.values()) == {"float32"}
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_a_network_without_its_head_comes_back(tmp_path, format):
-    headless = SeededArrays(official_shapes(TINY, classes=None))
-    write_checkpoint(tmp_path / "x", headless, format)
-    assert_same(tmp_path / "x", headless)
-
-
 @pytest.mark.parametrize("format", ["npz", "timm"])
 def test_networks_with_batch_norm_come_back(tmp_path, format):
     siblings = SeededArrays(official_shapes(ARCHITECTURES["resnetv2_50"], classes=3))
@@ -99,12 +85,6 @@ def test_networks_with_batch_norm_are_not_written_where_they_have_no_place(tmp_p
     with pytest.raises(CheckpointError, match="resnetv2_50 has BatchNorm"):
         write_checkpoint(tmp_path / "x", siblings, format)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("format", FORMATS)
-def test_half_precision_is_read_as_it_was_rounded(tmp_path, arrays, format):
-    write_checkpoint(tmp_path / "x", arrays, format, dtype="float16")
-    assert_same(tmp_path / "x", {name: array.astype("float16") for name, array in arrays.items()})
 
 
 def test_numbers_after_standardized_conv2d_are_dropped(tmp_path, arrays):
@@ -151,17 +131,6 @@ def test_bfloat16_in_an_npz_is_read_as_jax_wrote_it(tmp_path, arrays):
     halves = {name: array.astype(ml_dtypes.bfloat16) for name, array in arrays.items()}
     np.savez(tmp_path / "x.npz", **halves)
     assert_same(tmp_path / "x.npz", {name: half.astype("float32") for name, half in halves.items()})
-
-
-def test_bit_jax_calls_its_head_otherwise(tmp_path, arrays):
-    write_npz(tmp_path / "x.npz", ArraysInDialect(arrays, TINY, BIT_JAX))
-    assert_same(tmp_path / "x.npz", arrays)
-
-
-@pytest.mark.parametrize("prefix", ["", "module."])
-def test_bit_pytorch_is_read_with_the_prefix_of_its_parallel_wrapper(tmp_path, arrays, prefix):
-    write_safetensors(tmp_path / "x", ArraysInDialect(arrays, TINY, BIT_PYTORCH, prefix))
-    assert_same(tmp_path / "x", arrays)
 
 
 def test_what_batch_norm_counts_in_pytorch_is_not_a_weight(tmp_path):
@@ -286,28 +255,10 @@ def in_order_of_bit_tf2(arrays):
     return [arrays[official[path]].reshape(shape) for path, shape in bit_tf2_order(shapes).items()]
 
 
-def write_h5(path, arrays):
-    """What `save_weights` of tf.keras writes, with names that say nothing."""
-    with h5py.File(path, "w") as file:
-        group = file.create_group("network")
-        names = [f"weight_{number}:0" for number in range(len(arrays))]
-        for name, array in zip(names, arrays, strict=True):
-            group.create_dataset(name, data=array)
-        file.attrs["layer_names"] = [b"network"]
-        group.attrs["weight_names"] = [name.encode() for name in names]
-
-
-def test_an_h5_file_is_read_by_its_order(tmp_path, arrays):
-    write_h5(tmp_path / "x.h5", in_order_of_bit_tf2(arrays))
-    assert_same(tmp_path / "x.h5", arrays)
-    with open_checkpoint(tmp_path / "x.h5") as found:
-        assert found.format == "tf.keras h5, bit_tf2"
-
-
 def test_an_h5_file_in_another_order_is_refused(tmp_path, arrays):
     ordered = in_order_of_bit_tf2(arrays)
     ordered[3], ordered[6] = ordered[6], ordered[3]
-    write_h5(tmp_path / "x.h5", ordered)
+    write_h5_file(tmp_path / "x.h5", dict(enumerate(ordered)))
     assert "their shapes in order are not those of `bit_tf2`" in refusal(tmp_path / "x.h5")
 
 

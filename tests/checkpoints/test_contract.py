@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 import shutil
 import sys
 import tracemalloc
@@ -10,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bit_keras.checkpoints import checkpoint_file, load_weights, names, open_checkpoint
+from bit_keras.checkpoints import checkpoint_file, files, load_weights, names, open_checkpoint
 from bit_keras.checkpoints.dialects import BIT_TF2, DIALECTS, OFFICIAL_PLAIN_STEM
 from bit_keras.checkpoints.files.array_file import BinaryFile
 from bit_keras.checkpoints.names import official_shapes
 from bit_keras.checkpoints.seeded import SeededArrays
 from bit_keras.checkpoints.transfer import ModelArrays, require_known
-from bit_keras.checkpoints.writing import ArraysInDialect
+from bit_keras.checkpoints.writing import FORMATS, ArraysInDialect, write_checkpoint
 from bit_keras.errors import CheckpointError
 from bit_keras.models.builders import network_of_file
 from bit_keras.registry import ARCHITECTURES
@@ -180,6 +181,39 @@ def test_every_dialect_is_read(dialect, classes, tmp_path):
         assert bits(found) == bits(arrays)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("classes", [None, CLASSES])
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_is_written_in_a_format_is_read(format, classes, dtype, tmp_path):
+    arrays = SeededArrays(official_shapes(THIN, classes))
+    write_checkpoint(tmp_path / "x", arrays, format, dtype)
+    with open_checkpoint(tmp_path / "x") as found:
+        found.verify()
+        assert set(found.dtypes.values()) == {dtype}
+        assert bits(found) == bits({name: arrays[name].astype(dtype) for name in arrays})
+
+
+def test_a_format_is_recognised_by_one_function(original, tmp_path):
+    predicates = {name: each for name, each in vars(files).items() if name.startswith("is_")}
+
+    def recognising(path):
+        # These two are called for files only.
+        skipped = () if path.is_file() else ("is_safetensors", "is_torch_file")
+        return [name for name, each in predicates.items() if name not in skipped and each(path)]
+
+    found = {}
+    for form in FORMS.values():
+        by_form = recognising(form.opened_by_reader(original(form)))
+        assert found.setdefault(form.file_format, by_form) == by_form
+    assert found.pop("npz") == []  # What else an archive may be.
+    assert sorted(name for (name,) in found.values()) == sorted(predicates)
+    (tmp_path / "text").write_text("epoch loss\n")
+    (tmp_path / "empty").touch()
+    for other in ("text", "empty", "absent", ""):
+        assert recognising(tmp_path / other) == []
+    assert recognising(FORMS["SavedModel"].file(original(FORMS["SavedModel"]))) == []
+
+
 # What is refused.
 
 
@@ -187,7 +221,8 @@ def test_every_dialect_is_read(dialect, classes, tmp_path):
 def test_a_file_cut_short_anywhere_is_refused(form, path):
     file = form.file(path)
     whole = file.read_bytes()
-    for length in (0, 1, 7, 60, *range(100, len(whole), len(whole) // 20), len(whole) - 1):
+    end = len(whole)
+    for length in (*range(0, 60, 7), *range(60, end, end // 20), *range(end - 60, end, 7)):
         file.write_bytes(whole[:length])
         message_of(path)
 
@@ -202,6 +237,12 @@ def test_a_changed_value_is_refused_and_other_arrays_are_read(form, path, networ
     assert data.count(stored) == 1
     data[data.index(stored) + len(stored) - 1] ^= 1
     file.write_bytes(data)
+    words = f"{re.escape(str(path))}.* is damaged"
+    with (
+        READERS[form.file_format](form.opened_by_reader(path)) as arrays,
+        pytest.raises(CheckpointError, match=words),
+    ):
+        arrays.verify()
     assert "is damaged" in message_of(path)
     assert "is damaged" in message_of(path, network)
     with open_checkpoint(path) as found:

@@ -3,7 +3,6 @@
 What is done to the bytes of files is in `files/`, next to the tests of each reader.
 """
 
-import dataclasses
 import random
 
 import numpy as np
@@ -17,26 +16,13 @@ from bit_keras.checkpoints.transfer import require_known
 from bit_keras.checkpoints.writing import ArraysInDialect
 from bit_keras.errors import CheckpointError
 from bit_keras.registry import ARCHITECTURES
+from tests.checkpoints.formats import (
+    THIN,
+    write_npz_file,
+    write_safetensors_file,
+    write_torch_file,
+)
 from tests.checkpoints.mutations import FEW, MANY
-
-#: A network of one channel, so that thousands of files are written in seconds.
-THIN = dataclasses.replace(ARCHITECTURES["bit_tiny"], name="bit_thin", base_filters=1)
-
-
-def write_npz_file(path, arrays):
-    with path.open("wb") as file:
-        np.savez(file, **arrays)
-
-
-def write_safetensors_file(path, arrays):
-    library = pytest.importorskip("safetensors.numpy", reason="it writes any arrays")
-    library.save_file(arrays, path)
-
-
-def write_torch_file(path, arrays):
-    torch = pytest.importorskip("torch", reason="it writes the file")
-    torch.save({name: torch.from_numpy(arrays[name].copy()) for name in arrays}, path)
-
 
 CASES = {
     "official": (OFFICIAL, "", write_npz_file),

@@ -457,23 +457,15 @@ def test_values_that_share_a_place_are_refused(path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "is empty; an HDF5 file was expected"),
         (b"epoch loss\n1 0.5\n", "is not an HDF5 file"),
         (b"\x89HDF\r\n\x1a\n", "is"),
         (b"\x89HDF\r\n\x1a\n" + bytes(2000), "is damaged"),
     ],
-    ids=["empty", "text", "signature", "zeros"],
+    ids=["text", "signature", "zeros"],
 )
 def test_what_is_not_hdf5_is_named(tmp_path, content, words):
     (tmp_path / "x.h5").write_bytes(content)
     assert words in refusal(tmp_path / "x.h5")
-
-
-def test_folders_and_missing_files_are_named(tmp_path):
-    assert "is a folder" in refusal(tmp_path)
-    assert "There is no file" in refusal(tmp_path / "x.h5")
-    assert not is_hdf5(tmp_path)
-    assert not is_hdf5(tmp_path / "x.h5")
 
 
 def test_hdf5_of_others_is_named(tmp_path):

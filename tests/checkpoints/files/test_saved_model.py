@@ -9,11 +9,10 @@ import keras
 import numpy as np
 import pytest
 
-from bit_keras.checkpoints.files import SavedModelFile, is_saved_model
+from bit_keras.checkpoints.files import SavedModelFile
 from bit_keras.errors import CheckpointError
 from bit_keras.registry import ARCHITECTURES
 from tests.checkpoints import reading
-from tests.checkpoints.mutations import FEW, MANY, refused_of
 
 read_all = functools.partial(reading.read_all, SavedModelFile)
 refusal = functools.partial(reading.refusal, SavedModelFile)
@@ -220,17 +219,3 @@ def test_what_is_not_a_saved_model_is_named(small, tmp_path):
     # A folder of checkpoints of this name would be looked through for the latest one.
     (tmp_path / "a/variables/variables").mkdir()
     assert "is damaged" in refusal(tmp_path / "a")
-
-
-def test_folders_are_recognised_by_their_content(small, tmp_path):
-    assert is_saved_model(small)
-    assert not is_saved_model(tmp_path)
-    assert not is_saved_model(small / "saved_model.pb")
-
-
-@pytest.mark.parametrize("file", ["variables.index", "variables.data-00000-of-00001"])
-@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.full)])
-def test_a_damaged_file_is_refused_or_read_as_it_was(small, tmp_path, file, count):
-    folder = tmp_path / "a"
-    shutil.copytree(small, folder)
-    assert refused_of(SavedModelFile, folder, count, folder / "variables" / file) > count // 2

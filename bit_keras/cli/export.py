@@ -47,11 +47,8 @@ _CALIBRATION = ("calibration_images", "calibration_split", "seed")
 
 _RANGES = {",".join(f"{end:g}" for end in input_range): input_range for input_range in INPUT_RANGES}
 
-#: Titles of the options that only some targets take, in the help.
-_SMALLER, _SERVED, _ONNX = "Smaller files", "Serving", "ONNX"
 
-
-def _of_targets(name: str, *flags: str, group: str | None = None, **attributes: Any) -> Callable:
+def _of_targets(name: str, *flags: str, **attributes: Any) -> Callable:
     """An option that only some targets take; its help ends with their names in brackets.
 
     Its type is a choice of the values in the table of targets, if these are listed there.
@@ -60,7 +57,7 @@ def _of_targets(name: str, *flags: str, group: str | None = None, **attributes: 
     if values:
         attributes.setdefault("type", click.Choice(values))
     attributes["help"] += f"  [{_taken_by('calibration' if name in _CALIBRATION else name)}]"
-    return option(*(flags or (on_command_line(name),)), name, group=group, **attributes)
+    return option(*(flags or (on_command_line(name),)), name, **attributes)
 
 
 def _taken_by(name: str) -> str:
@@ -117,6 +114,18 @@ def _size(value: str) -> int | str:
     "export",
     help=_HELP,
     short_help="Export a model for other programs",
+    groups={
+        "Serving": (
+            "folded",
+            "precision",
+            "version",
+            "batch_sizes",
+            "max_pixels",
+            "default_signature",
+        ),
+        "Smaller files": ("quantize", "calibration", *_CALIBRATION),
+        "ONNX": ("batch", "opset", "layout"),
+    },
     see_also=("verify", "benchmark", "predict", "collection"),
 )
 @click.argument("source", metavar="NAME|RUN", shell_complete=complete_sources)
@@ -150,7 +159,6 @@ def _size(value: str) -> int | str:
 )
 @_of_targets(
     "folded",
-    group=_SERVED,
     is_flag=True,
     help="Add the signatures of a server, with kernels standardised on loading.",
 )
@@ -164,86 +172,73 @@ def _size(value: str) -> int | str:
 )
 @_of_targets(
     "quantize",
-    group=_SMALLER,
     help="How weights and arithmetic are made smaller; none by default. onnx has neither dynamic "
     "nor int8-pure, openvino only float16.",
 )
 @_of_targets(
     "calibration",
-    group=_SMALLER,
     metavar="DATA",
     type=click.Path(),
     help="Images to calibrate int8 and int8-pure with: a folder, a tar, or tfds:NAME.",
 )
 @_of_targets(
     "calibration_images",
-    group=_SMALLER,
     metavar="N",
     type=click.IntRange(min=1),
     help="How many of them to take, chosen at random; 200 by default.",
 )
 @_of_targets(
     "calibration_split",
-    group=_SMALLER,
     metavar="SPLIT",
     help="Which split of them to take, train by default.",
 )
 @_of_targets(
     "seed",
-    group=_SMALLER,
     metavar="N",
     type=click.IntRange(min=0),
     help="Seed of that random choice, 0 by default.",
 )
 @_of_targets(
     "precision",
-    group=_SERVED,
     help="What convolutions compute in; float32 by default.",
 )
 @_of_targets(
     "version",
-    group=_SERVED,
     metavar="N",
     type=int,
     help="Number of the version, from 1, which is the default.",
 )
 @_of_targets(
     "batch_sizes",
-    group=_SERVED,
     metavar="N,...|none",
     type=integers_or_none,
     help="Batch sizes to warm a server up with, 1,2,4,8 by default.",
 )
 @_of_targets(
     "max_pixels",
-    group=_SERVED,
     metavar="N",
     type=int,
     help="The most pixels of an image that a server decodes; 25,000,000 by default.",
 )
 @_of_targets(
     "default_signature",
-    group=_SERVED,
     help="What serving_default takes: inputs, images as numbers (the default), or image_bytes, "
     "image files, for managed endpoints that call no other signature.",
 )
 @_of_targets(
     "batch",
-    group=_ONNX,
     metavar="N",
     type=int,
     help="The only number of images that the file takes at once; any by default.",
 )
 @_of_targets(
     "opset",
-    group=_ONNX,
     metavar="N",
     type=int,
     help=f"Version of the operators; {OPSET} by default.",
 )
 @_of_targets(
     "layout",
-    group=_ONNX,
     help="The order of the axes of the images: nhwc, channels last (the default), or nchw, as "
     "OpenCV and most vision code in browsers have them. triton writes a folder of Triton's model "
     "repository, with channels last; serving takes only triton.",

@@ -24,6 +24,11 @@ def _split_or_fraction(value: str) -> str | float:
 @documented_command(
     "finetune",
     short_help="Train a model on your own images",
+    groups={
+        "Recipe": ("rule", "steps", "batch", "learning_rate", "size", "mixup", "freeze"),
+        "Validation": ("validation", "patience"),
+        "Memory and speed": ("precision", "accumulate", "remat"),
+    },
     see_also=("evaluate", "predict", "export"),
     exit_statuses={130: "Interrupted; run the same command to resume."},
 )
@@ -63,47 +68,40 @@ def _split_or_fraction(value: str) -> str | float:
 )
 @option(
     "--rule",
-    group="Recipe",
     type=click.Choice(("code", "paper", "big_vision", "scratch")),
     help="BiT-HyperRule as in its code (default) or its paper, or another recipe; "
     "scratch is the default for random weights.",
 )
 @count_option(
     "--steps",
-    group="Recipe",
     help="Number of steps, instead of the rule's.",
 )
 @count_option(
     "--batch",
-    group="Recipe",
     default=128,
     help="Images per step.",
 )
 @option(
     "--lr",
     "learning_rate",
-    group="Recipe",
     metavar="RATE",
     type=float,
     help="Base learning rate, instead of the rule's.",
 )
 @option(
     "--size",
-    group="Recipe",
     metavar="PIXELS",
     type=click.IntRange(min=1),
     help="Side of the crop in pixels, instead of the rule's.",
 )
 @option(
     "--mixup",
-    group="Recipe",
     metavar="ALPHA",
     type=float,
     help="Parameter of mixup, instead of the rule's; 0 disables mixup.",
 )
 @option(
     "--freeze",
-    group="Recipe",
     multiple=True,
     metavar="PART",
     shell_complete=lambda ctx, parameter, incomplete: [
@@ -113,7 +111,6 @@ def _split_or_fraction(value: str) -> str | float:
 )
 @option(
     "--validation",
-    group="Validation",
     metavar="SPLIT|FRACTION",
     type=_split_or_fraction,
     help="Name of a split, or the fraction of the training images to hold out; 0 for no "
@@ -122,26 +119,22 @@ def _split_or_fraction(value: str) -> str | float:
 )
 @count_option(
     "--patience",
-    group="Validation",
     help="Stop after N validations without improvement. Defaults to never.",
 )
 @option(
     "--precision",
-    group="Memory and speed",
     default="float32",
     type=click.Choice(("float32", "bfloat16")),
     help="Data type of activations; weights stay float32.",
 )
 @count_option(
     "--accumulate",
-    group="Memory and speed",
     default=1,
     help="Number of parts of a batch, computed one after the other to save memory; gradients stay "
     "the same.",
 )
 @flag_option(
     "--remat",
-    group="Memory and speed",
     help="Recompute the activations within blocks instead of keeping them: less memory, more time.",
 )
 def command(name: str, data: str, out: Path, **options: Any) -> None:

@@ -26,24 +26,8 @@ _EXIT_STATUSES = {
 _INDENT = 4
 _TITLE = " " * (_INDENT // 2)
 
-
-class Option(click.Option):
-    """An option whose default the help shows, and that can belong to a group of options.
-
-    Args:
-        group: str or None. Title of the group; `None` for options above the groups.
-            Defaults to `None`.
-        **attributes: Arguments of `click.Option`.
-    """
-
-    def __init__(self, *args: Any, group: str | None = None, **attributes: Any) -> None:
-        attributes.setdefault("show_default", True)
-        super().__init__(*args, **attributes)
-        self.group = group
-
-
-#: `click.option` with a group; then those without a value, with a number from 1, with a path.
-option = functools.partial(click.option, cls=Option)
+#: An option whose default the help shows; one without a value, with a number from 1, with a path.
+option = functools.partial(click.option, show_default=True)
 flag_option = functools.partial(option, is_flag=True)
 count_option = functools.partial(option, metavar="N", type=click.IntRange(min=1))
 path_option = functools.partial(option, type=click.Path(path_type=Path))
@@ -77,15 +61,6 @@ class _Formatter(click.HelpFormatter):
                 self.write_text(f"\b\n{line}")
 
 
-def _examples(text: str) -> dict[str, str]:
-    """The lines for a shell by their purpose."""
-    _, *parts = re.split(r"^(\S.*):\n", textwrap.dedent(text), flags=re.MULTILINE)
-    return {
-        purpose: textwrap.dedent(lines).strip("\n")
-        for purpose, lines in zip(parts[::2], parts[1::2], strict=True)
-    }
-
-
 class _Context(click.Context):
     formatter_class = _Formatter
 
@@ -100,6 +75,8 @@ class Command(click.Command):
     colon at its end, and the lines for a shell, indented further.
 
     Args:
+        groups: dict from the title of a group of options to the names of their parameters.
+            Options of no group precede these. Defaults to none.
         see_also: tuple of str. Names of related commands. Defaults to none.
         exit_statuses: dict of int to str. Meaning of exit statuses other than 0 for success, 1
             for a failure and 2 for wrong usage.
@@ -111,6 +88,7 @@ class Command(click.Command):
     def __init__(
         self,
         *args: Any,
+        groups: Mapping[str, tuple[str, ...]] | None = None,
         see_also: tuple[str, ...] = (),
         exit_statuses: Mapping[int, str] | None = None,
         **attributes: Any,
@@ -119,6 +97,7 @@ class Command(click.Command):
         description, _, examples = inspect.cleandoc(self.help or "").partition("\n\nExamples:\n")
         self.description = description
         self.examples = _examples(examples)
+        self.groups = groups or {}
         self.see_also = see_also
         self.exit_statuses = exit_statuses or {}
         self.help = self._markdown()
@@ -146,17 +125,18 @@ class Command(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the options without a group, then those of each group with its title."""
         assert isinstance(formatter, _Formatter)
-        groups: dict[str | None, list[tuple[str, str]]] = {None: []}
+        titles = {name: title for title, names in self.groups.items() for name in names}
+        records: dict[str | None, list[tuple[str, str]]] = {None: []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if isinstance(parameter, click.Option) and record is not None:
-                groups.setdefault(getattr(parameter, "group", None), []).append(record)
+                records.setdefault(titles.get(parameter.name or ""), []).append(record)
         with formatter.section("OPTIONS"):
-            for title, records in groups.items():
+            for title, rows in records.items():
                 if title is not None:
                     formatter.write_paragraph()
                     formatter.write_title(title)
-                formatter.write_definitions(records)
+                formatter.write_definitions(rows)
 
     def _markdown(self) -> str:
         examples = "\n\n".join(f"# {purpose}:\n{line}" for purpose, line in self.examples.items())
@@ -168,6 +148,15 @@ class Command(click.Command):
             links = (f"[{PROGRAM} {name}](#{PROGRAM}-{name})" for name in self.see_also)
             parts.append(f"**See also:** {', '.join(links)}")
         return "\n\n".join(parts)
+
+
+def _examples(text: str) -> dict[str, str]:
+    """The lines for a shell by their purpose."""
+    _, *parts = re.split(r"^(\S.*):\n", textwrap.dedent(text), flags=re.MULTILINE)
+    return {
+        purpose: textwrap.dedent(lines).strip("\n")
+        for purpose, lines in zip(parts[::2], parts[1::2], strict=True)
+    }
 
 
 #: `click.command` with a manual page.

@@ -110,6 +110,11 @@ def test_pages_fit_the_terminal(command, width, monkeypatch):
     assert max(map(len, lines)) > 60
 
 
+def test_groups_contain_options_that_exist(command):
+    names = {parameter.name for parameter in command.params}
+    assert {name for group in command.groups.values() for name in group} <= names
+
+
 def test_options_stand_in_the_groups_that_they_name():
     page = COMMANDS["export"].get_help(context_of(COMMANDS["export"]))
     _, serving, smaller = page.replace("  Smaller files\n", "  Serving\n").split("  Serving\n")

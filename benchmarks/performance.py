@@ -67,7 +67,7 @@ def main() -> None:
         folder = Path(name)
         entries = [exported(form, network, folder) for form in FORMS]
         with progress("Writing the files of the peers"):
-            entries += peer_entries(network, folder, arguments.threads)
+            entries += peer_entries([network], folder, arguments.threads)
         with progress("Loading") as status:
             benchmark = run_benchmark(
                 entries,

@@ -1,6 +1,7 @@
 """Other programs for the network of an artifact, as far as they are installed."""
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ _WRITE_TIMEOUT = 1800.0
 _CALIBRATION_IMAGES = 8
 
 
-def peer_entries(network: Network, folder: Path, threads: int, suffix: str = "") -> list[Entry]:
-    """The peers of an artifact: other programs that compute the same network.
+def peer_entries(networks: Iterable[Network], folder: Path, threads: int) -> list[Entry]:
+    """The peers of artifacts: other programs that compute the same networks.
 
     timm's and transformers' networks run in PyTorch's eager mode, in float32 and with
     autocast to bfloat16; ONNX Runtime and OpenVINO run an ONNX file of the network with
@@ -27,31 +28,35 @@ def peer_entries(network: Network, folder: Path, threads: int, suffix: str = "")
     installed, or cannot be written, is an entry with the reason.
 
     Args:
-        network: Network.
+        networks: iterable of Network. Each counts once.
         folder: Path. Where the files that some of them run are written.
         threads: int. That the writing takes.
-        suffix: str. Appended to the names, where there are peers of other networks, too.
 
     Returns:
-        list of Entry.
+        list of Entry. Where there are several networks, each is named after its network, too.
     """
-    onnx, int8 = str(folder / "network.onnx"), str(folder / "int8.xml")
-    no_onnx = _written(threads, "write_onnx", dataclasses.asdict(network), onnx)
-    no_int8 = no_onnx or _written(threads, "write_int8", onnx, int8)
-    peers = (
-        ("timm", "PyTorch", "float32", "timm", None, None),
-        ("timm, bfloat16", "PyTorch", "bfloat16", "timm", None, None),
-        ("transformers", "PyTorch", "float32", "transformers", None, None),
-        ("transformers, bfloat16", "PyTorch", "bfloat16", "transformers", None, None),
-        ("ONNX Runtime", "ONNX Runtime", "float32", "file", onnx, no_onnx),
-        ("OpenVINO", "OpenVINO", "float32", "openvino", onnx, no_onnx),
-        ("OpenVINO, bfloat16", "OpenVINO", "bfloat16", "openvino-bfloat16", onnx, no_onnx),
-        ("OpenVINO, int8", "OpenVINO", "int8", "openvino", int8, no_int8),
-    )
-    return [
-        Entry(name + suffix, network, format, precision, program, path, True, failure)
-        for name, format, precision, program, path, failure in peers
-    ]
+    different = list(dict.fromkeys(networks))
+    entries = []
+    for number, network in enumerate(different):
+        suffix = f", {network.model} at {network.height}" if len(different) > 1 else ""
+        onnx, int8 = (str(folder / f"{number}-{name}") for name in ("network.onnx", "int8.xml"))
+        no_onnx = _written(threads, "write_onnx", dataclasses.asdict(network), onnx)
+        no_int8 = no_onnx or _written(threads, "write_int8", onnx, int8)
+        peers = (
+            ("timm", "PyTorch", "float32", "timm", None, None),
+            ("timm, bfloat16", "PyTorch", "bfloat16", "timm", None, None),
+            ("transformers", "PyTorch", "float32", "transformers", None, None),
+            ("transformers, bfloat16", "PyTorch", "bfloat16", "transformers", None, None),
+            ("ONNX Runtime", "ONNX Runtime", "float32", "file", onnx, no_onnx),
+            ("OpenVINO", "OpenVINO", "float32", "openvino", onnx, no_onnx),
+            ("OpenVINO, bfloat16", "OpenVINO", "bfloat16", "openvino-bfloat16", onnx, no_onnx),
+            ("OpenVINO, int8", "OpenVINO", "int8", "openvino", int8, no_int8),
+        )
+        entries += [
+            Entry(name + suffix, network, format, precision, program, path, True, failure)
+            for name, format, precision, program, path, failure in peers
+        ]
+    return entries
 
 
 def _written(threads: int, function: str, source: Any, path: str) -> str | None:

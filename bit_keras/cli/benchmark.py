@@ -11,7 +11,7 @@ from bit_keras.cli.manual import count_option, documented_command, flag_option, 
 from bit_keras.cli.parameters import integers, trust_option
 
 if TYPE_CHECKING:
-    from bit_keras.benchmark import Benchmark, Entry
+    from bit_keras.benchmark import Benchmark
 
 
 @documented_command(
@@ -79,6 +79,7 @@ def command(
     from bit_keras.benchmark import artifact_entry, run_benchmark
     from bit_keras.benchmark.entries import require_distinct
     from bit_keras.benchmark.measurement import steps_of
+    from bit_keras.benchmark.peers import peer_entries
     from bit_keras.benchmark.plot import require_plot, write_plot
     from bit_keras.processes import available_cores
 
@@ -90,7 +91,8 @@ def command(
     with scratch_directory() as folder:
         if peers:
             with printing.progress("Writing the files of the peers"):
-                entries += _peers_of(entries, folder, threads)
+                networks = [entry.network for entry in entries]
+                entries += peer_entries(networks, folder, threads)
         with printing.progress_bar("Loading", steps_of(entries, batches, rounds)) as advance:
             benchmark = run_benchmark(
                 entries, batches, threads, rounds, advance=lambda step: advance(1, step)
@@ -100,20 +102,6 @@ def command(
     if as_json:
         return printing.print_json(benchmark.to_json())
     _print(benchmark)
-
-
-def _peers_of(entries: "list[Entry]", folder: Path, threads: int) -> "list[Entry]":
-    """The peers of every measured network."""
-    from bit_keras.benchmark.peers import peer_entries
-
-    networks = dict.fromkeys(entry.network for entry in entries)
-    peers = []
-    for number, network in enumerate(networks):
-        own = folder / str(number)
-        own.mkdir()
-        suffix = f", {network.model} at {network.height}" if len(networks) > 1 else ""
-        peers += peer_entries(network, own, threads, suffix)
-    return peers
 
 
 def _print(benchmark: "Benchmark") -> None:

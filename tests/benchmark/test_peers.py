@@ -21,7 +21,7 @@ NAMES = [
 def test_peers_are_measured_or_say_why_not(tmp_path):
     pytest.importorskip("onnx", reason="two of the peers run an ONNX file")
     pytest.importorskip("transformers", reason="one of the peers")
-    entries = peer_entries(Network("bit_tiny.cifar10", 64, 64, 10), tmp_path, 1)
+    entries = peer_entries([Network("bit_tiny.cifar10", 64, 64, 10)], tmp_path, 1)
     assert [entry.name for entry in entries] == NAMES
     assert all(entry.peer for entry in entries)
     # Half of them: every precision of a program is loaded by the same lines.

@@ -23,7 +23,6 @@ from bit_keras.sources import Source, resolve
 
 if TYPE_CHECKING:
     from bit_keras.checkpoints import CheckpointFile
-    from bit_keras.preprocessing import ClassifierSpec
 
 #: Names of arrays that are shown before the rest is only counted.
 _SHOWN = 3
@@ -78,17 +77,13 @@ def _architecture_fields(architecture: Architecture) -> dict[str, Any]:
 
 
 def _show_weights(source: Source, as_json: bool) -> None:
-    name = source.name
-    with printing.progress(f"Reading {name}"):
+    with printing.progress(f"Reading {source.name}"):
         printing.start_keras()
         from bit_keras.checkpoints import open_checkpoint
-        from bit_keras.checkpoints.published import published_checkpoint, published_spec
 
-        arrays, spec = open_checkpoint(source.weights()), source.spec
+        arrays = open_checkpoint(source.weights())
     with arrays:
-        checkpoint = published_checkpoint(name, arrays.shapes) if spec is None else None
-        spec = spec or published_spec(name, arrays.shapes)
-        document = _weights_document(name, arrays, checkpoint, spec)
+        document = _weights_document(source, arrays)
         if as_json:
             printing.print_json(document)
         else:
@@ -97,14 +92,13 @@ def _show_weights(source: Source, as_json: bool) -> None:
             _refuse(arrays)
 
 
-def _weights_document(
-    name: str,
-    arrays: "CheckpointFile",
-    checkpoint: Checkpoint | None,
-    spec: "ClassifierSpec | None",
-) -> dict[str, Any]:
+def _weights_document(source: Source, arrays: "CheckpointFile") -> dict[str, Any]:
     from bit_keras.checkpoints.names import head_classes, identify, input_channels
+    from bit_keras.checkpoints.published import published_checkpoint, published_spec
 
+    name, spec = source.name, source.spec
+    checkpoint = published_checkpoint(name, arrays.shapes) if spec is None else None
+    spec = spec or published_spec(name, arrays.shapes)
     architecture, classes = identify(arrays.shapes), head_classes(arrays.shapes)
     # BatchNorm's moving statistics are not parameters.
     trained = [shape for array, shape in arrays.shapes.items() if "/moving_" not in array]

@@ -168,16 +168,16 @@ def _draw_row(
     height: float,
     lettering: Lettering,
 ) -> None:
-    """A image, its class maps and their colour bar, `bottom` inches above the figure's."""
+    """An image, its class maps and their colour bar, `bottom` inches above the figure's."""
     axes = _panel(figure, 0, bottom, height)
-    _title(figure, axes, lettering, explanation.name)
+    _title(axes, lettering, explanation.name)
     _draw_photo(axes, np.asarray(explanation.image))
     grey = np.asarray(explanation.image.convert("L"))
     limit = float(np.abs(explanation.maps).max()) or 1.0
     entries = zip(explanation.classes, explanation.logits, explanation.maps, strict=True)
     for column, ((_, label, score), logit, class_map) in enumerate(entries, start=1):
         axes = _panel(figure, column, bottom, height)
-        _title(figure, axes, lettering, label, f"{score:.4f} (logit {logit:.2f})")
+        _title(axes, lettering, label, f"{score:.4f} (logit {logit:.2f})")
         drawn = _draw_map(axes, explanation, grey, class_map, limit)
     _draw_bar(figure, drawn, 1 + len(explanation.classes), bottom, height)
 
@@ -195,9 +195,7 @@ def _axes(figure: "Figure", column: int, bottom: float, width: float, height: fl
     return figure.add_axes((left / across, bottom / tall, width / across, height / tall))
 
 
-def _title(
-    figure: "Figure", axes: "Axes", lettering: Lettering, name: str, figures: str = ""
-) -> None:
+def _title(axes: "Axes", lettering: Lettering, name: str, figures: str = "") -> None:
     """Text above a panel, made smaller where it would leave the panel's column."""
     for text, size, colour, inches in (
         (figures, 7.5, "0.35", 0.05),
@@ -216,7 +214,7 @@ def _title(
             linespacing=1.05,
             **lettering.options(),
         )
-        width = drawn.get_window_extent().width / figure.dpi
+        width = drawn.get_window_extent().width / axes.figure.dpi
         drawn.set_fontsize(size * min(1.0, _PANEL / max(width, _PANEL)))
 
 
@@ -227,7 +225,7 @@ def _wrapped(name: str) -> str:
 
 
 def _draw_photo(axes: "Axes", pixels: np.ndarray, **options: Any) -> "AxesImage":
-    """A image whose corners are (0, 0) and (width, height)."""
+    """An image whose corners are (0, 0) and (width, height)."""
     height, width = pixels.shape[:2]
     return axes.imshow(pixels, extent=(0, width, height, 0), **options)
 

@@ -1,4 +1,4 @@
-"""What follows from given times: medians, shares, ratios, a image and a document."""
+"""What follows from given times: medians, shares, ratios, an image and a document."""
 
 import json
 

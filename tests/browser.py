@@ -69,8 +69,8 @@ def _handler(files, reports):
         def do_GET(self):
             content = _content(files, self.path)
             self.send_response(404 if content is None else 200)
-            kind = mimetypes.guess_type(self.path)[0] or "text/html"
-            self.send_header("Content-Type", kind)
+            content_type = mimetypes.guess_type(self.path)[0] or "text/html"
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(content or b"")))
             self.end_headers()
             self.wfile.write(content or b"")

@@ -62,16 +62,16 @@ def paths_in(document, path=()):
 
 
 def with_other_values(document):
-    """Each value replaced by each of `VALUES`, and left out, and the whole document replaced."""
+    """Each value replaced by each of `VALUES`, and omitted, and the whole document replaced."""
     yield from VALUES
     for path in paths_in(document):
-        for value in [*VALUES, "left out"]:
+        for value in [*VALUES, "omitted"]:
             changed = json.loads(json.dumps(document))
             *outer, key = path
             inner = changed
             for each in outer:
                 inner = inner[each]
-            if value == "left out":
+            if value == "omitted":
                 del inner[key]
             else:
                 inner[key] = value
@@ -92,7 +92,7 @@ def artifact(tmp_path):
 
 @pytest.fixture
 def readers(artifact, tmp_path):
-    """The file of each kind, and what reads it."""
+    """Each file of metadata, and what reads it."""
     run, collection = tmp_path / "run", tmp_path / "collection"
     run.mkdir()
     collection.mkdir()
@@ -113,12 +113,12 @@ def readers(artifact, tmp_path):
     }
 
 
-KINDS = ["artifact", "run", "manifest", "record"]
+FILES = ["artifact", "run", "manifest", "record"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_values_of_other_types_are_refused(readers, kind):
-    file, read = readers[kind]
+@pytest.mark.parametrize("name", FILES)
+def test_values_of_other_types_are_refused(readers, name):
+    file, read = readers[name]
     document, refused, count = json.loads(file.read_text()), 0, 0
     for changed in with_other_values(document):
         file.write_text(json.dumps(changed))
@@ -131,10 +131,10 @@ def test_values_of_other_types_are_refused(readers, kind):
     assert refused > count * 0.5
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("count", [150, pytest.param(2000, marks=pytest.mark.full)])
-def test_damaged_bytes_are_refused_or_read(readers, kind, count):
-    file, read = readers[kind]
+def test_damaged_bytes_are_refused_or_read(readers, name, count):
+    file, read = readers[name]
     seed = 0 if count < 2000 else random.SystemRandom().randrange(10**9)
     print("seed", seed)
     refused = 0

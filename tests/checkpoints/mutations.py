@@ -13,51 +13,51 @@ FEW, MANY = 150, 2000
 def mutated(data: bytes, count: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
     """`count` damaged versions of a file's bytes, each with what was done to it."""
     for number in range(count):
-        draw = random.Random(f"{seed} {number}")
-        change = draw.choice(_CHANGES)
-        yield f"{change.__name__} {number}", change(data, draw)
+        generator = random.Random(f"{seed} {number}")
+        change = generator.choice(_CHANGES)
+        yield f"{change.__name__} {number}", change(data, generator)
 
 
-def _flipped_bits(data, draw):
+def _flipped_bits(data, generator):
     data = bytearray(data)
-    for _ in range(draw.choice((1, 1, 2, 8))):
-        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    for _ in range(generator.choice((1, 1, 2, 8))):
+        data[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
     return bytes(data)
 
 
-def _flipped_bits_at_an_end(data, draw):
+def _flipped_bits_at_an_end(data, generator):
     # Where headers and indices are.
     data, length = bytearray(data), min(len(data), 2000)
-    at_start = draw.random() < 0.5
-    for _ in range(draw.choice((1, 1, 3))):
-        place = draw.randrange(length)
-        data[place if at_start else len(data) - 1 - place] ^= 1 << draw.randrange(8)
+    at_start = generator.random() < 0.5
+    for _ in range(generator.choice((1, 1, 3))):
+        place = generator.randrange(length)
+        data[place if at_start else len(data) - 1 - place] ^= 1 << generator.randrange(8)
     return bytes(data)
 
 
-def _cut_short(data, draw):
-    return data[: draw.randrange(len(data))]
+def _cut_short(data, generator):
+    return data[: generator.randrange(len(data))]
 
 
-def _without_a_slice(data, draw):
-    start, length = _slice(data, draw)
+def _without_a_slice(data, generator):
+    start, length = _slice(data, generator)
     return data[:start] + data[start + length :]
 
 
-def _with_a_slice_twice(data, draw):
-    start, length = _slice(data, draw)
+def _with_a_slice_twice(data, generator):
+    start, length = _slice(data, generator)
     return data[: start + length] + data[start:]
 
 
-def _with_a_block_of_one_value(data, draw):
-    start, length = _slice(data, draw)
-    block = draw.choice((b"\0", b"\xff", b"0", b"9")) * length
+def _with_a_block_of_one_value(data, generator):
+    start, length = _slice(data, generator)
+    block = generator.choice((b"\0", b"\xff", b"0", b"9")) * length
     return data[:start] + block + data[start + length :]
 
 
-def _with_two_slices_swapped(data, draw):
-    length = draw.choice((1, 4, 16, 256))
-    first, second = sorted(draw.randrange(len(data) - length) for _ in range(2))
+def _with_two_slices_swapped(data, generator):
+    length = generator.choice((1, 4, 16, 256))
+    first, second = sorted(generator.randrange(len(data) - length) for _ in range(2))
     if second < first + length:
         return data[:-1]
     swapped = bytearray(data)
@@ -66,9 +66,9 @@ def _with_two_slices_swapped(data, draw):
     return bytes(swapped)
 
 
-def _slice(data, draw):
-    start = draw.randrange(len(data))
-    return start, min(draw.choice((1, 2, 8, 64, 1024)), len(data) - start)
+def _slice(data, generator):
+    start = generator.randrange(len(data))
+    return start, min(generator.choice((1, 2, 8, 64, 1024)), len(data) - start)
 
 
 _CHANGES = (

@@ -1,4 +1,4 @@
-"""Models without weights, and what they leave behind in Keras."""
+"""Models without weights, and what they leave in Keras."""
 
 import keras
 import pytest

@@ -42,7 +42,7 @@ class Server(http.server.ThreadingHTTPServer):
         ignores_range: responds with the whole file whatever is requested.
         states_length: sends a Content-Length.
         cut_after: closes the connection after so many bytes of a body.
-        hold_after: sets `holding` after so many bytes and waits for `release`.
+        wait_after: sets `waiting` after so many bytes and waits for `release`.
         status: responds with it, whatever is requested.
         headers: dict of headers that take the place of others, or None to leave them out.
         endless: sends the body again and again.
@@ -55,9 +55,9 @@ class Server(http.server.ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.files, self.requests, self.headers_seen = {}, [], []
         self.ignores_range, self.states_length = False, True
-        self.cut_after = self.hold_after = self.status = None
+        self.cut_after = self.wait_after = self.status = None
         self.headers, self.endless, self.sent = {}, False, 0
-        self.holding, self.release = threading.Event(), threading.Event()
+        self.waiting, self.release = threading.Event(), threading.Event()
 
     @property
     def ranges(self):
@@ -95,11 +95,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.send_body(body)
 
     def send_body(self, body):
-        if self.server.hold_after is not None:
-            self.wfile.write(body[: self.server.hold_after])
-            self.server.holding.set()
+        if self.server.wait_after is not None:
+            self.wfile.write(body[: self.server.wait_after])
+            self.server.waiting.set()
             self.server.release.wait(60)
-            body = body[self.server.hold_after :]
+            body = body[self.server.wait_after :]
         self.wfile.write(body[: self.server.cut_after])
         self.server.sent += len(body[: self.server.cut_after])
 
@@ -277,7 +277,7 @@ def test_without_a_network_the_sentence_says_what_to_do(cache, monkeypatch):
 
 def test_a_server_that_falls_silent_is_given_up(mirror, cache, small, monkeypatch):
     monkeypatch.setattr("bit_keras.checkpoints.http_file.TIMEOUT", (1, 0.1))
-    mirror.files[f"/{FILE}"], mirror.hold_after = small, 100
+    mirror.files[f"/{FILE}"], mirror.wait_after = small, 100
     reason = "it sent nothing for 0.1 seconds; the next try resumes"
     assert failure() == offline_sentence(mirror.url, reason)
     assert not (cache / FILE).exists()
@@ -610,17 +610,17 @@ def wait_until(condition):
 
 @pytest.mark.long
 def test_a_killed_download_resumes_and_is_never_seen_incomplete(mirror, cache, large):
-    mirror.files[f"/{FILE}"], mirror.hold_after = large, 3 * MEGABYTE
+    mirror.files[f"/{FILE}"], mirror.wait_after = large, 3 * MEGABYTE
     partial = cache / "distill" / ".R50x1_224.npz.partial"
     with downloading_process() as process:
-        assert mirror.holding.wait(60)
+        assert mirror.waiting.wait(60)
         wait_until(lambda: partial.exists() and partial.stat().st_size == 3 * MEGABYTE)
         assert not (cache / FILE).exists()
         process.kill()
         process.wait(10)
     assert process.returncode == -signal.SIGKILL
     assert kept(cache) == ["distill/.R50x1_224.npz.partial"]
-    mirror.hold_after = None
+    mirror.wait_after = None
     mirror.release.set()
     assert pretrained_path(record(bytes=len(large))).read_bytes() == large
     assert mirror.ranges == [None, f"bytes={3 * MEGABYTE}-"]
@@ -629,9 +629,9 @@ def test_a_killed_download_resumes_and_is_never_seen_incomplete(mirror, cache, l
 
 @pytest.mark.long
 def test_two_processes_at_once_share_one_download(mirror, cache, large):
-    mirror.files[f"/{FILE}"], mirror.hold_after = large, MEGABYTE
+    mirror.files[f"/{FILE}"], mirror.wait_after = large, MEGABYTE
     with downloading_process() as other:
-        assert mirror.holding.wait(60)
+        assert mirror.waiting.wait(60)
         # By then this process waits for the other one.
         timer = threading.Timer(0.5, mirror.release.set)
         timer.start()

@@ -33,56 +33,58 @@ CASES = {
 }
 
 
-def without_one(arrays, draw):
-    del arrays[draw.choice(list(arrays))]
+def without_one(arrays, generator):
+    del arrays[generator.choice(list(arrays))]
 
 
-def with_a_foreign_one(arrays, draw):
-    arrays[draw.choice(["extra", "head.weight", "resnet/x", "../../x"])] = np.zeros(3, "float32")
+def with_a_foreign_one(arrays, generator):
+    arrays[generator.choice(["extra", "head.weight", "resnet/x", "../../x"])] = np.zeros(
+        3, "float32"
+    )
 
 
-def with_a_copy_under_a_similar_name(arrays, draw):
-    name = draw.choice(list(arrays))
-    place = draw.randrange(len(name))
-    copy = name[:place] + draw.choice("012_./ x") + name[place:]
+def with_a_copy_under_a_similar_name(arrays, generator):
+    name = generator.choice(list(arrays))
+    place = generator.randrange(len(name))
+    copy = name[:place] + generator.choice("012_./ x") + name[place:]
     assert copy not in arrays
     arrays[copy] = arrays[name]
 
 
-def with_one_renamed(arrays, draw):
-    name = draw.choice(list(arrays))
-    place = draw.randrange(len(name))
-    renamed = name[:place] + draw.choice("abc019_") + name[place + 1 :]
+def with_one_renamed(arrays, generator):
+    name = generator.choice(list(arrays))
+    place = generator.randrange(len(name))
+    renamed = name[:place] + generator.choice("abc019_") + name[place + 1 :]
     # Under the name of another it is that one, whose values nothing tells apart.
     arrays[renamed if renamed not in arrays else f"{name}_"] = arrays.pop(name)
 
 
-def with_two_of_other_shapes_swapped(arrays, draw):
-    first = draw.choice(list(arrays))
+def with_two_of_other_shapes_swapped(arrays, generator):
+    first = generator.choice(list(arrays))
     others = [name for name in arrays if arrays[name].shape != arrays[first].shape]
-    second = draw.choice(others)
+    second = generator.choice(others)
     arrays[first], arrays[second] = arrays[second], arrays[first]
 
 
-def with_one_transposed(arrays, draw):
+def with_one_transposed(arrays, generator):
     candidates = [name for name in arrays if arrays[name].T.shape != arrays[name].shape]
-    name = draw.choice(candidates)
+    name = generator.choice(candidates)
     arrays[name] = np.ascontiguousarray(arrays[name].T)
 
 
-def with_one_of_another_rank(arrays, draw):
-    name = draw.choice(list(arrays))
-    arrays[name] = arrays[name][None] if draw.random() < 0.5 else arrays[name].reshape(-1)
+def with_one_of_another_rank(arrays, generator):
+    name = generator.choice(list(arrays))
+    arrays[name] = arrays[name][None] if generator.random() < 0.5 else arrays[name].reshape(-1)
 
 
-def with_one_cut(arrays, draw):
-    name = draw.choice(list(arrays))
-    arrays[name] = arrays[name][: draw.randrange(len(arrays[name]))]
+def with_one_cut(arrays, generator):
+    name = generator.choice(list(arrays))
+    arrays[name] = arrays[name][: generator.randrange(len(arrays[name]))]
 
 
-def with_other_values(arrays, draw):
-    name = draw.choice(list(arrays))
-    arrays[name] = arrays[name].astype(draw.choice(["int32", "uint8", "bool", "complex64"]))
+def with_other_values(arrays, generator):
+    name = generator.choice(list(arrays))
+    arrays[name] = arrays[name].astype(generator.choice(["int32", "uint8", "bool", "complex64"]))
 
 
 MUTATIONS = (
@@ -117,9 +119,9 @@ def test_tampered_arrays_are_refused_or_read_exactly_right(tmp_path, expected, c
     named = {name: np.ascontiguousarray(array) for name, array in named.items()}
     refused = 0
     for number in range(count):
-        draw = random.Random(f"{case} {number}")
-        mutation, arrays = draw.choice(MUTATIONS), dict(named)
-        mutation(arrays, draw)
+        generator = random.Random(f"{case} {number}")
+        mutation, arrays = generator.choice(MUTATIONS), dict(named)
+        mutation(arrays, generator)
         write(tmp_path / "x", arrays)
         try:
             with open_checkpoint(tmp_path / "x") as found:

@@ -42,7 +42,7 @@ class Hub(http.server.ThreadingHTTPServer):
         sent: dict from name to what is sent in the place of the content.
         cut_after: closes the connection once after so many bytes of a body.
         refusal: a status and the code that the hub gives for it, for every request.
-        pause: sets `holding` before a large body, and waits for `release`.
+        pause: sets `waiting` before a large body, and waits for `release`.
     """
 
     daemon_threads = True
@@ -54,7 +54,7 @@ class Hub(http.server.ThreadingHTTPServer):
         self.requests, self.sent = [], {}
         self.cut_after = self.refusal = None
         self.pause = False
-        self.holding, self.release = threading.Event(), threading.Event()
+        self.waiting, self.release = threading.Event(), threading.Event()
 
     def downloads(self, name):
         """The ranges that were requested of the content of a file."""
@@ -124,7 +124,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.command == "HEAD" or not body:
             return
         if self.server.pause and self.path.startswith("/storage/"):
-            self.server.holding.set()
+            self.server.waiting.set()
             self.server.release.wait(60)
         cut, self.server.cut_after = self.server.cut_after, None
         with contextlib.suppress(OSError):  # The client may be gone.
@@ -422,7 +422,7 @@ def test_two_processes_at_once_leave_one_complete_file(hub, cache, weights):
         text=True,
     ) as process:
         try:
-            assert hub.holding.wait(60)
+            assert hub.waiting.wait(60)
             # By then this process waits for the other one.
             timer = threading.Timer(0.5, hub.release.set)
             timer.start()

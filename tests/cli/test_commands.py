@@ -57,20 +57,20 @@ def test_wrong_usage_ends_with_2():
 # predict
 
 
-def photo(kind, folder):
+def photo(encoding, folder):
     """The cat in another encoding that shows the same image."""
     image = Image.open(CAT).convert("RGB")
-    path = folder / f"{kind}.png"
-    if kind == "webp":
+    path = folder / f"{encoding}.png"
+    if encoding == "webp":
         path = path.with_suffix(".webp")
         image.save(path, lossless=True)
-    elif kind == "alpha":
+    elif encoding == "alpha":
         image.putalpha(7)
         image.save(path)
-    elif kind == "cmyk":
+    elif encoding == "cmyk":
         path = path.with_suffix(".tiff")
         image.convert("CMYK").save(path)
-    elif kind == "rotated":
+    elif encoding == "rotated":
         exif = Image.Exif()
         exif[0x0112] = 6  # "turn by 90 degrees clockwise to see it upright"
         image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
@@ -78,18 +78,18 @@ def photo(kind, folder):
 
 
 def test_predict_reads_every_encoding_of_a_image(artifact, tmp_path):
-    kinds = ("webp", "alpha", "cmyk", "rotated")
-    paths = [photo(kind, tmp_path) for kind in kinds]
+    encodings = ("webp", "alpha", "cmyk", "rotated")
+    paths = [photo(encoding, tmp_path) for encoding in encodings]
     documents = json.loads(run("predict", artifact, CAT, *paths, "--json").stdout)
     want = documents[0]["predictions"]
     assert len(want) == 5
     assert all(set(entry) == {"id", "label", "score"} for entry in want)
-    for kind, document in zip(kinds, documents[1:], strict=True):
+    for encoding, document in zip(encodings, documents[1:], strict=True):
         got = document["predictions"]
-        assert [entry["label"] for entry in got] == [entry["label"] for entry in want], kind
+        assert [entry["label"] for entry in got] == [entry["label"] for entry in want], encoding
         for entry, expected in zip(got, want, strict=True):
             # Equal pixels; only the batch's order of float32 sums differs.
-            assert entry["score"] == pytest.approx(expected["score"], abs=1e-5), kind
+            assert entry["score"] == pytest.approx(expected["score"], abs=1e-5), encoding
 
 
 def test_predict_reads_grey_images(artifact, tmp_path):
@@ -239,12 +239,12 @@ def bad_weights(tiny_npz, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("kind", "sentence"), BAD_WEIGHTS.items())
-def test_bad_weights_give_a_sentence_and_nothing_else(bad_weights, tmp_path, kind, sentence):
-    arguments = ["--weights", bad_weights / f"{kind}.npz", "--out", tmp_path / "out"]
+@pytest.mark.parametrize(("case", "sentence"), BAD_WEIGHTS.items())
+def test_bad_weights_give_a_sentence_and_nothing_else(bad_weights, tmp_path, case, sentence):
+    arguments = ["--weights", bad_weights / f"{case}.npz", "--out", tmp_path / "out"]
     assert sentence in fails("export", "bit_tiny.cifar10", "--to", "hub", *arguments)
-    if kind not in ("architecture", "classes"):  # Which are whole files of their own.
-        source = bad_weights / f"{kind}.npz"
+    if case not in ("architecture", "classes"):  # Which are whole files of their own.
+        source = bad_weights / f"{case}.npz"
         assert sentence in fails("convert", source, tmp_path / "out.npz", "--to", "npz")
     assert list(tmp_path.iterdir()) == []
 

@@ -118,7 +118,7 @@ def test_a_shell_that_is_unknown_is_wrong_usage():
 
 
 def answer_to(shell, words, **variables):
-    """What the program answers to the script of a shell, and the frameworks that it loaded."""
+    """What the program returns to the script of a shell, and the frameworks that it loaded."""
     program = f"""
 import atexit, sys
 atexit.register(lambda: print('loaded:', *sorted(set(sys.modules) & {HEAVY!r})))

@@ -23,7 +23,7 @@ gc.callbacks.append(callback)
 with heeded_interrupts():
     gc.collect()
     time.sleep(10)
-    print("went on")
+    print("continued")
 """
 
 #: A framework that ignores every exception while it is imported.
@@ -36,7 +36,7 @@ try:
     time.sleep(10)
 except BaseException:
     pass
-print("went on", flush=True)
+print("continued", flush=True)
 """
 
 

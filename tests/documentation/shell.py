@@ -169,7 +169,7 @@ def _check_python(arguments, place):
         assert (ROOT / arguments[0]).is_file(), f"{place}: there is no {arguments[0]}"
 
 
-#: What a command of a program is held against before any is run.
+#: What a command of a program is checked against before any is run.
 CHECKS = {
     "bit-keras": _check_bit_keras,
     "make": _check_make,

@@ -52,7 +52,7 @@ def outputs(logits):
 @pytest.fixture(scope="module")
 def made_up():
     generator = np.random.default_rng(0)
-    # Few values, so that most rows hold equal logits.
+    # Few values, so that most rows contain equal logits.
     logits = generator.integers(0, 4, (103, 7)).astype(np.float32)
     targets = generator.integers(0, 7, 103)
     return logits, targets

@@ -329,9 +329,9 @@ def test_unknown_models_versions_and_labels_get_a_sentence(way, photos):
 
 
 def test_a_server_that_is_not_there_gets_a_sentence():
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))  # Bound and not listening: nothing else responds there.
-        address = f"127.0.0.1:{held.getsockname()[1]}"
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # Bound and not listening: nothing else responds there.
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
         with pytest.raises(client.ServingError, match="is not available: is it running"):
             client.classify_rest(f"http://{address}", client.Model(), [b""], timeout=10)
         with pytest.raises(client.ServingError, match="is not available"):

@@ -8,7 +8,7 @@ from bit_keras.layers import GroupNorm, group_norm
 from bit_keras.layers.moments import mean_and_variance
 from tests.layers.gradients import central_differences, gradients, relative_error
 
-RANDOM = np.random.default_rng(0)  # For constants; tests that draw have generators of their own.
+RANDOM = np.random.default_rng(0)  # For constants; tests have generators of their own.
 IMAGES = RANDOM.normal(1, 2, (2, 5, 4, 12)).astype("float32")
 GAMMA = RANDOM.normal(1, 0.1, 12).astype("float32")
 BETA = RANDOM.normal(0, 0.1, 12).astype("float32")

@@ -7,7 +7,7 @@ import pytest
 from bit_keras.layers import StdConv2D, std_conv2d
 from tests.layers.gradients import central_differences, gradients, relative_error
 
-RANDOM = np.random.default_rng(0)  # For constants; tests that draw have generators of their own.
+RANDOM = np.random.default_rng(0)  # For constants; tests have generators of their own.
 IMAGES = RANDOM.uniform(-1, 1, (2, 9, 8, 4)).astype("float32")
 KERNEL = RANDOM.normal(0.1, 0.05, (3, 3, 4, 6)).astype("float32")
 

@@ -1,1 +1,1 @@
-"""The reference every numerical test is held against: the network in float64 NumPy."""
+"""The reference every numerical test compares with: the network in float64 NumPy."""

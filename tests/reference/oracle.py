@@ -130,7 +130,7 @@ def features(images, weights, groups=32, epsilons=EPSILONS):
 
     Args:
         images: `(batch, height, width, 3)`, RGB in [-1, 1].
-        weights: arrays by official npz name (`resnet/...`). Depth, width, projections and the kind
+        weights: arrays by official npz name (`resnet/...`). Depth, width, projections and the type
             of normalisation are read from the names and shapes; a head is optional.
         groups: the number of groups of every group normalisation.
         epsilons: what is added to the variances, with the keys of `EPSILONS`.

@@ -38,7 +38,7 @@ def random_weights(
 
 
 class _Drawing:
-    """The weights drawn so far."""
+    """The weights initialised so far."""
 
     def __init__(self, normalization, seed):
         layers = {

@@ -196,5 +196,5 @@ def test_a_network_without_a_head_has_the_same_features():
     complete = oracle.features(images, weights, groups=4)
     without = oracle.features(images, headless, groups=4)
     assert set(complete) - set(without) == {"logits"}
-    # The head is drawn last, so the same arithmetic runs on the same numbers.
+    # The head is initialised last, so the same arithmetic runs on the same numbers.
     np.testing.assert_array_equal(without["features"], complete["features"])

@@ -1,4 +1,4 @@
-"""transformers' BiT, an implementation that this project did not write, behind the npz names."""
+"""transformers' BiT, an implementation that this project did not write, under the npz names."""
 
 import numpy as np
 import pytest

@@ -16,7 +16,7 @@ from bit_keras.inference import load_predictor
 
 
 class Spy(tf.Module):
-    """Answers like a classifier, and writes what it reads elsewhere."""
+    """Returns outputs like a classifier, and writes what it reads elsewhere."""
 
     def __init__(self, source, target):
         self.weight = tf.Variable(1.0)

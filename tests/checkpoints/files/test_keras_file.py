@@ -35,7 +35,7 @@ def expected_arrays(model):
     }
 
 
-def assert_holds(found, model):
+def assert_contains(found, model):
     expected = expected_arrays(model)
     assert found.keys() >= expected.keys()
     for name, array in expected.items():
@@ -82,7 +82,7 @@ def test_a_network_of_this_package_is_read_by_the_names_of_its_weights(classifie
     export_keras(classifier, tmp_path / "a.keras")
     found = read_all(tmp_path / "a.keras")
     assert found.keys() == ARCHITECTURES["bit_tiny"].weight_shapes(10).keys()
-    assert_holds(found, classifier)
+    assert_contains(found, classifier)
     with KerasFile(tmp_path / "a.keras") as arrays:
         assert arrays.shapes == ARCHITECTURES["bit_tiny"].weight_shapes(10)
         assert set(arrays.dtypes.values()) == {"float32"}
@@ -94,7 +94,7 @@ def test_moving_statistics_have_their_names(tmp_path):
     found = read_all(tmp_path / "a.keras")
     assert "block4_unit03_norm2/moving_variance" in found
     assert found.keys() == {weight.path for weight in model.weights}
-    assert_holds(found, model)
+    assert_contains(found, model)
 
 
 def test_the_state_of_an_optimizer_keeps_its_place(tmp_path):
@@ -103,7 +103,7 @@ def test_the_state_of_an_optimizer_keeps_its_place(tmp_path):
     model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
     model.save(tmp_path / "a.keras")
     found = read_all(tmp_path / "a.keras")
-    assert_holds(found, model)
+    assert_contains(found, model)
     others = found.keys() - {"head/kernel", "head/bias"}
     # The step, the learning rate, and two moments of each of the two weights.
     assert others == {f"optimizer/vars/{number}" for number in range(6)}
@@ -114,7 +114,7 @@ def test_a_network_inside_of_a_model_is_read_by_the_same_names(extractor, tmp_pa
     model = keras.Sequential([keras.Input((32, 32, 3)), *layers])
     model.save(tmp_path / "a.keras")
     found = read_all(tmp_path / "a.keras")
-    assert_holds(found, extractor)
+    assert_contains(found, extractor)
     assert found.keys() >= {"head/kernel", "head/bias"}
 
 
@@ -127,7 +127,7 @@ def test_half_precision_is_read(tmp_path, dtype):
         found = {name: array.astype("float32") for name, array in arrays.items()}
         # NumPy has no bfloat16.
         assert arrays["head/kernel"].dtype == ("float32" if dtype == "bfloat16" else dtype)
-    assert_holds(found, model)
+    assert_contains(found, model)
 
 
 def test_what_a_class_does_not_tell_keeps_its_number(tmp_path):
@@ -164,7 +164,7 @@ def test_layers_are_counted_by_class_and_model(tmp_path):
     outer.save(tmp_path / "a.keras")
     found = read_all(tmp_path / "a.keras")
     assert [name for name in found if name.endswith("kernel")] == [f"{e}/kernel" for e in "abcdefg"]
-    assert_holds(found, outer)
+    assert_contains(found, outer)
 
 
 def test_two_layers_of_one_name_are_refused(tmp_path):

@@ -146,11 +146,11 @@ def test_a_pipe_is_not_waited_for(model, file):
 
 def test_entries_of_random_bytes_end_no_process(model):
     for seed in range(100):
-        draw, items = random.Random(seed), items_of(model)
-        key = draw.choice(list(items))
+        generator, items = random.Random(seed), items_of(model)
+        key = generator.choice(list(items))
         value = bytearray(items[key] or b"\0")
-        for _ in range(draw.choice((1, 2, 4))):
-            value[draw.randrange(len(value))] = draw.randrange(256)
+        for _ in range(generator.choice((1, 2, 4))):
+            value[generator.randrange(len(value))] = generator.randrange(256)
         items[key] = bytes(value)
         (model / INDEX).write_bytes(table(items))
         try:

@@ -13,16 +13,10 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from bit_keras import documents
-from bit_keras.artifacts.members import METADATA, located
+from bit_keras.artifacts.members import located
 from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.runtimes.opening import format_of
-from bit_keras.errors import (
-    BitKerasError,
-    CheckpointError,
-    ExportError,
-    TrainingError,
-    UnknownModelError,
-)
+from bit_keras.errors import BitKerasError, CheckpointError, TrainingError, UnknownModelError
 from bit_keras.preprocessing import ClassifierSpec
 from bit_keras.registry import Checkpoint, model_info
 
@@ -47,18 +41,7 @@ _INFERENCE_ONLY: Mapping[str, str] = MappingProxyType(
 
 #: What files of weights are called, in whatever format.
 _SUFFIXES = frozenset(
-    (
-        ".bin",
-        ".ckpt",
-        ".h5",
-        ".hdf5",
-        ".keras",
-        ".npz",
-        ".pt",
-        ".pth",
-        ".safetensors",
-        ".tar",
-    )
+    [".bin", ".ckpt", ".h5", ".hdf5", ".keras", ".npz", ".pt", ".pth", ".safetensors", ".tar"]
 )
 
 #: The file that makes a folder a run, and the one with its best weights.
@@ -113,18 +96,6 @@ class Source:
         if self.path is not None and self.format == "run":
             return ClassifierSpec.from_json(read_run(self.path).get("task", {}))
         return None if self.metadata is None else self.metadata.spec
-
-    def required_metadata(self) -> Metadata:
-        """The metadata of an artifact.
-
-        Raises:
-            ExportError: It is not an artifact of this package.
-        """
-        if self.metadata is None:
-            raise ExportError(
-                f"{self.path or self.name} was not exported by bit_keras: it has no {METADATA}."
-            )
-        return self.metadata
 
     def weights(self) -> Path:
         """The checkpoint that fills a network, downloaded on first use.

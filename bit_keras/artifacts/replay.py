@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bit_keras.artifacts.artifact import Artifact
-from bit_keras.artifacts.metadata import OUTPUTS, Metadata
+from bit_keras.artifacts.metadata import OUTPUTS
 from bit_keras.artifacts.reference import (
     named_outputs,
     reference_difference,
@@ -33,15 +33,16 @@ ENGINES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 def replay(path: str | os.PathLike, trust: bool = False) -> dict[str, float]:
     """The relative difference to the reference output, for each way to call an artifact."""
     artifact = Artifact(path)
-    metadata, reference = artifact.metadata, artifact.read_reference()
-    if metadata.target == "keras":
+    target, reference = artifact.metadata.target, artifact.read_reference()
+    if target == "keras":
         return _replay_keras(artifact, reference, trust)
-    if metadata.target not in ENGINES:
-        return _replay_saved_model(artifact, metadata, reference, trust)
+    if target not in ENGINES:
+        return _replay_saved_model(artifact, reference, trust)
     differences: dict[str, float] = {}
-    for engine in _installed(ENGINES[metadata.target]):
+    # Where none is installed, the first one says what is missing.
+    for engine in [*filter(is_installed, ENGINES[target])] or ENGINES[target][:1]:
         program = artifact.open_program(engine=engine, trust=trust)
-        differences |= _replay_program(program, metadata, reference)
+        differences |= _replay_program(program, artifact.spec, reference)
     return differences
 
 
@@ -50,13 +51,8 @@ def replay_job(job: dict[str, Any]) -> dict[str, float]:
     return replay(**job)
 
 
-def _installed(engines: tuple[str, ...]) -> tuple[str, ...]:
-    """Those that are installed; where none is, the first one, which says what is missing."""
-    return tuple(engine for engine in engines if is_installed(engine)) or engines[:1]
-
-
 def _replay_program(
-    program: Program, metadata: Metadata, reference: dict[str, np.ndarray]
+    program: Program, spec: ClassifierSpec | None, reference: dict[str, np.ndarray]
 ) -> dict[str, float]:
     engine, _, _version = program.engine.rpartition(" ")
     differences: dict[str, float] = {}
@@ -64,13 +60,13 @@ def _replay_program(
         results = program(reference["inputs"], name)
         if CLASS_MAPS in results:  # One of several outputs, shown separately.
             maps = {CLASS_MAPS: results.pop(CLASS_MAPS)}
-            differences[f"{CLASS_MAPS} ({engine})"] = _largest_difference(maps, metadata, reference)
-        differences[f"{name} ({engine})"] = _largest_difference(results, metadata, reference)
+            differences[f"{CLASS_MAPS} ({engine})"] = _largest_difference(maps, spec, reference)
+        differences[f"{name} ({engine})"] = _largest_difference(results, spec, reference)
     return differences
 
 
 def _replay_saved_model(
-    artifact: Artifact, metadata: Metadata, reference: dict[str, np.ndarray], trust: bool
+    artifact: Artifact, reference: dict[str, np.ndarray], trust: bool
 ) -> dict[str, float]:
     import tensorflow as tf
 
@@ -78,11 +74,11 @@ def _replay_saved_model(
 
     loaded = load_saved_model(artifact.path, trust)
     differences = {
-        name: _replay_signature(signature, metadata, reference)
+        name: _replay_signature(signature, artifact.spec, reference)
         for name, signature in loaded.signatures.items()
     }
-    if metadata.target == "hub":
-        images, output = tf.constant(reference["inputs"]), OUTPUTS[metadata.variant]
+    if artifact.metadata.target == "hub":
+        images, output = tf.constant(reference["inputs"]), OUTPUTS[artifact.metadata.variant]
         results = {
             "__call__": loaded(images),
             "__call__, one image at a time": tf.concat(
@@ -101,53 +97,49 @@ def _replay_keras(
 ) -> dict[str, float]:
     from bit_keras.checkpoints import load_keras_model
 
-    model = load_keras_model(artifact.path, trust)
-    results = named_outputs(model, reference["inputs"])
-    differences = [relative_difference(values, reference[name]) for name, values in results.items()]
-    return {"the network": max(differences)}
+    results = named_outputs(load_keras_model(artifact.path, trust), reference["inputs"])
+    return {"the network": _largest_difference(results, None, reference)}
 
 
 def _replay_signature(
-    signature: Any, metadata: Metadata, reference: dict[str, np.ndarray]
+    signature: Any, spec: ClassifierSpec | None, reference: dict[str, np.ndarray]
 ) -> float:
     import tensorflow as tf
 
     (name,) = signature.structured_input_signature[1]
+    inputs, expected = reference["inputs"], reference
     if name == "image_bytes":
-        images = [reference[f"picture_{number}"].tobytes() for number in (0, 1)]
-        results = signature(image_bytes=tf.constant(images))
-        prefix = "picture_"
-    else:
-        results = signature(inputs=tf.constant(reference["inputs"]))
-        prefix = ""
-    results = {key: value.numpy() for key, value in results.items()}
+        inputs = [reference[f"picture_{number}"].tobytes() for number in (0, 1)]
+        expected = {
+            key.removeprefix("picture_"): value
+            for key, value in reference.items()
+            if key.startswith("picture_")
+        }
+    outputs = signature(**{name: tf.constant(inputs)})
+    results = {key: value.numpy() for key, value in outputs.items()}
     if "class_ids" in results:
-        return _ranking_difference(results, metadata, reference["picture_logits"])
-    return _largest_difference(results, metadata, reference, prefix)
+        return _ranking_difference(results, spec, expected["logits"])
+    return _largest_difference(results, spec, expected)
 
 
 def _largest_difference(
     results: Mapping[str, np.ndarray],
-    metadata: Metadata,
-    reference: dict[str, np.ndarray],
-    prefix: str = "",
+    spec: ClassifierSpec | None,
+    expected: dict[str, np.ndarray],
 ) -> float:
     """The largest difference of all outputs of a signature."""
-    expected = {
-        key.removeprefix(prefix): value
-        for key, value in reference.items()
-        if key.startswith(prefix)
-    }
     if "probabilities" in results:
-        expected["probabilities"] = scores_of(expected["logits"], _spec(metadata).activation)
+        assert spec is not None  # Artifacts with probabilities have one.
+        scores = scores_of(expected["logits"], spec.activation)
+        expected = {**expected, "probabilities": scores}
     return max(reference_difference(output, values, expected) for output, values in results.items())
 
 
 def _ranking_difference(
-    results: dict[str, np.ndarray], metadata: Metadata, logits: np.ndarray
+    results: dict[str, np.ndarray], spec: ClassifierSpec | None, logits: np.ndarray
 ) -> float:
     """Difference of the scores of the best classes, and of the classes that the ids name."""
-    spec = _spec(metadata)
+    assert spec is not None
     expected = scores_of(logits, spec.activation)
     index = {id: number for number, id in enumerate(spec.labels.ids)}
     indices = np.array([[index[id.decode()] for id in row] for row in results["class_ids"]])
@@ -158,9 +150,3 @@ def _ranking_difference(
     best = -np.sort(-expected, axis=1)[:, : scores.shape[1]]
     of_ids = np.take_along_axis(expected, indices, axis=1)
     return max(relative_difference(scores, best), relative_difference(scores, of_ids))
-
-
-def _spec(metadata: Metadata) -> ClassifierSpec:
-    spec = metadata.spec
-    assert spec is not None  # Artifacts with probabilities have one.
-    return spec

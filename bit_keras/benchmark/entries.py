@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.reference import reference_size
 from bit_keras.errors import BitKerasError
 from bit_keras.registry import model_info
@@ -107,7 +108,7 @@ def artifact_entry(
     ```
     """
     source = resolve(path)
-    metadata = source.required_metadata()
+    metadata = Artifact(source.path or path).metadata
     height, width = reference_size((None, None, None, None), metadata)
     classes = metadata.outputs if metadata.variant == "classification" else None
     return Entry(

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.checksums import has_checksums
 from bit_keras.artifacts.metadata import OUTPUTS
-from bit_keras.artifacts.runtimes import Program, open_program
+from bit_keras.artifacts.runtimes import Program
 from bit_keras.artifacts.runtimes.opening import CHECKED
 from bit_keras.artifacts.runtimes.program import CLASS_MAPS
 from bit_keras.artifacts.runtimes.trial import require_runs
@@ -265,15 +266,16 @@ def _from_keras(source: Source, size: int | None, trust: bool, allow_nonfinite: 
 
 
 def _from_program(source: Source, size: int | None, trust: bool) -> Predictor:
-    path, metadata = source.path, source.required_metadata()
-    assert path is not None
+    assert source.path is not None
+    artifact = Artifact(source.path)
+    path, metadata = artifact.path, artifact.metadata
     if metadata.variant != "classification":
         raise BitKerasError(
             f"{path} returns features, not classes; export it with --variant classification."
         )
     if source.format in CHECKED and not has_checksums(path):
         require_runs(path, "bit_keras.artifacts.runtimes.opening:run_once", _LIBRARIES)
-    program = open_program(path, trust=trust)
+    program = artifact.open_program(trust=trust)
     signature, of_maps = _signature_with(program, _LOGITS), _signature_with(program, CLASS_MAPS)
     if signature is None:
         raise BitKerasError(f"{path} has no output {_LOGITS}; export the model again.")
@@ -288,7 +290,7 @@ def _from_program(source: Source, size: int | None, trust: bool) -> Predictor:
     side = network_side(program.signatures[signature].input_shape)
     return Predictor(
         metadata.model,
-        spec_for(metadata.model, source.spec, metadata.outputs, side, size),
+        spec_for(metadata.model, metadata.spec, metadata.outputs, side, size),
         functools.partial(result, signature, _LOGITS),
         functools.partial(result, of_maps, CLASS_MAPS) if of_maps else None,
     )

@@ -7,15 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from bit_keras.artifacts.reference import HALF_PRECISION_TOLERANCE, TOLERANCE
 from bit_keras.errors import BitKerasError
 from bit_keras.layers import StdConv2D
 from bit_keras.layers.functional import Functional
 from bit_keras.layers.moments import Tensor
 from bit_keras.models.finite import require_finite_weights
-
-#: Allowed difference between copy and model, relative to the largest output: 1e-5 for float32,
-#: and for half precision twice the rounding error of bfloat16.
-TOLERANCE, HALF_PRECISION_TOLERANCE = 1e-5, 5e-2
 
 #: Side of the test inputs if the model takes any: the minimum of the networks of this package.
 _SIDE = 32

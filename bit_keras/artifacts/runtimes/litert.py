@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -235,36 +236,22 @@ def intermediate_tensors(path: os.PathLike, images: np.ndarray) -> Iterator[Inte
     runners[DEFAULT_SIGNATURE].run(images)
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.Model.GetRootAs(Path(path).read_bytes())
-    index, outputs = _subgraph(model)
+    model = _tables(path, schema)
+    signatures = model.signatureDefs or []
+    key = DEFAULT_SIGNATURE.encode()
+    index = next((one.subgraphIndex for one in signatures if one.signatureKey == key), 0)
+    # Signatures may share a subgraph, and each names some of its outputs.
+    outputs = {
+        output.tensorIndex: output.name.decode()
+        for one in signatures
+        if one.subgraphIndex == index
+        for output in one.outputs
+    }
     details = {entry["index"]: entry for entry in interpreter.get_tensor_details(index)}
-    for tensor in _written(model.Subgraphs(index)):
+    for tensor in itertools.chain(*(each.outputs for each in model.subgraphs[index].operators)):
         name = outputs.get(tensor, details[tensor]["name"])
         values = dequantized(interpreter.get_tensor(tensor, index), details[tensor])
         yield Intermediate(name, details[tensor]["dtype"].__name__, values)
-
-
-def _subgraph(model: Any) -> tuple[int, dict[int, str]]:
-    """Which subgraph `serving_default` is, and the names of the tensors that are returned.
-
-    Signatures may share it, and each names some of its outputs.
-    """
-    signatures = [model.SignatureDefs(number) for number in range(model.SignatureDefsLength())]
-    key = DEFAULT_SIGNATURE.encode()
-    index = next((one.SubgraphIndex() for one in signatures if one.SignatureKey() == key), 0)
-    outputs = [
-        one.Outputs(place)
-        for one in signatures
-        if one.SubgraphIndex() == index
-        for place in range(one.OutputsLength())
-    ]
-    return index, {output.TensorIndex(): output.Name().decode() for output in outputs}
-
-
-def _written(subgraph: Any) -> list[int]:
-    """The tensors that the operations of a subgraph write, in their order."""
-    operators = (subgraph.Operators(number) for number in range(subgraph.OperatorsLength()))
-    return [int(tensor) for operator in operators for tensor in operator.OutputsAsNumpy()]
 
 
 def _engine(name: str) -> tuple[str, Any]:
@@ -287,4 +274,9 @@ def _require_whole(path: os.PathLike) -> None:
     """
     from tensorflow.lite.python import schema_py_generated as schema
 
-    schema.ModelT.InitFromObj(schema.Model.GetRootAs(Path(path).read_bytes()))
+    _tables(path, schema)
+
+
+def _tables(path: os.PathLike, schema: Any) -> Any:
+    """All tables of a file, as the objects of its schema."""
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(Path(path).read_bytes()))

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from bit_keras.artifacts.checksums import require_intact
-from bit_keras.artifacts.runtimes.program import Program, checked_threads
+from bit_keras.artifacts.runtimes.program import Program
 from bit_keras.errors import ExportError
 from bit_keras.extras import is_importable
 
@@ -87,7 +87,8 @@ def open_program(
     ```
     """
     path = Path(path)
-    threads = checked_threads(threads)
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ExportError(f"`threads` must be an integer from 1, or None; got {threads!r}.")
     file_format = format_of(path)
     if file_format is None:
         what = "is not there" if not path.exists() else "is not a file that a program can run"

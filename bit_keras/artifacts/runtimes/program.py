@@ -153,17 +153,6 @@ class Program(abc.ABC):
         )
 
 
-def checked_threads(threads: int | None) -> int | None:
-    """The requested number of threads, or None.
-
-    Raises:
-        ExportError: It is not an integer from 1.
-    """
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise ExportError(f"`threads` must be an integer from 1, or None; got {threads!r}.")
-    return threads
-
-
 def default_first(names: Iterable[str]) -> list[str]:
     """Names of signatures in one order, whatever that of the file is."""
     return sorted(names, key=lambda name: (name != DEFAULT_SIGNATURE, name != INPUTS, name))

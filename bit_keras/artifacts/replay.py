@@ -107,7 +107,8 @@ def _replay_signature(
     import tensorflow as tf
 
     (name,) = signature.structured_input_signature[1]
-    inputs, expected = reference["inputs"], reference
+    inputs: Any = reference["inputs"]
+    expected = reference
     if name == "image_bytes":
         inputs = [reference[f"picture_{number}"].tobytes() for number in (0, 1)]
         expected = {

@@ -1,6 +1,6 @@
 """Checkpoints whose arrays were tampered with: each is refused, or read exactly right.
 
-What is done to the bytes of files is in `files/`, next to the tests of each reader.
+What is done to the bytes of files is in `test_every_reader.py` and `files/`.
 """
 
 import random

@@ -207,7 +207,6 @@ def finetune(
         "environment": run.environment(),
         "results": None,
     }
-    run.require_usable(path, document)
     with run.claimed(path, document):
         results = read_run(path).get("results")
         if results is None:

@@ -90,32 +90,24 @@ def environment() -> dict[str, str]:
     }
 
 
-def require_usable(path: Path, document: dict[str, Any]) -> None:
-    """Raises an error unless `path` is free or contains the same training.
-
-    Raises:
-        TrainingError: The path contains something else.
-    """
-    require_own(path, RUN_RECORD, "a run of `bit-keras finetune`", TrainingError)
-    if not (path / RUN_RECORD).exists():
-        return
-    differences = list(_differences(read_run(path), json.loads(json.dumps(document))))
-    if differences:
-        raise TrainingError(
-            f"{path} contains a training that was started with different options: "
-            f"{'; '.join(differences)}. Use the same options to resume it, or another --out."
-        )
-
-
 @contextlib.contextmanager
 def claimed(path: Path, document: dict[str, Any]) -> Iterator[None]:
-    """Creates the folder if it is missing, and locks it against other processes.
+    """Creates the folder of a training, or continues it, and locks it against other processes.
 
     Raises:
-        TrainingError: Another process uses the folder.
+        TrainingError: The path contains something else or another training, or another process
+            uses it.
         BitKerasError: The folder cannot be written.
     """
-    if not (path / RUN_RECORD).is_file():
+    require_own(path, RUN_RECORD, "a run of `bit-keras finetune`", TrainingError)
+    if (path / RUN_RECORD).exists():
+        differences = list(_differences(read_run(path), json.loads(json.dumps(document))))
+        if differences:
+            raise TrainingError(
+                f"{path} contains a training that was started with different options: "
+                f"{'; '.join(differences)}. Use the same options to resume it, or another --out."
+            )
+    else:
         with new_directory(path) as partial:
             write_document(partial, document)
     busy = f"Another process is training in {path}; wait for it, stop it, or choose another --out."

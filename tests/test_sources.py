@@ -183,7 +183,7 @@ def test_a_repository_without_an_owner_is_refused():
         resolve("hf://bit").weights()
 
 
-@pytest.mark.parametrize("format", ["tflite", "openvino", "keras", "saved_model", "run"])
+@pytest.mark.parametrize("format", ["tflite", "onnx", "openvino", "keras", "saved_model", "run"])
 def test_resolving_imports_no_framework(artifacts, run_folder, format):
     path = run_folder if format == "run" else artifacts[format]
     heavy = {"h5py", "huggingface_hub", "keras", "onnx", "tensorflow", "torch"}

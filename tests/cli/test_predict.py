@@ -12,7 +12,11 @@ from bit_keras.cli.predict import _ROWS
 from bit_keras.inference import Prediction
 from tests.cli.running import run
 
-HEAVY = {"h5py", "jax", "keras", "tensorflow", "tf_keras", "torch"}
+HEAVY = {
+    *{"h5py", "jax", "keras", "tensorflow", "tf_keras", "torch"},
+    # What takes less time, and is as needless.
+    *{"asyncio", "bit_keras.checkpoints.files", "pillow_heif", "requests", "wrapt"},
+}
 
 #: Prints which of these packages are imported when a command ends.
 REPORT = f"""

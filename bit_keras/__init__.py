@@ -4,11 +4,9 @@ Importing this package is cheap: what needs Keras is imported on first use.
 """
 
 import importlib
-import sys
-from collections.abc import Sequence
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+import wrapt
 
 from bit_keras.registry import list_models as list_models
 from bit_keras.registry import model_info as model_info
@@ -73,38 +71,10 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-class _AfterKeras:
-    """Imports the classes that are registered with Keras as soon as both packages are imported.
-
-    Keras loads a .keras file only when the classes in it are registered. All of ours are in two
-    modules, which need no framework but Keras. As an entry of `sys.meta_path` it sees the import
-    of Keras, and lets the other entries find it.
-    """
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name != "keras":
-            return None
-        finders = [finder for finder in sys.meta_path if finder is not self]
-        specs = (finder.find_spec(name, path, target) for finder in finders)
-        spec = next(filter(None, specs), None)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-
-            def execute_and_register(module: ModuleType) -> None:
-                execute(module)
-                self.register()
-
-            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
-        return spec
-
-    def register(self) -> None:
-        importlib.import_module("bit_keras.layers.functional")
-        importlib.import_module("bit_keras.rules")
-
-
-if "keras" in sys.modules:
-    _AfterKeras().register()
-else:
-    sys.meta_path.insert(0, _AfterKeras())
+@wrapt.when_imported("keras")
+def _register_classes(_: Any) -> None:
+    # Keras loads a .keras file only when the classes in it are registered; this
+    # registers ours as soon as both packages are imported, in either order. All
+    # registered classes are in these two parts, which need no framework but Keras.
+    importlib.import_module("bit_keras.layers.functional")
+    importlib.import_module("bit_keras.rules")

@@ -15,7 +15,7 @@ from tests.cli.running import run
 HEAVY = {
     *{"h5py", "jax", "keras", "tensorflow", "tf_keras", "torch"},
     # What takes less time, and is as needless.
-    *{"asyncio", "bit_keras.checkpoints.files", "pillow_heif", "requests", "wrapt"},
+    *{"bit_keras.checkpoints.files", "pillow_heif", "requests"},
 }
 
 #: Prints which of these packages are imported when a command ends.

@@ -92,60 +92,64 @@ def extractor():
 
 
 @pytest.fixture(scope="session")
-def classifier_artifact(classifier, tmp_path_factory):
-    from bit_keras.exporters.hub import export_hub
+def exported(tmp_path_factory):
+    """A function from a model, a target and options to its artifact and the metadata of it.
 
-    path = tmp_path_factory.mktemp("hub") / "classifier"
-    export_hub(classifier, path)
-    return path
+    Nothing is written twice, also with other images to calibrate.
+    """
+    from bit_keras.exporters import export
+    from bit_keras.exporters.targets import TARGETS, artifact_path
 
+    known = {}
 
-@pytest.fixture(scope="session")
-def tflite_file(classifier, tmp_path_factory):
-    from bit_keras.exporters.tflite.tflite_export import export_tflite
+    def artifact(model, target, calibration=None, **options):
+        key = id(model), target, repr(sorted(options.items()))
+        if key not in known:
+            suffix = ".tflite" if target == "tflite" else TARGETS[target].suffix
+            path = tmp_path_factory.mktemp(target) / f"tiny{suffix}"
+            metadata = export(model, path, target, calibration=calibration, **options)
+            known[key] = artifact_path(path, target, options), metadata
+        return known[key]
 
-    path = tmp_path_factory.mktemp("tflite") / "tiny.tflite"
-    export_tflite(classifier, path)
-    return path
-
-
-@pytest.fixture(scope="session")
-def onnx_file(classifier, tmp_path_factory):
-    from bit_keras.exporters.onnx import export_onnx
-
-    path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
-    export_onnx(classifier, path)
-    return path
+    return artifact
 
 
 @pytest.fixture(scope="session")
-def extractor_artifact(extractor, tmp_path_factory):
-    from bit_keras.exporters.hub import export_hub
-
-    path = tmp_path_factory.mktemp("hub") / "extractor"
-    export_hub(extractor, path)
-    return path
+def classifier_artifact(classifier, exported):
+    return exported(classifier, "hub")[0]
 
 
 @pytest.fixture(scope="session")
-def folded_artifact(classifier, tmp_path_factory):
+def extractor_artifact(extractor, exported):
+    return exported(extractor, "hub")[0]
+
+
+@pytest.fixture(scope="session")
+def folded_artifact(classifier, exported):
     """A classifier for TF Hub with the signatures of a server."""
-    from bit_keras.exporters.hub import export_hub
-
-    path = tmp_path_factory.mktemp("folded") / "classifier"
-    export_hub(classifier, path, folded=True)
-    return path
+    return exported(classifier, "hub", folded=True)[0]
 
 
 @pytest.fixture(scope="session")
-def serving_artifact(classifier, tmp_path_factory):
+def tflite_file(classifier, exported):
+    return exported(classifier, "tflite")[0]
+
+
+@pytest.fixture(scope="session")
+def onnx_file(classifier, exported):
+    return exported(classifier, "onnx")[0]
+
+
+@pytest.fixture(scope="session")
+def openvino_folder(classifier, exported):
+    return exported(classifier, "openvino")[0]
+
+
+@pytest.fixture(scope="session")
+def serving_artifact(classifier, exported):
     """The folder of the only version of a classifier for servers."""
     pytest.importorskip("tensorflow_serving.apis", reason="the warm-up file needs its protos")
-    from bit_keras.exporters.serving import export_serving
-
-    path = tmp_path_factory.mktemp("serving") / "classifier"
-    export_serving(classifier, path)
-    return path / "1"
+    return exported(classifier, "serving")[0]
 
 
 # The package as users install it, built once for all tests of a process.

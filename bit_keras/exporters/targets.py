@@ -35,28 +35,21 @@ OPSET = 17
 #: `DequantizeLinear` a scale for each channel from 13 on.
 _OLDEST_OPSETS = MappingProxyType({"none": 11, "float16": 11, "int8": 13})
 
-#: The newest that ONNX Runtime 1.23 reads in float; int8 needs 1.24.1, the lowest of the
-#: extra `onnx`.
-_NEWEST_OPSET = 23
-
-#: The most images at once that an ONNX file can be fixed to.
-_LARGEST_BATCH = 1024
-
-#: The lowest and the highest value of options that are integers; opset depends on another.
+#: The lowest and the highest value of options that are integers. An ONNX file is fixed to 1024
+#: images at most; 23 is the newest opset that ONNX Runtime 1.23 reads in float, and int8 needs
+#: 1.24.1, the lowest of the extra `onnx`.
 _INTEGERS: Mapping[str, tuple[int, int | None]] = MappingProxyType(
-    {"version": (1, None), "max_pixels": (1, None), "batch": (1, _LARGEST_BATCH)}
+    {
+        "version": (1, None),
+        "max_pixels": (1, None),
+        "batch_sizes": (1, None),
+        "batch": (1, 1024),
+        "opset": (min(_OLDEST_OPSETS.values()), 23),
+    }
 )
 
 #: The options that every target takes.
 COMMON_OPTIONS = ("spec", "allow_nonfinite")
-
-#: What a message about an option that a target does not take adds.
-_REMEDIES = MappingProxyType(
-    {
-        ("keras", "class_maps"): " bit_keras.create_class_maps computes the maps of a network in "
-        "a .keras file."
-    }
-)
 
 #: What a target does without an option that others depend on.
 _DEFAULTS: Mapping[str, Any] = MappingProxyType(
@@ -266,7 +259,9 @@ def _check_taken(target: str, name: str, value: Any, spelled: Callable[..., str]
         )
     if target not in fitting:
         option = spelled(name, value) if dynamic else spelled(name)
-        remedy = _REMEDIES.get((target, name), "")
+        remedy = ""
+        if (target, name) == ("keras", "class_maps"):
+            remedy = " bit_keras.create_class_maps computes the maps of a network in a .keras file."
         raise ExportError(f"{option} goes with {spelled('target', *fitting)}.{remedy}")
 
 
@@ -293,36 +288,21 @@ def _check_choice(target: str, name: str, value: Any, spelled: Callable[..., str
 def _check_value(
     target: str, name: str, value: Any, given: Mapping[str, Any], spelled: Callable[..., str]
 ) -> None:
+    if name not in _INTEGERS:
+        _check_choice(target, name, tuple(value) if name == "input_range" else value, spelled)
+        return
+    (low, high), condition = _INTEGERS[name], ""
     if name == "opset":
-        low, high = _OLDEST_OPSETS[given.get("quantize", "none")], _NEWEST_OPSET
-        with_quantize = f" with {spelled('quantize', given.get('quantize', 'none'))}"
-        _check_integer(name, value, low, high, spelled, with_quantize)
-    elif name in _INTEGERS:
-        _check_integer(name, value, *_INTEGERS[name], spelled)
-    elif name == "batch_sizes":
-        for size in value:
-            _check_integer(name, size, 1, None, spelled)
-    elif name == "input_range":
-        _check_choice(target, name, tuple(value), spelled)
-    else:
-        _check_choice(target, name, value, spelled)
-
-
-def _check_integer(
-    name: str,
-    value: Any,
-    low: int,
-    high: int | None,
-    spelled: Callable[..., str],
-    condition: str = "",
-) -> None:
-    integer = isinstance(value, int) and not isinstance(value, bool)
-    if not integer or value < low or (high is not None and value > high):
-        allowed = f"{low} or more" if high is None else f"{low} to {high}"
-        received = spelled(name, value) if value is not True else in_python(name, value)
-        raise ExportError(
-            f"{spelled(name)} must be an integer, {allowed}{condition}. Received: {received}"
-        )
+        quantize = given.get("quantize", "none")
+        low, condition = _OLDEST_OPSETS[quantize], f" with {spelled('quantize', quantize)}"
+    for number in value if name == "batch_sizes" else [value]:
+        is_integer = isinstance(number, int) and not isinstance(number, bool)
+        if not is_integer or number < low or (high is not None and number > high):
+            allowed = f"{low} or more" if high is None else f"{low} to {high}"
+            received = spelled(name, number) if number is not True else in_python(name, number)
+            raise ExportError(
+                f"{spelled(name)} must be an integer, {allowed}{condition}. Received: {received}"
+            )
 
 
 def _check_needs(target: str, given: Mapping[str, Any], spelled: Callable[..., str]) -> None:

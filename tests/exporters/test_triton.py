@@ -24,18 +24,12 @@ from bit_keras.exporters import export
 from bit_keras.exporters.outputs import ExportedNetwork
 from bit_keras.exporters.triton import export_triton
 from bit_keras.inference import load_predictor
-from bit_keras.models import create_classifier
 from bit_keras.preprocessing import ClassifierSpec, Labels, eval_transform
 from tests.cifar10 import CLASSES, SAMPLES
 from tests.cli.running import fails, run, succeeds
 
 CAT = SAMPLES / "cat.jpg"
 NAME = "bit_tiny.cifar10"
-
-
-@pytest.fixture(scope="module")
-def trained():
-    return create_classifier(NAME)
 
 
 @pytest.fixture(scope="module")

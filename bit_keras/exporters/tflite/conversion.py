@@ -1,6 +1,6 @@
 """From a network to the bytes of a TFLite model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -115,11 +115,6 @@ def _quantise(
     if precision in CALIBRATED:
         converter.inference_input_type = converter.inference_output_type = tf.uint8
     if precision == "int8-pure":
+        assert calibration is not None  # `export_tflite` has looked.
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.representative_dataset = lambda: _one_by_one(calibration)
-
-
-def _one_by_one(images: np.ndarray | None) -> Iterator[list[np.ndarray]]:
-    assert images is not None  # `export_tflite` has looked.
-    for image in images:
-        yield [image[None]]
+        converter.representative_dataset = lambda: ([image[None]] for image in calibration)

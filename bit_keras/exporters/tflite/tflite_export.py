@@ -73,31 +73,32 @@ def export_tflite(
         [LiteRT's quantisation](https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/post_training_quantization).
     """
     network = ExportedNetwork.of(model)
-    metadata = describe(
-        network.model,
-        "tflite",
-        _PIXELS if quantize in CALIBRATED else input_range,
-        spec,
-        allow_nonfinite,
-        precision=precision_of(quantize),
-        folded=True,
-    )
-    dynamic = size == "dynamic"
-    metadata, _ = at_size(metadata, network.model, None if dynamic else size, spec)
-    if dynamic:
-        metadata = dataclasses.replace(metadata, size=None)
-    images = required_calibration(calibration, metadata)
-    require_fits(network.model, quantize)
-    content = converted(network, metadata, images)
-    require_operators(content, quantize)
-    content = with_signatures(content, (DEFAULT_SIGNATURE, FEATURES))
-    reference = reference_outputs(network, metadata)
-    if quantize != "none":
-        with scratch_directory() as folder:
-            file = folder / "model.tflite"
-            file.write_bytes(content)
-            metadata = compared(metadata, LiteRTProgram(file), reference)
+    # First, for a path that cannot be written is refused before the minutes of a conversion.
     with replaced_file(path) as partial:
+        metadata = describe(
+            network.model,
+            "tflite",
+            _PIXELS if quantize in CALIBRATED else input_range,
+            spec,
+            allow_nonfinite,
+            precision=precision_of(quantize),
+            folded=True,
+        )
+        side = None if size == "dynamic" else size
+        metadata, _ = at_size(metadata, network.model, side, spec)
+        if size == "dynamic":
+            metadata = dataclasses.replace(metadata, size=None)
+        images = required_calibration(calibration, metadata)
+        require_fits(network.model, quantize)
+        content = converted(network, metadata, images)
+        require_operators(content, quantize)
+        content = with_signatures(content, (DEFAULT_SIGNATURE, FEATURES))
+        reference = reference_outputs(network, metadata)
+        if quantize != "none":
+            with scratch_directory(partial) as folder:
+                file = folder / "model.tflite"
+                file.write_bytes(content)
+                metadata = compared(metadata, LiteRTProgram(file), reference)
         members = {METADATA: metadata.to_json().encode(), REFERENCE: reference_bytes(reference)}
         partial.write_bytes(with_metadata(content, metadata, members))
     return metadata

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 import numpy as np
@@ -26,18 +25,8 @@ def describe(
     input_range: tuple[float, float],
     spec: ClassifierSpec | None,
     allow_nonfinite: bool = False,
-    **facts: Any,
 ) -> Metadata:
-    """Describes the artifact that a model is going to be written to.
-
-    Args:
-        model: keras.Model. What is exported.
-        target: str. The target.
-        input_range: tuple of 2 floats. Of the images that the artifact takes.
-        spec: ClassifierSpec or None, for what the registry knows of the model's name.
-        allow_nonfinite: bool. Take weights that are not finite.
-        **facts: Fields of Metadata, where the artifact differs from the float32 network at any
-            size.
+    """Describes the artifact that a model is going to be written to, in float32 at any size.
 
     Raises:
         ExportError: Another backend, a model that is not a BiT or whose name is not
@@ -60,7 +49,7 @@ def describe(
     if not allow_nonfinite:
         require_finite_weights(model)
     spec = checked_spec(model, spec)
-    metadata = Metadata(
+    return Metadata(
         model=checkpoint.name,
         target=target,
         variant=variant,
@@ -77,7 +66,6 @@ def describe(
             "tensorflow": tf.__version__,
         },
     )
-    return dataclasses.replace(metadata, **facts)
 
 
 def at_size(

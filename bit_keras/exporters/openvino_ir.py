@@ -12,11 +12,12 @@ from bit_keras.artifacts.metadata import Metadata
 from bit_keras.artifacts.runtimes import open_program
 from bit_keras.atomic import new_directory
 from bit_keras.errors import ExportError
-from bit_keras.exporters.description import compared
-from bit_keras.exporters.onnx.onnx_export import described, write_network
+from bit_keras.exporters.description import compared, describe
+from bit_keras.exporters.onnx.onnx_export import at_any_size, write_network
 from bit_keras.exporters.outputs import ExportedNetwork, reference_outputs
 from bit_keras.exporters.saved_model_folder import write_members
 from bit_keras.exporters.serving_signatures import labels_asset
+from bit_keras.exporters.targets import precision_of
 from bit_keras.extras import require_extra
 from bit_keras.preprocessing import ClassifierSpec
 from bit_keras.registry import RGB
@@ -58,15 +59,9 @@ def export_openvino(
         "openvino", "onnx", "openvino", purpose="Exporting to OpenVINO", error=ExportError
     )
     network = ExportedNetwork.of(model)
-    metadata = described(
-        network.model,
-        "openvino",
-        quantize,
-        size,
-        input_range,
-        spec,
-        allow_nonfinite=allow_nonfinite,
-    )
+    metadata = describe(network.model, "openvino", input_range, spec, allow_nonfinite)
+    metadata = at_any_size(metadata, network.model, size, spec)
+    metadata = dataclasses.replace(metadata, precision=precision_of(quantize), folded=True)
     with new_directory(path) as folder:
         _write_graph(network, folder, metadata)
         reference = reference_outputs(network, metadata)

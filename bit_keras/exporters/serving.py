@@ -5,6 +5,7 @@ export, and the height and width of images are fixed.
 """
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -75,18 +76,15 @@ def export_serving(
             "serving", "tensorflow_serving.apis", purpose="A warm-up file", error=ExportError
         )
     network = ExportedNetwork.of(model)
-    metadata = describe(
-        network.model,
-        "serving",
-        input_range,
-        spec,
-        allow_nonfinite,
+    metadata = describe(network.model, "serving", input_range, spec, allow_nonfinite)
+    metadata, transform = at_size(metadata, network.model, size, spec)
+    metadata = dataclasses.replace(
+        metadata,
         precision=precision,
         folded=True,
         tolerance=tolerance_of(precision),
         max_pixels=max_pixels,
     )
-    metadata, transform = at_size(metadata, network.model, size, spec)
     with version_folder(Path(path), version) as folder:
         with scratch_directory() as scratch:
             root = ServingModel(network, metadata, transform, scratch, default_signature)

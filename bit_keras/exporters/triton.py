@@ -4,8 +4,8 @@
 `protobuf/model_config.proto`).
 """
 
+import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -120,15 +120,15 @@ def _of_saved_model(artifact: Path) -> tuple[list[_Tensor], list[_Tensor]]:
 
     def tensors(infos: Any) -> list[_Tensor]:
         return [
-            _Tensor(name, types[tf.as_dtype(info.dtype)], _sizes(info.tensor_shape.dim))
+            _Tensor(
+                name,
+                types[tf.as_dtype(info.dtype)],
+                tuple(dim.size for dim in info.tensor_shape.dim),
+            )
             for name, info in sorted(infos.items())
         ]
 
     return tensors(signature.inputs), tensors(signature.outputs)
-
-
-def _sizes(dims: Sequence[Any]) -> tuple[int, ...]:
-    return tuple(dim.size for dim in dims)
 
 
 def _of_onnx(artifact: Path) -> tuple[list[_Tensor], list[_Tensor]]:
@@ -216,5 +216,4 @@ def _block(title: str, tensors: list[_Tensor], batched: bool) -> str:
 
 
 def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    return json.dumps(text, ensure_ascii=False)

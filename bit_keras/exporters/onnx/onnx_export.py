@@ -1,6 +1,7 @@
 """Target `onnx`: one file, with its weights in another next to it where they are large."""
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import importlib.util
 import os
@@ -74,8 +75,10 @@ def export_onnx(
     packages = ("onnx",) if quantize == "none" else ("onnx", "onnxruntime")
     require_extra("onnx", *packages, purpose="Exporting to ONNX", error=ExportError)
     network = ExportedNetwork.of(model)
-    metadata = described(
-        network.model, "onnx", quantize, size, input_range, spec, layout, allow_nonfinite
+    metadata = describe(network.model, "onnx", input_range, spec, allow_nonfinite)
+    metadata = at_any_size(metadata, network.model, size, spec)
+    metadata = dataclasses.replace(
+        metadata, precision=precision_of(quantize), folded=True, layout=layout
     )
     images = required_calibration(calibration, metadata)
     with _new_files(path) as file:
@@ -92,31 +95,14 @@ def export_onnx(
     return metadata
 
 
-def described(
-    model: keras.Model,
-    target: str,
-    quantize: str,
-    size: int | None,
-    input_range: tuple[float, float],
-    spec: ClassifierSpec | None,
-    layout: Layout = "nhwc",
-    allow_nonfinite: bool = False,
+def at_any_size(
+    metadata: Metadata, model: keras.Model, size: int | None, spec: ClassifierSpec | None
 ) -> Metadata:
-    """What a file is going to be, with the tolerance of float32.
+    """The metadata of a graph in ONNX for images of one size, or of any where none is given.
 
     Raises:
-        ExportError, SizeError, BitKerasError: As `export_onnx`.
+        SizeError, BitKerasError: As `bit_keras.export`.
     """
-    metadata = describe(
-        model,
-        target,
-        input_range,
-        spec,
-        allow_nonfinite,
-        precision=precision_of(quantize),
-        folded=True,
-        layout=layout,
-    )
     metadata.versions["onnx"] = importlib.metadata.version("onnx")
     side = size_for(checkpoint_of(model), network_side(model.input_shape), size)
     return metadata if side is None else at_size(metadata, model, side, spec)[0]

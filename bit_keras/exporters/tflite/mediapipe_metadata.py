@@ -109,10 +109,11 @@ def with_metadata(model: bytes, metadata: Metadata, members: Mapping[str, bytes]
         ExportError: A label contains a line break.
     """
     spec = metadata.spec
-    content = _serialised(_model_metadata(model, metadata, spec))
+    builder = flatbuffers.Builder()
+    builder.Finish(_table(builder, _model_metadata(model, metadata, spec)), _IDENTIFIER)
     files = dict(members) if spec is None else {LABELS: _labels(spec), **members}
     file = io.BytesIO()
-    file.write(_root_with_entry(model, content))
+    file.write(_root_with_entry(model, bytes(builder.Output())))
     file.write(model)
     with file.getbuffer() as content_before:
         files[DIGEST] = digest_of(content_before).encode()
@@ -238,12 +239,6 @@ def _output(name: str, spec: ClassifierSpec | None) -> _Table:
 
 def _content(properties_type: np.uint8, properties: _Table) -> _Table:
     return _Table("Content", content_properties_type=properties_type, content_properties=properties)
-
-
-def _serialised(table: _Table) -> bytes:
-    builder = flatbuffers.Builder()
-    builder.Finish(_written(builder, table), _IDENTIFIER)
-    return bytes(builder.Output())
 
 
 def _written(builder: flatbuffers.Builder, value: Any) -> Any:

@@ -75,17 +75,12 @@ def export_tflite(
     network = ExportedNetwork.of(model)
     # First, for a path that cannot be written is refused before the minutes of a conversion.
     with replaced_file(path) as partial:
-        metadata = describe(
-            network.model,
-            "tflite",
-            _PIXELS if quantize in CALIBRATED else input_range,
-            spec,
-            allow_nonfinite,
-            precision=precision_of(quantize),
-            folded=True,
-        )
+        if quantize in CALIBRATED:
+            input_range = _PIXELS
+        metadata = describe(network.model, "tflite", input_range, spec, allow_nonfinite)
         side = None if size == "dynamic" else size
         metadata, _ = at_size(metadata, network.model, side, spec)
+        metadata = dataclasses.replace(metadata, precision=precision_of(quantize), folded=True)
         if size == "dynamic":
             metadata = dataclasses.replace(metadata, size=None)
         images = required_calibration(calibration, metadata)

@@ -95,7 +95,7 @@ def extractor():
 def exported(tmp_path_factory):
     """A function from a model, a target and options to its artifact and the metadata of it.
 
-    Nothing is written twice, also with other images to calibrate.
+    Nothing is written twice.
     """
     from bit_keras.exporters import export
     from bit_keras.exporters.targets import TARGETS, artifact_path
@@ -103,7 +103,8 @@ def exported(tmp_path_factory):
     known = {}
 
     def artifact(model, target, calibration=None, **options):
-        key = id(model), target, repr(sorted(options.items()))
+        images = None if calibration is None else calibration.tobytes()
+        key = id(model), target, images, repr(sorted(options.items()))
         if key not in known:
             suffix = ".tflite" if target == "tflite" else TARGETS[target].suffix
             path = tmp_path_factory.mktemp(target) / f"tiny{suffix}"

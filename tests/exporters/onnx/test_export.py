@@ -212,7 +212,10 @@ def test_float16_keeps_statistics_and_head_in_float32(trained, exported):
 
 
 @pytest.fixture(scope="module")
-def int8_file(trained, calibration, exported):
+def int8_file(trained, sample_images, exported):
+    calibration = sample_images
+    if ARCHIVE.exists():
+        calibration = calibration_images(ARCHIVE, eval_transform("bit_tiny.cifar10"), 64)
     return exported(trained, "onnx", calibration, quantize="int8")[0]
 
 

@@ -28,7 +28,7 @@ def calibration_images(
 ) -> np.ndarray:
     """Images of any source, as the network is going to see them, chosen at random.
 
-    A image that cannot be read is logged, and another one takes its place.
+    An image that cannot be read is logged, and another one takes its place.
 
     Args:
         data: What `bit_keras.data.open_images` takes; or a folder of images, since

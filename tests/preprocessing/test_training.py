@@ -11,7 +11,7 @@ from bit_keras.preprocessing import TrainTransform
 
 
 def coordinates(height, width):
-    """A image whose red is the column and whose green is the row."""
+    """An image whose red is the column and whose green is the row."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[..., 0] = np.arange(width)
     pixels[..., 1] = np.arange(height)[:, None]

@@ -27,7 +27,7 @@ _PART = 1 << 16
 class ForeignError(ValueError):
     """What is in order, but not as the programs write it whose files are read.
 
-    Its message goes on after the path of the file.
+    Its message follows the path of the file.
     """
 
 

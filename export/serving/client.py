@@ -198,7 +198,7 @@ def main(
 ) -> None:
     """Classify image files with a model that TensorFlow Serving serves.
 
-    A image that the server refuses is reported, the others are classified, and the exit status
+    An image that the server refuses is reported, the others are classified, and the exit status
     is 1. At most as many classes are printed as the model returns.
     """
     if label is not None and version is not None:

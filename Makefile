@@ -15,6 +15,7 @@ IN_ORDER := $(TOGETHER) --no-loadscope-reorder
 # The tiers of tests: see CONTRIBUTING.md.
 QUICK := not slow and not long and not full
 PLAIN := not long and not full
+LONG := long and not full
 
 # Hundreds of small programs are compiled for JAX, and each runs once.
 FAST_JAX := JAX_DISABLE_MOST_OPTIMIZATIONS=1
@@ -52,8 +53,8 @@ test: lint
 	$(SIDE_BY_SIDE) on-jax on-torch TIER="$(PLAIN)"
 
 test-long: $(VENV)/.dev
-	KERAS_BACKEND=tensorflow $(PYTEST) $(IN_ORDER) -m long
-	$(SIDE_BY_SIDE) on-jax on-torch TIER=long
+	KERAS_BACKEND=tensorflow $(PYTEST) $(IN_ORDER) -m "$(LONG)"
+	$(SIDE_BY_SIDE) on-jax on-torch TIER="$(LONG)"
 
 on-jax:
 	KERAS_BACKEND=jax $(FAST_JAX) $(PYTEST) -m "$(TIER)" $(EVERY_BACKEND)

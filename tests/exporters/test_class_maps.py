@@ -137,16 +137,15 @@ def test_folded_kernels_give_the_same_maps(classifier, tmp_path):
 # What rounding costs depends on the weights, so these are the trained ones. Measured on the images
 # that artifacts store: 6e-4 with weights in float16, which have 11 bits; 2e-2 in bfloat16,
 # which has 8; 3e-2 with the 8-bit weights of `dynamic`; 7e-2 in `int8`, also in activations.
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("target", "options", "tolerance"),
     [
-        ("tflite", {"quantize": "float16"}, 3e-3),
-        ("tflite", {"quantize": "dynamic"}, 0.08),
-        ("onnx", {"quantize": "float16"}, 3e-3),
-        ("onnx", {"quantize": "int8", "size": 64}, 0.2),
-        ("openvino", {"quantize": "float16"}, 3e-3),
-        ("serving", {"precision": "bfloat16"}, 0.05),
+        pytest.param("tflite", {"quantize": "float16"}, 3e-3, marks=pytest.mark.long),
+        pytest.param("tflite", {"quantize": "dynamic"}, 0.08, marks=pytest.mark.full),
+        pytest.param("onnx", {"quantize": "float16"}, 3e-3, marks=pytest.mark.full),
+        pytest.param("onnx", {"quantize": "int8", "size": 64}, 0.2, marks=pytest.mark.long),
+        pytest.param("openvino", {"quantize": "float16"}, 3e-3, marks=pytest.mark.full),
+        pytest.param("serving", {"precision": "bfloat16"}, 0.05, marks=pytest.mark.long),
     ],
 )
 def test_fewer_bits_cost_the_maps_what_they_cost_the_logits(tmp_path, target, options, tolerance):

@@ -409,7 +409,7 @@ def images_to_test(transform, every):
     return np.stack(pixels), np.array([CLASSES.index(name) for name in names])
 
 
-@pytest.mark.long
+@pytest.mark.full
 @needs_photos
 def test_the_full_network_agrees_with_keras_on_the_photographs(tmp_path):
     # Its weights are random, since the published ones are not at hand.

@@ -28,7 +28,7 @@ help:
 	@echo "make demo       install, export a SavedModel, classify the sample images with it"
 	@echo "make check      lint and the quick tests of what changed (about 30 seconds)"
 	@echo "make test       all tests but the long ones (about 10 minutes on two cores)"
-	@echo "make test-long  tests that take minutes each (about 25 minutes)"
+	@echo "make test-long  tests that take minutes each (about 20 minutes)"
 	@echo "make test-full  what needs hours, full size or programs from outside; by hand"
 	@echo "make clients    the table of clients in docs/deploy.md, from the tests that run them"
 	@echo "make benchmark  every format next to its peers; writes docs/performance.md"

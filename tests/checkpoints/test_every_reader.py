@@ -171,6 +171,7 @@ def test_files_are_closed(form, path):
     assert open_files() == before, raised
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [None, CLASSES])
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 def test_every_dialect_is_read(dialect, classes, tmp_path):

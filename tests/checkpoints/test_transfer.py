@@ -85,6 +85,7 @@ def test_saving_writes_the_file_that_was_loaded(classifier, tiny_file, tmp_path)
     assert (tmp_path / "saved.npz").read_bytes() == tiny_file.read_bytes()
 
 
+@pytest.mark.slow
 def test_loaded_values_reach_the_output(tiny_file):
     model = bit_keras.create_classifier(TINY, weights=tiny_file)
     images = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype("float32")

@@ -232,6 +232,7 @@ def test_unusable_paths_end_with_one_sentence(tmp_path):
         assert "unexpected" not in result.stderr
 
 
+@pytest.mark.long
 def test_a_path_that_is_not_utf8_is_printed(tmp_path):
     data = pets(tmp_path / os.fsdecode(b"caf\xe9"), 1)
     result = run_in_a_shell("evaluate", TINY, "--data", data)

@@ -78,7 +78,10 @@ def commands(path, folder, *options):
     ]
 
 
-@pytest.mark.parametrize("options", [(), ("--trust",)], ids=["plain", "trust"])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param((), id="plain"), pytest.param(("--trust",), id="trust", marks=pytest.mark.long)],
+)
 def test_no_command_follows_what_leads_into_itself(folder, tmp_path, options):
     gaps, header = folder / "looping_gaps.keras", folder / "looping_header.keras"
     (tmp_path / "images").symlink_to(folder / "images", target_is_directory=True)

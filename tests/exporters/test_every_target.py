@@ -32,7 +32,7 @@ _ANY_NETWORK = ("keras",)
 def forms():
     """Each target as it is, without a head, and with each value of an option in the table.
 
-    Other forms than the quantised ones are in the long tests.
+    The first of these are in the plain tests, the others in the long ones.
     """
     for target, known in TARGETS.items():
         yield pytest.param((target, "classifier", {}), id=target)
@@ -41,10 +41,9 @@ def forms():
         for name, values in known.options.items():
             # The first of several is the default.
             for value in (values or ())[1:] or values or ():
-                quantised = name == "quantize"
-                marks = () if quantised else pytest.mark.long
-                form = target, "trained" if quantised else "classifier", {name: value}
-                yield pytest.param(form, id=f"{target}-{name}-{value}", marks=marks)
+                model = "trained" if name == "quantize" else "classifier"
+                form = target, model, {name: value}
+                yield pytest.param(form, id=f"{target}-{name}-{value}", marks=pytest.mark.long)
 
 
 class Written(NamedTuple):

@@ -75,6 +75,7 @@ def published_transforms():
     return {eval_transform(name): None for name in names}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @needs_photos
 @pytest.mark.parametrize("transform", published_transforms(), ids=repr)

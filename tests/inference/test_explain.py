@@ -48,6 +48,7 @@ def assert_explains_its_predictions(predictor, rel):
 # What the numbers are
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -183,6 +184,7 @@ def test_positions_are_given_in_pixels_of_the_upright_image(tmp_path):
     assert down == pytest.approx(5 + np.array([0.5, 32.5]) * 80 / 64)
 
 
+@pytest.mark.slow
 def test_a_large_image_is_kept_small_and_everything_with_it():
     explanation = load_predictor("bit_tiny.cifar10").explain(photo(900, 3000), top=1)
     assert explanation.image.size == (512, 154)

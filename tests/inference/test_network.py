@@ -23,6 +23,7 @@ def assert_same_network(model, other):
     assert np.array_equal(model.predict_on_batch(IMAGES), other.predict_on_batch(IMAGES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format", "name"),
     [("npz", "a.npz"), ("flax", "a"), ("timm", "a.bin"), ("transformers", "folder")],
@@ -54,12 +55,14 @@ def test_a_file_that_is_named_after_a_checkpoint_is_known_by_it(classifier, tmp_
     assert (model.name, model.input_shape[-1]) == ("bit_tiny.cifar10", 1)
 
 
+@pytest.mark.slow
 def test_a_file_without_a_head_becomes_an_extractor(extractor, tmp_path):
     for name in ("a.npz", "bit_tiny.cifar10.npz"):
         save_weights(extractor, tmp_path / name)
         assert_same_network(load_network(tmp_path / name)[0], extractor)
 
 
+@pytest.mark.slow
 def test_a_model_name_is_its_published_network():
     model, spec = load_network("bit_tiny.cifar10")
     assert (model.name, spec) == ("bit_tiny.cifar10", None)

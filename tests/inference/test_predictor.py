@@ -31,6 +31,7 @@ def saved(folder, **arguments):
     return folder / "model.keras"
 
 
+@pytest.mark.slow
 def test_many_images_are_classified_as_each_by_itself(tmp_path):
     predictor = load_predictor(saved(tmp_path))
     photos = np.random.default_rng(0).integers(0, 256, (37, 40, 50, 3), np.uint8)
@@ -47,6 +48,7 @@ def dict_of(ranked):
     return {class_id: score for class_id, _, score in ranked}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [{"include_preprocessing": True}, {"classifier_activation": "softmax"}]
 )
@@ -61,6 +63,7 @@ def test_predictions_are_the_same_whatever_the_model_does_around_the_network(tmp
     assert max(ranked[0].values()) > 2 * min(ranked[0].values())
 
 
+@pytest.mark.slow
 def test_a_fixed_input_shape_decides_the_size_of_the_images(tmp_path):
     predictor = load_predictor(saved(tmp_path, input_shape=(48, 48, 3)))
     assert predictor.spec.transform.size == 48
@@ -79,6 +82,7 @@ def test_no_images_give_no_predictions(tmp_path):
     assert load_predictor(saved(tmp_path))([]) == []
 
 
+@pytest.mark.slow
 def test_a_replaced_head_has_numbered_classes(tmp_path):
     predictor = load_predictor(saved(tmp_path, num_classes=3))
     (ranked,) = predictor([np.zeros((32, 32, 3), "float32")], top=5)
@@ -201,6 +205,7 @@ def test_an_error_of_the_source_or_the_network_is_raised(counting):
         list(failing.predict(range(3)))
 
 
+@pytest.mark.slow
 def test_images_predict_the_same_in_a_stream_and_in_a_list(tmp_path):
     predictor = load_predictor(saved(tmp_path))
     listed = predictor([predictor.spec.transform(photo) for photo in photos(19)], top=10)

@@ -106,6 +106,7 @@ def grey_classifier(tiny_npz):
 # What they compute. The tolerance is what the design promises in float32.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", CHANNELS)
 def test_equal_channels_give_what_the_grey_rgb_image_gives(rgb, channels):
     architecture, arrays, _ = rgb
@@ -115,6 +116,7 @@ def test_equal_channels_give_what_the_grey_rgb_image_gives(rgb, channels):
     assert max(errors.values()) < 1e-5, errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [4, 6, 13])
 def test_repeated_colours_give_what_the_rgb_image_gives(rgb, channels):
     architecture, arrays, _ = rgb

@@ -111,6 +111,7 @@ def test_a_classifier_is_that_of_the_registry(architecture):
     assert_that_of_the_registry("create_classifier", checkpoint_with(architecture))
 
 
+@pytest.mark.slow
 @every_architecture_in_its_tier
 @pytest.mark.parametrize("builder", sorted(BUILDERS.keys() - {"create_classifier"}))
 def test_what_a_builder_makes_is_that_of_the_registry(builder, architecture):
@@ -140,6 +141,7 @@ def test_feature_maps_come_in_the_order_of_the_network():
     assert tuple(abstract("create_feature_maps").output) == tuple(STRIDES) == FEATURE_MAPS
 
 
+@pytest.mark.slow
 @every_architecture
 def test_multiply_adds_are_those_of_the_registry(architecture):
     checkpoint = checkpoint_with(architecture)
@@ -152,6 +154,7 @@ def test_multiply_adds_are_those_of_the_registry(architecture):
     assert total == checkpoint.architecture.multiply_adds(97, 64, checkpoint.classes)
 
 
+@pytest.mark.slow
 @every_architecture_in_its_tier
 def test_a_network_is_made_again_from_its_config(architecture):
     model = abstract("create_classifier", checkpoint_with(architecture))
@@ -210,6 +213,7 @@ def model(builder):
     return model
 
 
+@pytest.mark.slow
 def test_images_of_any_size_give_finite_outputs_of_these_shapes(builder, model):
     for height, width in ((45, 33), (32, 64)):
         outputs = model(random_images(height, width), training=False)
@@ -217,6 +221,7 @@ def test_images_of_any_size_give_finite_outputs_of_these_shapes(builder, model):
         assert all(np.isfinite(to_numpy(output)).all() for output in keras.tree.flatten(outputs))
 
 
+@pytest.mark.slow
 def test_a_keras_file_gives_the_same_network_to_the_bit(model, tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
@@ -230,6 +235,7 @@ def test_a_keras_file_gives_the_same_network_to_the_bit(model, tmp_path):
     assert_equal(again(images), model(images))
 
 
+@pytest.mark.slow
 def test_it_nests_in_other_models(model):
     images = random_images(45, 33)
     inputs = keras.Input((45, 33, 3))
@@ -241,6 +247,7 @@ def test_it_nests_in_other_models(model):
         assert_equal(each(images), model(images))
 
 
+@pytest.mark.slow
 @every_builder
 def test_a_seed_decides_the_random_weights(builder):
     kernels = []

@@ -177,6 +177,7 @@ def test_a_network_in_a_wrapper_folds():
     assert_same_function(model, folded, small_images(2, 2, 32, 32, 3))
 
 
+@pytest.mark.slow
 def test_other_layers_stay_what_they_are():
     shared = keras.layers.Dense(4, name="shared")
     inputs = keras.Input((16, 16, 3))
@@ -281,6 +282,7 @@ def test_a_bias_stays():
     assert_same_function(model, folded, images)
 
 
+@pytest.mark.slow
 def test_a_folded_network_comes_back_from_a_file(images, tmp_path):
     folded = fold_weight_standardization(create_classifier("bit_tiny.cifar10"))
     folded.save(tmp_path / "folded.keras")
@@ -288,6 +290,7 @@ def test_a_folded_network_comes_back_from_a_file(images, tmp_path):
     assert_same_function(folded, reloaded, images)
 
 
+@pytest.mark.slow
 def test_standardising_a_folded_kernel_again_changes_nothing(images, tmp_path):
     # So a folded network may be saved as an official file and read back.
     folded = fold_weight_standardization(create_classifier("bit_tiny.cifar10"))

@@ -40,6 +40,7 @@ def classifier():
     return create_classifier("bit_tiny.cifar10", name="mine")
 
 
+@pytest.mark.slow
 def test_two_networks_are_in_one_model_under_their_names(tmp_path):
     left, right = (
         create_feature_extractor("bit_tiny.cifar10", weights=None, name=name)
@@ -59,6 +60,7 @@ def test_two_networks_are_in_one_model_under_their_names(tmp_path):
         bit_keras.save_weights(model, tmp_path / "two.npz")
 
 
+@pytest.mark.slow
 def test_the_checkpoint_is_known_under_any_model_name(classifier, tmp_path):
     classifier.save(tmp_path / "a.keras")
     loaded = keras.models.load_model(tmp_path / "a.keras")
@@ -81,6 +83,7 @@ def test_name_can_be_the_checkpoint():
         create_classifier()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("saved", [False, True])
 def test_blocks_are_connected_with_the_network(classifier, tmp_path, saved):
     model = classifier
@@ -137,6 +140,7 @@ HEADS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("functional", [False, True])
 def test_a_model_with_its_own_head_becomes_a_classifier(extractor, head, functional):

@@ -89,6 +89,7 @@ def test_every_size_equals_the_oracle_to_1e_5(name):
         assert max(errors.values()) < FLOAT32, errors
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow",
     reason="Keras takes means of float64 in float32 on JAX and PyTorch (keras issue 23704)",
@@ -133,6 +134,7 @@ def transformers_twin(arrays, architecture):
     return twin
 
 
+@pytest.mark.slow
 def test_every_feature_equals_transformers_to_1e_5(tmp_path):
     import_torch()
     architecture = narrow(ARCHITECTURES["bit_r50x1"])

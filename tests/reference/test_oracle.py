@@ -52,6 +52,7 @@ def assert_equal_features(actual, expected):
 # transformers' BiT: another implementation of the same network.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("units", "base_filters", "width", "groups"),
     [((3, 4, 6, 3), 8, 1, 4), ((3, 4, 6, 3), 8, 3, 8), ((1, 2, 11, 1), 16, 2, 32)],

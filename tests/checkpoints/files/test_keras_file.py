@@ -88,6 +88,7 @@ def test_a_network_of_this_package_is_read_by_the_names_of_its_weights(classifie
         assert set(arrays.dtypes.values()) == {"float32"}
 
 
+@pytest.mark.slow
 def test_moving_statistics_have_their_names(tmp_path):
     model = network(narrow(ARCHITECTURES["resnetv2_50"]))
     model.save(tmp_path / "a.keras")

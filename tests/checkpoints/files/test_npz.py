@@ -180,6 +180,7 @@ def test_a_file_cut_short_anywhere_is_refused(small_bytes, tmp_path):
             assert "Download it again" in message
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_refused_or_changes_nothing(small_bytes, tmp_path):
     path, outcomes = tmp_path / "x.npz", []
     index = small_bytes.index(b"PK\x01\x02")

@@ -150,6 +150,7 @@ def training_checkpoint(torch):
 # What PyTorch writes.
 
 
+@pytest.mark.slow
 def test_a_state_dict_comes_back_to_the_bit(torch, saved):
     odd = np.array([0x7FC00123, 0x80000000, 0xFF800000, 0x00000001, 0x3F800000], "u4").view("f4")
     path = saved(collections.OrderedDict(odd=torch.from_numpy(odd), kernel=torch.randn(7, 3, 2)))
@@ -507,6 +508,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("instructions", "words"), HOSTILE.values(), ids=list(HOSTILE))
 def test_a_hostile_pickle_is_refused_at_once_and_runs_nothing(
     written, tmp_path, monkeypatch, instructions, words

@@ -109,8 +109,9 @@ def exported(tmp_path_factory):
             suffix = ".tflite" if target == "tflite" else TARGETS[target].suffix
             path = tmp_path_factory.mktemp(target) / f"tiny{suffix}"
             metadata = export(model, path, target, calibration=calibration, **options)
-            known[key] = artifact_path(path, target, options), metadata
-        return known[key]
+            # With the model, or another one could get its id.
+            known[key] = artifact_path(path, target, options), metadata, model
+        return known[key][:2]
 
     return artifact
 

@@ -33,25 +33,29 @@ EXTRAS = "demo,explain,huggingface,jax,onnx,openvino,publish,serving,tfds,tflite
 TESTS = (
     "tests/checkpoints/files/test_keras_file.py",
     "tests/checkpoints/files/test_npz.py",
+    "tests/checkpoints/test_every_reader.py",
     "tests/checkpoints/test_transfer.py",
     "tests/cli/test_commands.py",
     "tests/collection/test_pages.py",
     "tests/data",
     "tests/evaluation",
     "tests/exporters/onnx",
+    "tests/exporters/test_every_target.py",
     "tests/exporters/test_hub.py",
     "tests/exporters/test_keras_file.py",
     "tests/exporters/test_openvino.py",
     "tests/exporters/test_serving.py",
     "tests/exporters/tflite/test_export.py",
-    "tests/inference/test_predict.py",
+    "tests/inference/test_predictor.py",
     "tests/layers",
+    "tests/models/test_every_builder.py",
     "tests/models/test_folding.py",
     "tests/models/test_resnet_v2.py",
     "tests/preprocessing",
 )
 TESTS_ON_JAX = [
     "tests/layers",
+    "tests/models/test_every_builder.py",
     "tests/models/test_resnet_v2.py",
     "tests/checkpoints/test_transfer.py",
 ]
@@ -59,6 +63,10 @@ TESTS_ON_JAX = [
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="The dependencies know no backend."
 )
+
+
+def test_the_tests_of_both_ends_exist():
+    assert [path for path in (*TESTS, *TESTS_ON_JAX) if not (ROOT / path).exists()] == []
 
 
 def requirements():

@@ -77,7 +77,7 @@ def photo(encoding, folder):
     return str(path)
 
 
-def test_predict_reads_every_encoding_of_a_image(artifact, tmp_path):
+def test_predict_reads_every_encoding_of_an_image(artifact, tmp_path):
     encodings = ("webp", "alpha", "cmyk", "rotated")
     paths = [photo(encoding, tmp_path) for encoding in encodings]
     documents = json.loads(run("predict", artifact, CAT, *paths, "--json").stdout)

@@ -606,7 +606,7 @@ def command_of(pid):
 @pytest.mark.parametrize(
     ("times", "models"),
     [
-        (1, CLASSIFIER + EXTRACTOR),
+        (2, CLASSIFIER + EXTRACTOR),
         pytest.param(10, CLASSIFIER + SERVED + EXTRACTOR, marks=pytest.mark.full),
     ],
 )

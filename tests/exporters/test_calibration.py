@@ -57,7 +57,7 @@ def test_a_image_that_cannot_be_read_gives_way_to_another(classes, caplog):
     assert "0.jpg is skipped" in caplog.text
 
 
-def test_there_must_be_a_image(classes, tmp_path):
+def test_there_must_be_an_image(classes, tmp_path):
     for path in classes.rglob("*.jpg"):
         path.write_bytes(b"")
     with pytest.raises(DataError, match=r"calibrated with images, and none of the 4 in .* read"):

@@ -157,7 +157,7 @@ def test_exif_does_not_turn_the_image(decode):
     assert np.array_equal(*decode([turned, plain]).numpy())
 
 
-def test_no_images_give_no_images(decode):
+def test_an_empty_batch_is_decoded_to_an_empty_batch(decode):
     assert decode(tf.constant([], tf.string)).shape == (0, 32, 32, 3)
 
 

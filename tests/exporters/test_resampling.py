@@ -76,7 +76,6 @@ def published_transforms():
 
 
 @pytest.mark.long
-@pytest.mark.slow
 @needs_photos
 @pytest.mark.parametrize("transform", published_transforms(), ids=repr)
 def test_every_published_transform_gives_pillows_pixels_of_photographs(transform):

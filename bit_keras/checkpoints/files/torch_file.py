@@ -38,6 +38,9 @@ _PROTO = b"\x80"
 
 _BYTE_ORDERS = {b"little": "<", b"big": ">"}
 
+#: Where a tar has the word that marks it (POSIX, pax, "ustar Interchange Format").
+_TAR_MARK_AT, _TAR_MARK = 257, b"ustar"
+
 #: The one pickle in a zip.
 _PICKLE = "data.pkl"
 
@@ -78,16 +81,21 @@ class TorchFile(BinaryFile):
         self._members: dict[str, zipfile.ZipInfo] = {}
         self._byte_order = "<"  # Of a stream, on every machine (`torch/csrc/serialization.cpp`).
         self._size = self.path.stat().st_size
-        start = self._file.read(8)
+        start = self._file.read(_TAR_MARK_AT + len(_TAR_MARK))
         self._file.seek(0)
         if start.startswith(b"PK"):
             program = self._read_zip()
         elif start.startswith(_PROTO):
             program = self._read_stream()
+        elif start.endswith(_TAR_MARK):
+            raise ForeignError(
+                "is a tar, as the first versions of PyTorch wrote it. Load it there, and save it "
+                "again with a newer one."
+            )
         else:
             raise ForeignError(
-                f"is not a file of torch.save: it begins with {start!r}, and neither with b'PK' "
-                f"nor with {_PROTO!r}."
+                f"is not a file of torch.save: it begins with {start[:8]!r}, and neither with "
+                f"b'PK' nor with {_PROTO!r}."
             )
         self._add_all(program)
 

@@ -17,6 +17,7 @@ from bit_keras.checkpoints.files import KerasFile
 from bit_keras.exporters.keras_archive import export_keras
 from bit_keras.registry import ARCHITECTURES
 from tests.checkpoints import reading
+from tests.checkpoints.mutations import FEW, MANY, refused_of
 from tests.models.networks import narrow, network
 
 read_all = functools.partial(reading.read_all, KerasFile)
@@ -286,3 +287,10 @@ def test_what_is_not_a_keras_file_is_named(small, tiny_npz, tmp_path):
     assert "is not a Keras file" in refusal(path)
     assert "is not a Keras file" in refusal(tiny_npz)
     assert "is not a Keras file" in refusal(rewritten(small, path, {WEIGHTS: None}))
+
+
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.full)])
+def test_a_damaged_file_of_keras_is_refused_or_read_as_it_was(small, tmp_path, count):
+    path = tmp_path / "a.keras"
+    path.write_bytes(small.read_bytes())
+    assert refused_of(KerasFile, path, count) > count // 2

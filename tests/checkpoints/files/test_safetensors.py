@@ -173,3 +173,8 @@ def test_a_file_that_was_tampered_with_gives_what_the_reference_gives(
         except AssertionError as error:
             raise AssertionError(what) from error
     assert refused > count // 4
+
+
+def test_a_single_byte_is_refused_as_damaged(tmp_path):
+    (tmp_path / "x").write_bytes(b"\x01")
+    assert "damaged" in refusal(tmp_path / "x")

@@ -13,8 +13,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
-
 from bit_keras.errors import BitKerasError, reason_of
 
 try:
@@ -168,6 +166,9 @@ def locked_folder(folder: Path, busy: str, error: type[BitKerasError]) -> Iterat
     Raises:
         BitKerasError: Another process has locked the folder, or it cannot be written.
     """
+    # Here: few commands lock, and those that only predict start sooner.
+    import filelock
+
     lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()
@@ -204,7 +205,9 @@ def require_new(path: Path, error: type[BitKerasError] = BitKerasError) -> None:
 
 
 def require_own(path: Path, marker: str, what: str, error: type[BitKerasError]) -> None:
-    """Raises where `path` exists and is neither an empty folder nor one that has a marker.
+    """Raises where `path` is a file, or a folder with other files and without a marker.
+
+    Hidden files are ignored.
 
     Args:
         path: Path. A folder to write or to continue.

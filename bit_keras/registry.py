@@ -370,7 +370,7 @@ def _published(
     return Checkpoint(name, architecture, f"{OFFICIAL_ROOT}{file}.npz", **facts)
 
 
-def _on_hub(prefix: str, network: str) -> tuple[str, ...]:
+def _hub_addresses(prefix: str, network: str) -> tuple[str, ...]:
     """The addresses of a network of the collection BiT-ResNet."""
     return (
         f"sayakpaul/{prefix}_resnet{network}_classification",
@@ -384,7 +384,7 @@ def _distilled() -> Iterator[Checkpoint]:
         "bit_r50x1.distilled_in1k_224",
         "distill/R50x1_224",
         timm=("resnetv2_50x1_bit.goog_distilled_in1k", "resnetv2_50x1_bit_distilled"),
-        hub=_on_hub("distill_bit", "50x1_224"),
+        hub=_hub_addresses("distill_bit", "50x1_224"),
         description="ResNet-50x1 taught by two R152x2 on ImageNet-1k for 9600 epochs (FunMatch).",
         size=224,
         resizing=Resizing("short_side", 256, "bicubic", _TIMM),
@@ -396,7 +396,7 @@ def _distilled() -> Iterator[Checkpoint]:
     yield _published(
         "bit_r50x1.distilled_in1k_160",
         "distill/R50x1_160",
-        hub=_on_hub("distill_bit", "50x1_160"),
+        hub=_hub_addresses("distill_bit", "50x1_160"),
         description="ResNet-50x1 taught by an R152x2 on ImageNet-1k at 160 pixels (FunMatch).",
         size=160,
         accuracies=(Accuracy("ImageNet-1k", "top-1", 80.5, 160, "big_transfer README"),),
@@ -415,7 +415,7 @@ def _teachers() -> Iterator[Checkpoint]:
             "resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k_384",
             "resnetv2_152x2_bit_teacher_384",
         ),
-        hub=_on_hub("bit", "152x2_384"),
+        hub=_hub_addresses("bit", "152x2_384"),
         description=description.format(384),
         size=384,
         resizing=Resizing("short_side", 384, "bicubic", _TIMM),
@@ -431,7 +431,7 @@ def _teachers() -> Iterator[Checkpoint]:
         "bit_r152x2.teacher_in1k_224",
         "distill/R152x2_T_224",
         timm=("resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k", "resnetv2_152x2_bit_teacher"),
-        hub=_on_hub("bit", "152x2_224"),
+        hub=_hub_addresses("bit", "152x2_224"),
         description=description.format(224),
         size=224,
         resizing=Resizing("short_side", 256, "bicubic", _TIMM),

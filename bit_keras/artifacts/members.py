@@ -72,3 +72,9 @@ def _limited(content: bytes | None, most_bytes: int) -> bytes | None:
     if content is not None and len(content) > most_bytes:
         raise ValueError(f"it has more than {most_bytes:,} bytes, the most that are read")
     return content
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file or of all files below a folder; 0 where there is none."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,6 +1,7 @@
 """What an artifact is, as a file inside it says."""
 
 import dataclasses
+import functools
 import json
 import math
 from pathlib import Path
@@ -71,7 +72,7 @@ class Metadata:
         """Whether its images are 8-bit pixels, not floats."""
         return self.target == "tflite" and self.precision in CALIBRATED
 
-    @property
+    @functools.cached_property
     def spec(self) -> ClassifierSpec | None:
         """The labels and the transform of a classifier, where they are known."""
         return None if self.task is None else ClassifierSpec.from_json(self.task)

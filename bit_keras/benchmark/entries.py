@@ -7,7 +7,7 @@ from typing import Any
 
 from bit_keras.artifacts import Artifact
 from bit_keras.artifacts.reference import reference_size
-from bit_keras.errors import BitKerasError
+from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.registry import model_info
 from bit_keras.sources import resolve
 
@@ -108,7 +108,9 @@ def artifact_entry(
     ```
     """
     source = resolve(path)
-    metadata = Artifact(source.path or path).metadata
+    if source.path is None:
+        raise ExportError(f"{path} is a model, not an artifact; export it first.")
+    metadata = Artifact(source.path).metadata
     height, width = reference_size((None, None, None, None), metadata)
     classes = metadata.outputs if metadata.variant == "classification" else None
     return Entry(

@@ -136,9 +136,9 @@ def serve(job: dict[str, Any]) -> Generator[Any, Any, None]:
         job: dict. The `entry` and the number of `threads`, from `start_entry`.
 
     Yields:
-        The name of the engine. Then, for each message, of which a batch size is the first: after
-        a batch size, `None` as soon as calls with so many images are prepared and warm; after
-        `None`, the seconds of a call.
+        The name of the engine first. Then a result for each message: for a batch size, `None`
+        once calls with so many images are prepared and warm; for `None`, the seconds of a call.
+        The first message must be a batch size.
     """
     entry = Entry.from_json(job["entry"])
     loaded = PROGRAMS[entry.program](entry, job["threads"])

@@ -12,7 +12,7 @@ from bit_keras.cli.parameters import complete_sources, nonfinite_option, trust_o
 from bit_keras.registry import MINIMUM_SIZE
 
 if TYPE_CHECKING:
-    from bit_keras.data.image_source import ImageSource
+    from bit_keras.data.data_source import DataSource
     from bit_keras.data.splits import Role
     from bit_keras.evaluation import Evaluation
 
@@ -99,7 +99,7 @@ def command(
     """
     with printing.progress(f"Loading {source}"):
         printing.start_keras(data=True)
-        from bit_keras.data.datasets import open_image_source
+        from bit_keras.data.datasets import open_data_source
         from bit_keras.data.listing import shown
         from bit_keras.evaluation import evaluate, write_report
         from bit_keras.evaluation.report import PAGE, require_report
@@ -107,7 +107,7 @@ def command(
 
         if out is not None:
             require_report(out)
-        opened = open_image_source(data, skip_unreadable_classes=skip_unreadable_classes)
+        opened = open_data_source(data, skip_unreadable_classes=skip_unreadable_classes)
         split = split or _default_split(opened)
         images = opened.images(split)
         described = shown(f"{data}, {f'split {split}' if split else 'all of it'}")
@@ -130,7 +130,7 @@ def command(
             click.echo(f"\nThe report is {out / PAGE}.")
 
 
-def _default_split(source: "ImageSource") -> str | None:
+def _default_split(source: "DataSource") -> str | None:
     roles: tuple[Role, ...] = ("test", "validation", "train")
     found = (source.split_for(role) for role in roles)
     return next((split for split in found if split), next(iter(source.splits), None))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bit_keras.artifacts.members import size_of
 from bit_keras.artifacts.metadata import CALIBRATED, VARIANTS, Variant
 from bit_keras.atomic import require_new
 from bit_keras.cli import printing
@@ -19,7 +20,6 @@ from bit_keras.cli.parameters import (
     nonfinite_option,
     trust_option,
 )
-from bit_keras.collection.manifest import size_of
 from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.exporters import export
 from bit_keras.exporters.targets import (

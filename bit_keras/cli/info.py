@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bit_keras.artifacts.members import size_of
 from bit_keras.cli import printing
 from bit_keras.cli.manual import documented_command, flag_option
 from bit_keras.cli.parameters import complete_sources
-from bit_keras.collection.manifest import size_of
 from bit_keras.registry import (
     ARCHITECTURES,
     HUGGING_FACE,

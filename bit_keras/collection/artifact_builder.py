@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bit_keras.artifacts import Artifact, Verification
+from bit_keras.artifacts.members import size_of
 from bit_keras.atomic import new_directory
 from bit_keras.collection.archive import write_archive
-from bit_keras.collection.manifest import size_of
 from bit_keras.collection.recipe import Item
 from bit_keras.collection.record import RECORD, Record
 from bit_keras.documents import typed

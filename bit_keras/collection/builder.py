@@ -25,11 +25,12 @@ import rich.progress
 
 import bit_keras
 from bit_keras.artifacts.checksums import digest_of_files
+from bit_keras.artifacts.members import size_of
 from bit_keras.atomic import locked_folder, require_own, require_parent
 from bit_keras.collection.artifact_builder import Job, remove_leftovers, start_build
-from bit_keras.collection.manifest import MANIFEST, MODELS, PAGES, Manifest, size_of
+from bit_keras.collection.manifest import MANIFEST, MODELS, PAGES, Manifest
 from bit_keras.collection.memory import estimated_memory, free_memory
-from bit_keras.collection.pages import write_pages
+from bit_keras.collection.pages import require_page_packages, write_pages
 from bit_keras.collection.recipe import Item, Recipe
 from bit_keras.collection.record import RECORD, Record
 from bit_keras.errors import (
@@ -39,7 +40,6 @@ from bit_keras.errors import (
     ProcessError,
     reason_of,
 )
-from bit_keras.extras import require_extra
 from bit_keras.processes import Child, available_cores
 from bit_keras.progress import console
 from bit_keras.registry import Checkpoint
@@ -119,7 +119,7 @@ def build_collection(
     ```
     """
     folder = Path(folder)
-    require_extra("publish", "huggingface_hub", "jinja2", purpose="A model page", error=ExportError)
+    require_page_packages()
     if memory is None:
         memory = int(_MEMORY_SHARE * free_memory())
     with _locked(folder):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bit_keras.artifacts import Artifact, Verification
+from bit_keras.artifacts.members import size_of
 from bit_keras.atomic import replaced_file
 from bit_keras.collection.archive import require_archive_of
 from bit_keras.collection.recipe import Recipe
@@ -78,12 +79,6 @@ class Manifest:
 def saved_model_of(folder: Path, record: Record) -> Path:
     """The SavedModel of an artifact in the folder of a collection."""
     return folder / MODELS / record.name / str(record.version)
-
-
-def size_of(path: Path) -> int:
-    """Bytes of a file or of all files below a folder; 0 where there is none."""
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def require_unchanged(folder: Path, record: Record) -> None:

@@ -17,6 +17,7 @@ References:
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -25,7 +26,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bit_keras.atomic import replaced_file, require_own
 from bit_keras.collection.recipe import Item, Recipe, repeated
@@ -34,9 +35,6 @@ from bit_keras.errors import BitKerasError, ExportError
 from bit_keras.extras import require_extra
 from bit_keras.preprocessing import EvalTransform, Labels, eval_transform, load_labels
 from bit_keras.registry import MINIMUM_SIZE, Checkpoint
-
-if TYPE_CHECKING:
-    pass
 
 #: The name of a folder of templates: here, and next to a recipe that has its own.
 _TEMPLATES = "templates"
@@ -145,7 +143,7 @@ class PublishedModel:
     def checkpoint(self) -> Checkpoint:
         return self.item.checkpoint
 
-    @property
+    @functools.cached_property
     def transform(self) -> EvalTransform:
         """What the photo of the examples goes through."""
         size = self.record.size or self.item.size or self.checkpoint.size or _EXAMPLE_SIZE
@@ -269,6 +267,11 @@ def _remove_others(folder: Path, pages: set[Path]) -> None:
                 path.unlink()
 
 
+def require_page_packages() -> None:
+    """Raises ExportError where a package that the pages need is missing."""
+    require_extra("publish", "huggingface_hub", "jinja2", purpose="A model page", error=ExportError)
+
+
 def render_pages(recipe: Recipe, records: Sequence[Record]) -> dict[str, str]:
     """The pages of a collection.
 
@@ -288,7 +291,7 @@ def render_pages(recipe: Recipe, records: Sequence[Record]) -> dict[str, str]:
             or uses an undefined variable, or `records` is empty or has one that the
             recipe does not name.
     """
-    require_extra("publish", "huggingface_hub", "jinja2", purpose="A model page", error=ExportError)
+    require_page_packages()
     models = _published_models(recipe, records)
     templates = _Templates(recipe.folder / _TEMPLATES, _PACKAGED)
     publisher = f"tfhub/assets/docs/{recipe.publisher}"

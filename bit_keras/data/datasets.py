@@ -9,8 +9,8 @@ from typing import Literal
 import tensorflow as tf
 
 from bit_keras.data.arrays import array_images
+from bit_keras.data.data_source import DataSource
 from bit_keras.data.folder import folder_listing
-from bit_keras.data.image_source import ImageSource
 from bit_keras.data.images import Images
 from bit_keras.data.layout import labelled
 from bit_keras.data.listing import shown
@@ -23,7 +23,7 @@ from bit_keras.preprocessing import TrainTransform
 Data = str | os.PathLike | tuple
 
 
-def open_image_source(data: Data, *, skip_unreadable_classes: bool = False) -> ImageSource:
+def open_data_source(data: Data, *, skip_unreadable_classes: bool = False) -> DataSource:
     """Lists labelled images and their splits.
 
     Args:
@@ -35,7 +35,7 @@ def open_image_source(data: Data, *, skip_unreadable_classes: bool = False) -> I
     """
     if isinstance(data, tuple):
         images = array_images(data)
-        source = ImageSource("The tuple of arrays", (), lambda split: images, {})
+        source = DataSource("The tuple of arrays", (), lambda split: images, {})
     elif isinstance(data, str) and data.startswith(PREFIX):
         source = tfds_source(data)
     else:
@@ -93,7 +93,7 @@ def open_images(
     images.classes, images[3].shape  # (('cat', 'dog'), (40, 50, 3))
     ```
     """
-    source = open_image_source(data, skip_unreadable_classes=skip_unreadable_classes)
+    source = open_data_source(data, skip_unreadable_classes=skip_unreadable_classes)
     return source.images(split)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from bit_keras.data.image_source import ImageSource, UnreadableClass
+from bit_keras.data.data_source import DataSource, UnreadableClass
 from bit_keras.data.images import Images
 from bit_keras.data.listing import File, Listing, log_skipped, shown
 from bit_keras.data.recognition import TEXT, why_not_an_image
@@ -21,7 +21,7 @@ _JUNK_FOLDERS = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Vol
 _JUNK = frozenset((*_JUNK_FOLDERS, "Thumbs.db", "ehthumbs.db", "desktop.ini"))
 
 
-def labelled(listing: Listing) -> ImageSource:
+def labelled(listing: Listing) -> DataSource:
     """Finds splits, classes and images, and logs skipped files.
 
     The classes are the sorted names of the class folders, the same for all splits.
@@ -69,7 +69,7 @@ def labelled(listing: Listing) -> ImageSource:
     for split, name, file in sorted(kept, key=lambda entry: entry[2].path):
         parts[split].append((file, number[name]))
     unreadable = _unreadable_classes(skipped, kept, splits)
-    return ImageSource(
+    return DataSource(
         where, splits, lambda split: _images(listing, classes, parts.get(split, [])), unreadable
     )
 

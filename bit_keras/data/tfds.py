@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bit_keras.data.image_source import ImageSource
+from bit_keras.data.data_source import DataSource
 from bit_keras.data.images import Images, read_part
 from bit_keras.data.splits import in_order
 from bit_keras.errors import DataError
@@ -35,7 +35,7 @@ _CHECKSUM = 4
 _Record = Callable[[], bytes]
 
 
-def tfds_source(data: str) -> ImageSource:
+def tfds_source(data: str) -> DataSource:
     """Opens a data set `tfds:name[/config][:version]` that is prepared on this machine."""
     require_extra("tfds", "tensorflow_datasets", purpose=data, error=DataError)
     import tensorflow_datasets
@@ -46,7 +46,7 @@ def tfds_source(data: str) -> ImageSource:
     # The parsers raise many types of exceptions for a damaged description.
     except Exception as error:
         raise _damaged(data, error) from error
-    return ImageSource(data, in_order(info.splits), functools.partial(_images, info, data), {})
+    return DataSource(data, in_order(info.splits), functools.partial(_images, info, data), {})
 
 
 def _images(info: Any, data: str, split: str | None) -> Images:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bit_keras.artifacts.metadata import CALIBRATED, Metadata
-from bit_keras.data.datasets import Data, open_image_source
+from bit_keras.data.datasets import Data, open_data_source
 from bit_keras.data.folder import loose_images
 from bit_keras.data.images import Images
 from bit_keras.errors import DataError, ExportError, ImageError
@@ -93,8 +93,11 @@ def required_calibration(
     """
     if metadata.precision not in CALIBRATED:
         return None
-    images = [] if calibration is None else [np.asarray(image) for image in calibration]
-    if not images:
+    if isinstance(calibration, np.ndarray):  # Not copied: it may be large.
+        images: np.ndarray | list[np.ndarray] = calibration
+    else:
+        images = [np.asarray(image) for image in calibration or ()]
+    if len(images) == 0:
         raise ExportError(
             f"A file in {metadata.precision} is calibrated with images, a hundred or more. "
             f"Received: calibration={calibration}"
@@ -106,7 +109,7 @@ def required_calibration(
                 f"Calibration images are float32 {(*sides, RGB)} in [-1, 1]. Received: "
                 f"{image.dtype} {image.shape}"
             )
-    return np.stack(images).astype(np.float32, copy=False)
+    return np.asarray(images, np.float32)
 
 
 def _unlabelled(data: Data, split: str | None) -> Images:
@@ -114,7 +117,7 @@ def _unlabelled(data: Data, split: str | None) -> Images:
     loose = loose_images(Path(data)) if isinstance(data, str | os.PathLike) else None
     if loose is not None:
         return loose
-    source = open_image_source(data)
+    source = open_data_source(data)
     if split is None:
         split = source.split_for("train") or next(iter(source.splits), None)
     return source.unchecked_images(split)

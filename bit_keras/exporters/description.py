@@ -1,7 +1,7 @@
 """The metadata of an artifact before it is written, from the model and the options."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
@@ -83,7 +83,7 @@ def at_size(
 
 def compared(
     metadata: Metadata,
-    program: Program,
+    opened: Callable[[], Program],
     reference: Mapping[str, np.ndarray],
     allow_nonfinite: bool = False,
 ) -> Metadata:
@@ -98,7 +98,7 @@ def compared(
     """
     if metadata.precision == "float32" and allow_nonfinite:
         return metadata
-    outputs = program(reference["inputs"])
+    outputs = opened()(reference["inputs"])
     # The head of a new network returns zeros, which no difference is in units of.
     names = [name for name in outputs if name in reference and reference[name].any()]
     differences = (reference_difference(name, outputs[name], reference) for name in names)

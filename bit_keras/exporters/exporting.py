@@ -51,7 +51,7 @@ def export(
               `bit_keras.create_class_maps` gives.
             - `quantize`: `"none"`; `"float16"`; `"dynamic"`: weights in int8; `"int8"`:
               convolutions and head in int8; `"int8-pure"`: no float between input and output.
-            - `calibration`: float32 array `(n, size, size, 3)` in [-1, 1], a hundred images or
+            - `calibration`: float32 array `(n, height, width, 3)` in [-1, 1], a hundred images or
               more that are like those the network is going to see, for `"int8"` and
               `"int8-pure"`: see `bit_keras.exporters.calibration.calibration_images`.
             - `precision`: `"float32"`, or `"bfloat16"`: convolutions in bfloat16, statistics

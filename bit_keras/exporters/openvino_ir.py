@@ -65,7 +65,7 @@ def export_openvino(
     with new_directory(path) as folder:
         _write_graph(network, folder, metadata)
         reference = reference_outputs(network, metadata)
-        metadata = compared(metadata, open_program(folder), reference, allow_nonfinite)
+        metadata = compared(metadata, lambda: open_program(folder), reference, allow_nonfinite)
         labels_asset(metadata, folder)
         write_members(folder, metadata, reference)
         seal(folder)

@@ -321,7 +321,7 @@ def _check_needs(target: str, given: Mapping[str, Any], spelled: Callable[..., s
 def require_suffix(target: str, path: str | os.PathLike) -> None:
     """Raises ExportError where a target writes files of other names."""
     suffix = TARGETS[target].suffix
-    if not os.fspath(path).endswith(suffix):
+    if suffix and Path(path).suffix != suffix:
         raise ExportError(f"The name of a file for {target} ends in {suffix}; {path} does not.")
 
 

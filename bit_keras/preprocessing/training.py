@@ -109,6 +109,7 @@ class TrainTransform:
                 f"Received: precrop={self.precrop!r}."
             )
 
+    # Quoted: evaluated, the name would import numpy.random, which predictions do not need.
     def __call__(self, source: ImageSource, generator: "np.random.Generator") -> np.ndarray:
         image = load_image(source)
         side = self.precrop or self.size

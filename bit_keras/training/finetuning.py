@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from bit_keras.data import Images
-from bit_keras.data.datasets import open_image_source
-from bit_keras.data.image_source import ImageSource
+from bit_keras.data.data_source import DataSource
+from bit_keras.data.datasets import open_data_source
 from bit_keras.data.images import hold_out
 from bit_keras.data.listing import shown
 from bit_keras.errors import ImageError, TrainingError
@@ -188,7 +188,7 @@ def finetune(
     _check(options)
     require_extra("train", "matplotlib", "tensorboard", purpose="Fine-tuning", error=TrainingError)
     path = Path(out)
-    source = open_image_source(data, skip_unreadable_classes=skip_unreadable_classes)
+    source = open_data_source(data, skip_unreadable_classes=skip_unreadable_classes)
     images = _training_images(source)
     parts = _split(images, source, validation, seed)
     if parts.validation is None and patience is not None:
@@ -281,7 +281,7 @@ def _check(options: dict[str, Any]) -> None:
         )
 
 
-def _training_images(source: ImageSource) -> Images:
+def _training_images(source: DataSource) -> Images:
     split = source.split_for("train")
     if source.splits and split is None:
         raise TrainingError(
@@ -308,9 +308,7 @@ def _training_images(source: ImageSource) -> Images:
     return images
 
 
-def _split(
-    images: Images, source: ImageSource, validation: str | float | None, seed: int
-) -> _Parts:
+def _split(images: Images, source: DataSource, validation: str | float | None, seed: int) -> _Parts:
     chosen = source.split_for("validation") if validation is None else validation
     if isinstance(chosen, str):
         other = source.images(chosen)

@@ -108,6 +108,11 @@ def claimed(path: Path, document: dict[str, Any]) -> Iterator[None]:
                 f"{'; '.join(differences)}. Use the same options to resume it, or another --out."
             )
     else:
+        if path.exists() and any(path.iterdir()):  # Hidden files, which `require_own` ignores.
+            raise TrainingError(
+                f"{path} contains hidden files and is not a run of `bit-keras finetune`; choose "
+                "another --out."
+            )
         with new_directory(path) as partial:
             write_document(partial, document)
     busy = f"Another process is training in {path}; wait for it, stop it, or choose another --out."

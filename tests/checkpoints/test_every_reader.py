@@ -210,6 +210,7 @@ def test_a_format_is_recognised_by_one_function(original, tmp_path):
     for form in FORMS.values():
         by_form = recognising(form.opened_by_reader(original(form)))
         assert found.setdefault(form.file_format, by_form) == by_form
+    assert recognising(original(FORMS["SavedModel"]) / "saved_model.pb") == []
     assert found.pop("npz") == []  # What else an archive may be.
     assert sorted(name for (name,) in found.values()) == sorted(predicates)
     (tmp_path / "text").write_text("epoch loss\n")

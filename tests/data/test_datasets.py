@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bit_keras.data import open_images
-from bit_keras.data.datasets import open_image_source
+from bit_keras.data.datasets import open_data_source
 from bit_keras.errors import DataError
 
 # Folders
@@ -21,7 +21,7 @@ def test_folder_of_classes(make_folder, encoded):
         }
     )
     images = open_images(root)
-    assert open_image_source(root).splits == ()
+    assert open_data_source(root).splits == ()
     assert images.classes == ("cat", "dog")
     assert list(images.names) == ["cat/a.png", "dog/b.jpg", "dog/deep/er/a.JPG"]
     assert images.targets.tolist() == [0, 1, 1]
@@ -38,7 +38,7 @@ def test_folder_of_splits_shares_its_classes(make_folder, encoded):
             "val/ant/a.jpg": encoded(4),
         }
     )
-    assert open_image_source(str(root)).splits == ("train", "val", "test")
+    assert open_data_source(str(root)).splits == ("train", "val", "test")
     images = open_images(root, "test")
     # A class that only training has does not shift the targets of the test.
     assert images.classes == ("ant", "dog")
@@ -48,7 +48,7 @@ def test_folder_of_splits_shares_its_classes(make_folder, encoded):
 
 def test_class_may_be_called_like_a_split(make_folder, encoded):
     root = make_folder({"bus/a.jpg": encoded(1), "train/a.jpg": encoded(2)})
-    assert open_image_source(root).splits == ()
+    assert open_data_source(root).splits == ()
     assert open_images(root).classes == ("bus", "train")
 
 
@@ -122,7 +122,7 @@ def test_unusable_folders_are_an_error(make_folder, files, split, message):
         open_images(make_folder(files), split)
 
 
-@pytest.mark.parametrize("find", [open_images, open_image_source])
+@pytest.mark.parametrize("find", [open_images, open_data_source])
 def test_the_error_for_a_missing_path_suggests_tfds(find, tmp_path):
     with pytest.raises(DataError, match=r"no folder or archive .*pets; .* tfds:pets"):
         find(tmp_path / "pets")
@@ -142,7 +142,7 @@ def test_array_with_numbers(greys):
     assert (images.classes, images.targets.tolist()) == (("class_0", "class_1"), [0, 1, 0, 1, 0])
     np.testing.assert_array_equal(images[3], pixels[3])
     assert images.names[3] == "image 3"
-    assert open_image_source((pixels, labels)).splits == ()
+    assert open_data_source((pixels, labels)).splits == ()
 
 
 def test_column_of_labels_as_in_keras_datasets(greys):

@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 
 from bit_keras.data import open_images, recognition
-from bit_keras.data.datasets import open_image_source
+from bit_keras.data.datasets import open_data_source
 from bit_keras.data.splits import role_of
 from bit_keras.errors import DataError
 
@@ -47,7 +47,7 @@ def test_usual_spellings(name, role):
 )
 def test_splits_in_any_spelling(make, splits):
     data = make(*tree(*reversed(splits)))
-    source = open_image_source(data)
+    source = open_data_source(data)
     assert source.splits == splits
     assert [source.split_for(role) for role in ("train", "validation", "test")] == [*splits]
     assert open_images(data, "validation").classes == ("cat", "dog")
@@ -57,7 +57,7 @@ def test_splits_in_any_spelling(make, splits):
 def test_unlabelled_images_of_a_split_are_skipped(make, caplog):
     data = make(*tree("train"), "test/1.jpg", "test/2.jpg")
     with caplog.at_level(logging.INFO, "bit_keras"):
-        assert open_image_source(data).splits == ("train",)
+        assert open_data_source(data).splits == ("train",)
     assert "2 files are skipped, such as test/1.jpg: of a split without class folders" in (
         caplog.text
     )
@@ -65,7 +65,7 @@ def test_unlabelled_images_of_a_split_are_skipped(make, caplog):
 
 def test_folder_next_to_splits_is_skipped(make, caplog):
     data = make(*tree("Training", "Testing"), "docs/figure.png", "docs/more/figure.png")
-    assert open_image_source(data).splits == ("Training", "Testing")
+    assert open_data_source(data).splits == ("Training", "Testing")
     assert open_images(data, "Training").classes == ("cat", "dog")
     assert "2 files are skipped, such as docs/figure.png" in caplog.text
 
@@ -87,7 +87,7 @@ def test_classes_named_like_splits(make):
 )
 def test_ambiguous_folders_are_refused(make, paths, facts):
     with pytest.raises(DataError) as error:
-        open_image_source(make(*paths))
+        open_data_source(make(*paths))
     for fact in facts:
         assert fact in str(error.value)
 
@@ -95,13 +95,13 @@ def test_ambiguous_folders_are_refused(make, paths, facts):
 def test_splits_in_a_folder_of_their_own(make_folder, make_tar, encoded):
     files = {f"pets/{path}": encoded(1) for path in tree("train", "test")}
     with pytest.raises(DataError, match=r"pass .*/pets"):
-        open_image_source(make_folder(files))
+        open_data_source(make_folder(files))
     # Packing a folder makes such archives.
-    assert open_image_source(make_tar(files)).splits == ("train", "test")
+    assert open_data_source(make_tar(files)).splits == ("train", "test")
 
 
 def test_several_splits_of_one_use(make):
-    source = open_image_source(make(*tree("train", "val", "dev")))
+    source = open_data_source(make(*tree("train", "val", "dev")))
     with pytest.raises(DataError, match="2 splits for validation: dev, val"):
         source.split_for("validation")
     assert len(source.images("dev")) == 2

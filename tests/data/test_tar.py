@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from bit_keras.data import open_images
-from bit_keras.data.datasets import open_image_source
+from bit_keras.data.datasets import open_data_source
 from bit_keras.errors import DataError
 from tests.cifar10 import ARCHIVE
 
@@ -27,7 +27,7 @@ def test_archive_of_splits(make_tar, encoded):
             "train/cat/readme.txt": b"",
         }
     )
-    assert open_image_source(path).splits == ("train", "test")
+    assert open_data_source(path).splits == ("train", "test")
     images = open_images(path, "train")
     assert images.classes == ("cat", "dog")
     assert list(images.names) == ["train/cat/x/b.jpg", "train/dog/a.jpg"]
@@ -39,13 +39,13 @@ def test_folder_around_all_others_is_looked_into(make_tar, encoded, prefix):
     path = make_tar({f"{prefix}cat/a.jpg": encoded(1), f"{prefix}dog/a.jpg": encoded(2)})
     assert open_images(path).classes == ("cat", "dog")
     path = make_tar({f"{prefix}{split}/cat/a.jpg": encoded(1) for split in ("test", "train")})
-    assert open_image_source(path).splits == ("train", "test")
+    assert open_data_source(path).splits == ("train", "test")
 
 
 def test_one_class_is_not_a_folder_around_others(make_tar, encoded):
     assert open_images(make_tar({"cat/a.jpg": encoded(1)})).classes == ("cat",)
     split = make_tar({"train/cat/a.jpg": encoded(1)}, "split.tar")
-    assert open_image_source(split).splits == ("train",)
+    assert open_data_source(split).splits == ("train",)
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
@@ -299,7 +299,7 @@ def test_mutated_headers_are_read_or_refused_in_a_sentence(tmp_path, encoded, co
 
 @pytest.mark.skipif(not ARCHIVE.exists(), reason="needs cifar10.tar, which is not distributed")
 def test_cifar10():
-    assert open_image_source(ARCHIVE).splits == ("train", "test")
+    assert open_data_source(ARCHIVE).splits == ("train", "test")
     images = open_images(ARCHIVE, "test")
     assert (len(images), len(images.classes)) == (10_000, 10)
     assert np.bincount(images.targets).tolist() == [1000] * 10

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bit_keras.data import image_dataset, open_images
-from bit_keras.data.datasets import open_image_source
+from bit_keras.data.datasets import open_data_source
 from bit_keras.errors import DataError
 from bit_keras.preprocessing import load_image
 from bit_keras.training import finetune, load_run
@@ -86,7 +86,7 @@ def root(prepared, tmp_path, monkeypatch):
 
 
 def test_reads_what_is_prepared(root):
-    assert open_image_source("tfds:greys").splits == ("train", "test")
+    assert open_data_source("tfds:greys").splits == ("train", "test")
     images = open_images("tfds:greys", "train")
     # The data set's own order of classes, which its labels count in.
     assert images.classes == ("zebra", "ant")
@@ -153,7 +153,7 @@ def test_newest_version_is_taken(root):
         ("tfds:", "must be tfds:NAME.*'tfds:'"),
     ],
 )
-@pytest.mark.parametrize("find", [open_images, open_image_source])
+@pytest.mark.parametrize("find", [open_images, open_data_source])
 def test_what_is_not_prepared_is_not_downloaded(root, find, name, message):
     with pytest.raises(DataError, match=message):
         find(name)
@@ -211,4 +211,4 @@ def test_split_without_labels(tmp_path, monkeypatch):
 def test_missing_package_is_named(root, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(DataError, match=r"pip install 'bit_keras\[tfds\]'"):
-        open_image_source("tfds:greys")
+        open_data_source("tfds:greys")

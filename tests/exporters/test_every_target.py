@@ -118,6 +118,8 @@ def test_its_reference_outputs_are_those_of_keras(written):
 @of_every_form
 def test_it_computes_its_reference_outputs_within_its_tolerance(written):
     metadata, path = written.artifact.metadata, written.artifact.path
+    if metadata.precision == "float32":
+        assert metadata.tolerance == TOLERANCES["float32"]
     assert metadata.tolerance <= TOLERANCES.get(metadata.precision, IN_8_BITS)
     reference = written.artifact.read_reference()
     if format_of(path) is None:
@@ -220,6 +222,8 @@ def test_networks_specs_sizes_and_names_that_do_not_fit_are_refused(target, clas
     if TARGETS[target].suffix:
         with pytest.raises(ExportError, match=rf"ends in \{TARGETS[target].suffix}; .*a\.h5 does"):
             export(classifier, tmp_path / "a.h5", target)
+        with pytest.raises(ExportError, match=r"ends in"):
+            export(classifier, tmp_path / TARGETS[target].suffix, target)
     if target not in _ANY_NETWORK:
         softmax = create_classifier(NAME, weights=None, classifier_activation="softmax")
         with pytest.raises(ExportError, match=rf"target {target} .*create_classifier"):

@@ -315,12 +315,13 @@ def test_other_options_or_data_are_refused_and_nothing_changes(trained, colours)
     assert before == {f.name: f.read_bytes() for f in path.glob("*.*") if f.is_file()}
 
 
-def test_a_folder_of_something_else_is_refused(colours, tmp_path):
+@pytest.mark.parametrize("name", ["thesis.txt", ".thesis.txt"])
+def test_a_folder_of_something_else_is_refused(colours, tmp_path, name):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "thesis.txt").write_text("years of work")
+    (tmp_path / "run" / name).write_text("years of work")
     with pytest.raises(TrainingError, match="is not a run of `bit-keras finetune`"):
         finetune(NAME, colours, tmp_path / "run", **SHORT)
-    assert [file.name for file in (tmp_path / "run").iterdir()] == ["thesis.txt"]
+    assert [file.name for file in (tmp_path / "run").iterdir()] == [name]
 
 
 def test_two_processes_do_not_train_in_one_folder(colours, stopped):

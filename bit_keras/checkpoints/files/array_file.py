@@ -25,7 +25,7 @@ _PART = 1 << 16
 
 
 class ForeignError(ValueError):
-    """What is in order, but not as the programs write it whose files are read.
+    """A file that is not damaged, but is not as the programs write it whose files are read.
 
     Its message follows the path of the file.
     """
@@ -123,7 +123,7 @@ class StoredArray:
 
 
 class BinaryFile(ArrayFile):
-    """Arrays in one file, which stays open; a subclass reads what is not values.
+    """Arrays in one file, which stays open; a subclass reads where the arrays are.
 
     Args:
         path: The file.
@@ -161,7 +161,7 @@ class BinaryFile(ArrayFile):
     def __getitem__(self, name: str) -> np.ndarray:
         array = self._stored[name]
         with damage_explained(self.path, name):
-            return in_own_dtype(self._values(array), array.dtype)
+            return in_native_dtype(self._values(array), array.dtype)
 
     def _values(self, array: StoredArray) -> np.ndarray:
         """An array as it is in the file."""
@@ -256,8 +256,8 @@ def require_finite(path: Path, name: str, array: np.ndarray) -> None:
         )
 
 
-def in_own_dtype(values: np.ndarray, dtype: str) -> np.ndarray:
-    """The values of an array as NumPy and PyTorch compute with them.
+def in_native_dtype(values: np.ndarray, dtype: str) -> np.ndarray:
+    """The values of an array in a dtype and an order of bytes that NumPy computes with.
 
     Args:
         values: array. Of bfloat16, which NumPy has not, the bits: they are the upper halves

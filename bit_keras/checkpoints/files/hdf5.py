@@ -43,7 +43,9 @@ class Hdf5File(BinaryFile):
     def _read_metadata(self) -> None:
         if not is_hdf5(self.path):
             raise ForeignError("is not an HDF5 file.")
-        objects = Objects(self._file, self._start, self.path.stat().st_size)
+        # Next to the weights of a whole model, anything may be.
+        branch = _WHOLE_MODEL, _LAYERS
+        objects = Objects(self._file, self._start, self.path.stat().st_size, branch)
         root = "" if objects.has_names("", _LAYERS) else _WHOLE_MODEL
         if not objects.has_names(root, _LAYERS):
             raise ForeignError(

@@ -51,6 +51,8 @@ class Objects:
         file: A file in which HDF5 begins somewhere.
         start: int. Where.
         size: int. Its bytes.
+        branch: tuple of the name of a member and of an attribute. Where the outermost group does
+            not have the attribute, only this member of it is read. Defaults to `None`: all are.
 
     Attributes:
         datasets: dict from path to StoredArray.
@@ -61,8 +63,10 @@ class Objects:
         ValueError: It is damaged.
     """
 
-    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
-        self._file, self._start, self._size = file, start, size
+    def __init__(
+        self, file: BinaryIO, start: int, size: int, branch: tuple[str, str] | None = None
+    ) -> None:
+        self._file, self._start, self._size, self._branch = file, start, size, branch
         self._left = _METADATA_BYTES
         self._heaps: dict[int, dict[int, bytes]] = {}
         self.datasets: dict[str, StoredArray] = {}
@@ -130,7 +134,12 @@ class Objects:
             attributes = [_attribute(each) for each in messages if each.type == _ATTRIBUTE]
             self.groups[path] = dict(attributes)
             prefix = f"{path}/" if path else ""
-            for name, member in reversed(self._members(by_type[_SYMBOLS], prefix).items()):
+            members = self._members(by_type[_SYMBOLS], prefix)
+            if not path and self._branch and not self.has_names("", self._branch[1]):
+                members = {name: at for name, at in members.items() if name == self._branch[0]}
+            for name, member in reversed(members.items()):
+                # A path repeats the names of all groups around it.
+                self._spend(len(prefix) + len(name))
                 if member in seen:
                     raise ValueError(f"{prefix + name!r} is there under another name as well")
                 seen.add(member)
@@ -188,8 +197,8 @@ class Objects:
         if address not in self._heaps:
             self._heaps[address] = self._heap(address)
         text = self._heaps[address].get(index, b"")
-        self._left -= len(text)
-        if len(text) != length or self._left < 0:
+        self._spend(len(text))
+        if len(text) != length:
             raise ValueError(f"a name of {length} bytes has {len(text)}")
         return text.decode()
 
@@ -219,11 +228,14 @@ class Objects:
     def _read(self, address: int, size: int) -> bytes:
         if address + size > self._size:
             raise ValueError("a part of it would be after its end")
+        self._spend(size)
+        self._file.seek(self._start + address)
+        return self._file.read(size)
+
+    def _spend(self, size: int) -> None:
         self._left -= size
         if self._left < 0:
             raise ValueError(f"its metadata take more than {_METADATA_BYTES} bytes")
-        self._file.seek(self._start + address)
-        return self._file.read(size)
 
 
 def _attribute(message: _Message) -> tuple[str, tuple[bytes, bytes, bytes]]:

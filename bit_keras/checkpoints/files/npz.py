@@ -13,7 +13,7 @@ from bit_keras.checkpoints.files.array_file import (
     BinaryFile,
     ForeignError,
     damage_explained,
-    in_own_dtype,
+    in_native_dtype,
 )
 
 _HEADER_READERS = {
@@ -100,7 +100,7 @@ class NpzFile(BinaryFile):
         with damage_explained(self.path, name), self._zip.open(member) as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
             file.read()  # To the end, where zipfile compares the checksum.
-        return in_own_dtype(array, self.dtypes[name])
+        return in_native_dtype(array, self.dtypes[name])
 
     def verify(self) -> None:
         for name, member in self._members.items():

@@ -204,7 +204,10 @@ class PickleProgram:
             case _:
                 raise ValueError("its pickle refers to what is not a storage")
         if view not in ([], [None]):  # The stream of PyTorch has None (`_legacy_save`).
-            raise _foreign("has storages within storages, which only old versions of PyTorch wrote")
+            raise _foreign(
+                "has storages within storages, which only old versions of PyTorch wrote. Load it "
+                "there, and save it again"
+            )
         if not _are_sizes(count) or self.storages.setdefault(key, storage) != storage:
             raise ValueError(f"storage {key[:80]!r} has contradictory sizes or dtypes")
         return storage

@@ -12,7 +12,7 @@ from bit_keras.checkpoints.files.array_file import (
     ArrayFile,
     ForeignError,
     damage_explained,
-    in_own_dtype,
+    in_native_dtype,
 )
 from bit_keras.checkpoints.files.tensor_bundle import checked_index
 from bit_keras.errors import CheckpointError
@@ -106,7 +106,7 @@ class SavedModelFile(ArrayFile):
         key = self._keys[name]
         with _damage_explained(self.path, name):
             array = np.asarray(self._reader.get_tensor(key))
-        return in_own_dtype(array, self.dtypes[name])
+        return in_native_dtype(array, self.dtypes[name])
 
     def verify(self) -> None:
         for name in self:

@@ -20,7 +20,7 @@ from bit_keras.checkpoints.files.array_file import (
     ForeignError,
     StoredArray,
     damage_explained,
-    in_own_dtype,
+    in_native_dtype,
 )
 from bit_keras.checkpoints.files.pickle_program import (
     ADVICE,
@@ -172,7 +172,8 @@ class TorchFile(BinaryFile):
 
     def _add_tensor(self, name: str, tensor: Tensor) -> None:
         storage = self._storages[tensor.storage.key]
-        array = dataclasses.replace(storage, shape=tensor.shape)
+        begin = storage.offset + tensor.offset * storage.stored.itemsize
+        array = dataclasses.replace(storage, shape=tensor.shape, offset=begin)
         # A stride of 0 repeats values without end.
         if array.bytes > self._size:
             raise ForeignError(
@@ -183,12 +184,10 @@ class TorchFile(BinaryFile):
         self._tensors[name] = tensor
 
     def __getitem__(self, name: str) -> np.ndarray:
-        tensor = self._tensors[name]
-        storage = self._storages[tensor.storage.key]
-        begin = storage.offset + tensor.offset * storage.stored.itemsize
+        tensor, stored = self._tensors[name], self._stored[name]
         with damage_explained(self.path, name):
             # From the first of the tensor to its last, in the order of the storage.
-            values = self._values(dataclasses.replace(storage, shape=(tensor.span,), offset=begin))
+            values = self._values(dataclasses.replace(stored, shape=(tensor.span,)))
             member = self._members.get(f"data/{tensor.storage.key}")
             if (
                 member
@@ -196,7 +195,7 @@ class TorchFile(BinaryFile):
                 and zlib.crc32(values.data) != member.CRC
             ):
                 raise ValueError("Bad CRC-32")
-            values = in_own_dtype(values, storage.dtype)
+            values = in_native_dtype(values, stored.dtype)
             strides = [stride * values.itemsize for stride in tensor.strides]
             view = np.lib.stride_tricks.as_strided(values, tensor.shape, strides)
             return np.asarray(view, order="C")

@@ -90,7 +90,7 @@ def export_onnx(
             _fix_batch(file, batch)
         reference = reference_outputs(network, metadata)
         if is_installed("onnxruntime"):
-            metadata = compared(metadata, open_program(file), reference, allow_nonfinite)
+            metadata = compared(metadata, lambda: open_program(file), reference, allow_nonfinite)
         _add_entries(file, metadata, reference)
     return metadata
 
@@ -103,7 +103,8 @@ def at_any_size(
     Raises:
         SizeError, BitKerasError: As `bit_keras.export`.
     """
-    metadata.versions["onnx"] = importlib.metadata.version("onnx")
+    versions = metadata.versions | {"onnx": importlib.metadata.version("onnx")}
+    metadata = dataclasses.replace(metadata, versions=versions)
     side = size_for(checkpoint_of(model), network_side(model.input_shape), size)
     return metadata if side is None else at_size(metadata, model, side, spec)[0]
 

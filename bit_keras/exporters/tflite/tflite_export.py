@@ -73,7 +73,7 @@ def export_tflite(
         [LiteRT's quantisation](https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/post_training_quantization).
     """
     network = ExportedNetwork.of(model)
-    # First, for a path that cannot be written is refused before the minutes of a conversion.
+    # First: a path that cannot be written is refused before the conversion, which takes minutes.
     with replaced_file(path) as partial:
         if quantize in CALIBRATED:
             input_range = _PIXELS
@@ -93,7 +93,7 @@ def export_tflite(
             with scratch_directory(partial) as folder:
                 file = folder / "model.tflite"
                 file.write_bytes(content)
-                metadata = compared(metadata, LiteRTProgram(file), reference)
+                metadata = compared(metadata, lambda: LiteRTProgram(file), reference)
         members = {METADATA: metadata.to_json().encode(), REFERENCE: reference_bytes(reference)}
         partial.write_bytes(with_metadata(content, metadata, members))
     return metadata

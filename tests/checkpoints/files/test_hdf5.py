@@ -89,6 +89,14 @@ def test_a_whole_model_is_read_like_its_weights(tmp_path, listed):
     assert list(read_all(tmp_path / "x.h5")) == NAMES
 
 
+def test_what_is_next_to_the_weights_of_a_whole_model_is_not_read(tmp_path, listed):
+    with h5py.File(tmp_path / "x.h5", "w") as root:
+        fill(root.create_group("model_weights"), LAYERS, listed)
+        root.create_dataset("history", data=np.zeros(1000), compression="gzip")
+        root["classes"] = "cat"
+    assert list(read_all(tmp_path / "x.h5")) == NAMES
+
+
 def test_weights_of_the_model_itself_come_last(path):
     with h5py.File(path, "a") as root:
         group = root.create_group("top_level_model_weights")
@@ -439,6 +447,20 @@ def test_groups_may_be_nested_as_deep_as_a_file_allows(path):
             group = group.create_group("g")
         group["extra"] = np.float32(1)
     assert "/extra', which its attributes do not name" in refusal(path)
+
+
+def test_long_names_of_nested_groups_take_no_memory(path):
+    with h5py.File(path, "a") as root:
+        group = root["block1"]
+        for _ in range(5000):
+            group = group.create_group("g" * 60)
+    tracemalloc.start()
+    message = refusal(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # All paths together have 750 MB.
+    assert "its metadata take more than" in message
+    assert peak < 64e6
 
 
 def test_values_that_share_a_place_are_refused(path):

@@ -37,7 +37,7 @@ class UnreadableClass:
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageSource:
+class DataSource:
     """Labelled images with their splits. The data is listed once, for all splits.
 
     Attributes:

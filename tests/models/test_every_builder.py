@@ -21,8 +21,6 @@ from bit_keras.registry import ARCHITECTURES, checkpoint_of
 from tests.models.networks import random_images, to_numpy
 from tests.tiers import LONG_ELSEWHERE
 
-pytestmark = LONG_ELSEWHERE
-
 BUILDERS = {name: each for name, each in vars(models).items() if name.startswith("create_")}
 
 #: From the pixels of the image to a position of the map.
@@ -50,6 +48,10 @@ every_architecture_in_its_tier = pytest.mark.parametrize(
     [pytest.param(name, marks=tier(architecture)) for name, architecture in ARCHITECTURES.items()],
 )
 every_builder = pytest.mark.parametrize("builder", BUILDERS)
+#: With weights, which take JAX minutes to compile.
+every_builder_with_weights = pytest.mark.parametrize(
+    "builder", [pytest.param(name, marks=LONG_ELSEWHERE) for name in BUILDERS]
+)
 
 
 def checkpoint_with(architecture):
@@ -201,7 +203,9 @@ def test_the_input_and_the_name_are_options(builder):
 # Every builder, with weights.
 
 
-@pytest.fixture(scope="module", params=BUILDERS)
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=LONG_ELSEWHERE) for name in BUILDERS]
+)
 def builder(request):
     return request.param
 
@@ -248,7 +252,7 @@ def test_it_nests_in_other_models(model):
 
 
 @pytest.mark.slow
-@every_builder
+@every_builder_with_weights
 def test_a_seed_decides_the_random_weights(builder):
     kernels = []
     for seed in (7, 7, 8):
